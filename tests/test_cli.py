@@ -1,0 +1,199 @@
+"""The command line: what it passes on, and that each mistake is one line, exit status 2 and nothing written."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import tinydiff
+from tinydiff import cli
+
+ROOT = Path(__file__).parent.parent
+
+
+class Pipe:
+    """Stands for the pipeline: remembers what it was asked and draws grey pictures."""
+
+    def __init__(self) -> None:
+        self.asked: dict = {}
+
+    def check(self, prompts: list[str], steps: int) -> None:
+        if "a red zebra" in prompts:
+            raise tinydiff.InputError("the word 'zebra' is not known; near it: 'red'")
+
+    def generate(self, prompts: list[str], **options: object) -> np.ndarray:
+        self.asked = {"prompts": prompts, **options}
+        return np.full((len(prompts), 32, 32, 3), 128, np.uint8)
+
+
+@pytest.fixture
+def pipe(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Pipe:
+    pipe = Pipe()
+    monkeypatch.setitem(vars(tinydiff), "load", lambda weights: pipe)
+    monkeypatch.chdir(tmp_path)
+    return pipe
+
+
+def run(*argv: str) -> int:
+    try:
+        return cli.main(argv)
+    except SystemExit as stop:
+        return int(stop.code or 0)
+
+
+def test_generate_writes_a_grid(pipe: Pipe, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("generate", "a red dress", "a blue bag", "-n", "3", "--seed", "7", "--sampler", "ddpm") == 0
+    assert pipe.asked == {
+        "prompts": ["a red dress"] * 3 + ["a blue bag"] * 3,
+        **{"steps": 25, "guidance": 3.0, "seed": 7, "sampler": "ddpm"},
+    }
+    assert "picture.png" in capsys.readouterr().out
+    assert [file.name for file in tmp_path.iterdir()] == ["picture.png"]
+    width, height = Image.open("picture.png").size
+    assert width > height  # two rows of three
+
+
+def test_generate_draws_sixteen_of_each_prompt(pipe: Pipe) -> None:
+    assert run("generate", "a red dress", "a blue bag") == 0
+    assert len(pipe.asked["prompts"]) == 32
+
+
+def test_each_writes_single_files(pipe: Pipe, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    assert run("generate", "a red dress", "-n", "10", "--each", "-o", "out/dress.png") == 0
+    assert sorted(file.name for file in (tmp_path / "out").iterdir()) == [f"dress-{i:02}.png" for i in range(1, 11)]
+    assert Image.open("out/dress-10.png").size == (128, 128)
+
+
+BAD = {
+    "no prompt": (["generate"], "PROMPT"),
+    "empty prompt": (["generate", ""], "empty"),
+    "blank prompt": (["generate", "a red dress", "  "], "empty"),
+    "unknown word": (["generate", "a red zebra"], "zebra"),
+    "no steps": (["generate", "a", "--steps", "0"], "--steps: got 0"),
+    "steps in words": (["generate", "a", "--steps", "many"], "--steps: got many"),
+    "no pictures": (["generate", "a", "-n", "0"], "-n: got 0"),
+    "fewer than no pictures": (["generate", "a", "-n", "-3"], "-n: got -3"),
+    "negative seed": (["generate", "a", "--seed", "-1"], "--seed: got -1"),
+    "guidance is no number": (["generate", "a", "--guidance", "nan"], "--guidance: got nan"),
+    "unknown sampler": (["generate", "a", "--sampler", "euler"], "euler"),
+    "no such folder": (["generate", "a", "-o", "nowhere/picture.png"], "nowhere is a folder that does not exist"),
+    "output is a folder": (["generate", "a", "-o", "folder.png"], "folder.png is a folder"),
+    "output in a file": (["generate", "a", "-o", "file/picture.png"], "file is not a folder"),
+    "not a PNG": (["generate", "a", "-o", "picture.jpg"], "picture.jpg"),
+    "no such weights": (["generate", "a", "--weights", "nowhere"], "nowhere is a folder that does not exist"),
+    "unknown part": (["train", "everything"], "everything"),
+    "unknown preset": (["train", "--preset", "huge"], "huge"),
+    "no such data": (["train", "--data", "nowhere"], "nowhere is a folder that does not exist"),
+    "run in a file": (["train", "--out", "file"], "file is not a folder"),
+    "nothing to resume": (["train", "--resume"], "no run to resume"),
+    "evaluate nothing": (["evaluate", "-n", "0"], "-n: got 0"),
+    "figures to nowhere": (["evaluate", "--json", "nowhere/figures.json"], "nowhere is a folder that does not exist"),
+    "no command": ([], "COMMAND"),
+    "unknown command": (["paint"], "paint"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_input_is_one_line_and_status_2(
+    name: str, pipe: Pipe, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "folder.png").mkdir()
+    (tmp_path / "file").touch()
+    argv, expected = BAD[name]
+    assert run(*argv) == 2
+    out, err = capsys.readouterr()
+    assert err.startswith("tinydiff: ") and err.count("\n") == 1 and expected in err
+    assert out == "" and pipe.asked == {}
+    assert {file.name for file in tmp_path.iterdir()} == {"folder.png", "file"}
+
+
+def test_a_folder_that_cannot_be_written_is_told(
+    pipe: Pipe, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    locked = Path("/proc") if os.getuid() == 0 else tmp_path / "locked"  # root may write anywhere but there
+    if not locked.exists():
+        locked.mkdir(mode=0o500)
+    for argv in (["generate", "a", "-o", f"{locked}/picture.png"], ["train", "--out", f"{locked}/new/run"]):
+        assert run(*argv) == 2
+        assert f"cannot write to the folder {locked}" in capsys.readouterr().err
+    assert pipe.asked == {}
+
+
+def test_a_full_disk_leaves_nothing(
+    pipe: Pipe, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save, written = Image.Image.save, []
+
+    def full_after_two(image: Image.Image, path: Path, **options: object) -> None:
+        written.append(path)
+        if len(written) == 3:
+            raise OSError(28, "No space left on device")
+        save(image, path, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Image.Image, "save", full_after_two)
+    assert run("generate", "a red dress", "-n", "4", "--each") == 2
+    assert "No space left" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_train_passes_its_arguments_on(pipe: Pipe, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list = []
+    monkeypatch.setitem(vars(tinydiff), "train", lambda *args, **options: asked.append((args, options)))
+    assert run("train") == 0
+    assert asked == [(("all",), {"preset": "quick", "data": None, "out": Path("runs/quick"), "resume": False})]
+
+
+@pytest.mark.parametrize(("error", "status"), [(KeyboardInterrupt(), 130), (FloatingPointError("step 3: loss"), 1)])
+def test_an_interrupted_training_says_so(
+    error: BaseException, status: int, pipe: Pipe, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def stop(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setitem(vars(tinydiff), "train", stop)
+    assert run("train") == status
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_evaluate_prints_a_table_and_writes_json(
+    pipe: Pipe, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    figures = {"data": "shipped", "seen": {"garment": 0.912, "colour": 1.0}, "Fréchet ratio": 5.25, "pictures": 2000}
+    monkeypatch.setitem(vars(tinydiff), "evaluate", lambda weights, **options: figures)
+    assert run("evaluate", "--json", "figures.json") == 0
+    out = capsys.readouterr().out
+    assert "91.2 %" in out and "100.0 %" in out and "5.25" in out and "2000" in out and "shipped" in out
+    assert json.loads(Path("figures.json").read_text(encoding="utf-8")) == figures
+
+
+@pytest.mark.parametrize("argv", [["--help"], ["generate", "--help"], ["generate", "", "-n", "0"]])
+def test_help_and_mistakes_import_nothing_heavy(argv: list[str]) -> None:
+    script = (
+        "import sys, tinydiff.cli\n"
+        f"try: tinydiff.cli.main({argv!r})\n"
+        "except SystemExit: pass\n"
+        "heavy = {'numpy', 'numba', 'scipy', 'PIL', 'matplotlib', 'safetensors'} & set(sys.modules)\n"
+        "sys.exit(', '.join(heavy) or 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+
+
+def test_doctor_looks_at_everything(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("doctor") == 0
+    out = capsys.readouterr().out
+    for word in ("numba", "threads", "threading layer", "instructions", "register tile", "writable", "cuda"):
+        assert word in out
+    assert "failed" not in out
+
+
+def test_doctor_survives_a_broken_machine(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "numba", None)
+    assert run("doctor") == 0
+    assert "failed" in capsys.readouterr().out

@@ -1,0 +1,246 @@
+"""The command line: `tinydiff generate | train | evaluate | doctor`.
+
+Arguments are checked before anything heavy is imported, so that `--help` and mistakes answer at once.
+"""
+
+import argparse
+import math
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import NoReturn
+
+import tinydiff
+from tinydiff.errors import InputError
+from tinydiff.files import written_whole
+
+PARTS = ("autoencoder", "words", "denoiser", "judge", "all")
+WIDEST_ROW = 8  # pictures of one prompt that still make one row of the grid
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse's parser, with one line instead of the whole usage where an argument is wrong."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"tinydiff: {message}\n")
+
+
+# --- what an argument must be: each function makes the value from its text, or says what was expected
+
+
+def at_least(least: int) -> Callable[[str], int]:
+    def whole_number(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            value = least - 1
+        if value < least:
+            raise argparse.ArgumentTypeError(f"got {text}, expected a whole number, {least} or more")
+        return value
+
+    return whole_number
+
+
+def guidance_scale(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not (math.isfinite(value) and value >= 0):
+        raise argparse.ArgumentTypeError(f"got {text}, expected a number, 0 or more (1 is no guidance)")
+    return value
+
+
+def prompt(text: str) -> str:
+    if not text.strip():
+        raise argparse.ArgumentTypeError(
+            'the prompt is empty, expected something like "a red dress on a white background"'
+        )
+    return text
+
+
+def existing_folder(text: str) -> Path:
+    path = Path(text)
+    if not path.is_dir():
+        raise argparse.ArgumentTypeError(
+            f"{text} is {'not a folder' if path.exists() else 'a folder that does not exist'}"
+        )
+    return path
+
+
+def folder_to_make(text: str) -> Path:
+    path = Path(text)
+    _writable(next(folder for folder in (path, *path.parents, Path.cwd()) if folder.exists()))
+    return path
+
+
+def file_to_write(text: str) -> Path:
+    path = Path(text)
+    if path.is_dir():
+        raise argparse.ArgumentTypeError(f"{text} is a folder, expected the name of a file")
+    _writable(path.parent)
+    return path
+
+
+def picture_to_write(text: str) -> Path:
+    if Path(text).suffix.lower() != ".png":
+        raise argparse.ArgumentTypeError(f"got {text}, expected a name that ends in .png")
+    return file_to_write(text)
+
+
+def _writable(folder: Path) -> None:
+    import tempfile
+
+    try:
+        existing_folder(str(folder))
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise argparse.ArgumentTypeError(f"cannot write to the folder {folder} ({error.strerror})") from None
+
+
+# --- the commands
+
+
+def generate(args: argparse.Namespace) -> None:
+    pipe = tinydiff.load(args.weights)
+    pipe.check(args.prompts, args.steps)
+    prompts = [text for text in args.prompts for _ in range(args.n)]
+    images = pipe.generate(prompts, steps=args.steps, guidance=args.guidance, seed=args.seed, sampler=args.sampler)
+
+    from tinydiff import viz
+
+    if not args.each:
+        # Several prompts: one row for each, where it isn't too long.
+        columns = args.n if len(args.prompts) > 1 and args.n <= WIDEST_ROW else None
+        viz.save_grid(images, args.output, prompts, columns=columns)
+        print(f"{args.output}: {len(images)} pictures")
+        return
+    digits = len(str(len(images)))
+    names = [args.output.with_stem(f"{args.output.stem}-{i:0{digits}}") for i in range(1, len(images) + 1)]
+    with ExitStack() as stack:  # all of them or none
+        for image, name in zip(images, names, strict=True):
+            viz.upscaled(image).save(stack.enter_context(written_whole(name)), format="PNG")
+    print(f"{names[0]} to {names[-1].name}: {len(images)} pictures")
+
+
+def train(args: argparse.Namespace) -> None:
+    out = args.out or folder_to_make(f"runs/{args.preset}")
+    if args.resume and not out.is_dir():
+        raise InputError(f"--resume: there is no run to resume in {out}")
+    tinydiff.train(args.part, preset=args.preset, data=args.data, out=out, resume=args.resume)
+
+
+def evaluate(args: argparse.Namespace) -> None:
+    figures = tinydiff.evaluate(
+        args.weights, n=args.n, steps=args.steps, guidance=args.guidance, seed=args.seed, data=args.data
+    )
+    print(table(figures))
+    if args.json:
+        import json
+
+        with written_whole(args.json) as beside:
+            beside.write_text(json.dumps(figures, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        print(f"written to {args.json}")
+
+
+def doctor(args: argparse.Namespace) -> None:
+    from tinydiff.doctor import report
+
+    print(report())
+
+
+def table(figures: dict) -> str:
+    """Figures as lines of text; a dict in the dict is a group of fractions, shown in per cent under its name."""
+    lines = []
+    for name, value in figures.items():
+        if isinstance(value, dict):
+            lines.append(name)
+            lines += [f"  {key:<26}{100 * fraction:7.1f} %" for key, fraction in value.items()]
+        else:
+            lines.append(f"{name:<28}{value:7.4g}" if isinstance(value, float) else f"{name:<28}{value:>7}")
+    return "\n".join(lines)
+
+
+# --- the face
+
+
+def parser() -> argparse.ArgumentParser:
+    top = Parser(
+        prog="tinydiff",
+        description="Stable Diffusion, from the convolution up, in NumPy and Numba.",
+        epilog='Begin with: tinydiff generate "a red dress on a white background"',
+    )
+    top.add_argument("--version", action="version", version=f"tinydiff {tinydiff.__version__}")
+    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    def command(run: Callable[[argparse.Namespace], None], line: str) -> argparse.ArgumentParser:
+        added = commands.add_parser(
+            run.__name__, help=line, description=line, formatter_class=argparse.ArgumentDefaultsHelpFormatter
+        )
+        added.set_defaults(run=run)
+        return added
+
+    def sampling(sub: argparse.ArgumentParser) -> None:
+        sub.add_argument("--steps", type=at_least(1), default=25, help="denoising steps")
+        sub.add_argument("--guidance", type=guidance_scale, default=3.0, help="classifier-free guidance; 1 is none")
+        sub.add_argument("--seed", type=at_least(0), default=0, help="the same seed gives the same pictures")
+        sub.add_argument(
+            "--weights", type=existing_folder, metavar="DIR", help="a folder that train wrote; else shipped"
+        )
+
+    sub = command(generate, "draw pictures of prompts")
+    sub.add_argument(
+        "prompts",
+        type=prompt,
+        nargs="+",
+        metavar="PROMPT",
+        help='"a {colour} {garment} on a {background} background", and more',
+    )
+    sub.add_argument("-n", type=at_least(1), default=16, help="pictures of each prompt")
+    sampling(sub)
+    sub.add_argument("--sampler", choices=("ddim", "ddpm"), default="ddim", help="how to go from noise to picture")
+    sub.add_argument(
+        "-o", "--output", type=picture_to_write, default="picture.png", metavar="FILE", help="the PNG to write"
+    )
+    sub.add_argument("--each", action="store_true", help="write each picture to a file of its own")
+
+    sub = command(train, "train from nothing, or go on with a run")
+    sub.add_argument("part", nargs="?", choices=PARTS, default="all", help="what to train")
+    sub.add_argument("--preset", choices=("quick", "full"), default="quick", help="how much")
+    sub.add_argument("--data", type=existing_folder, metavar="DIR", help="folder of Fashion-MNIST's files")
+    sub.add_argument("--out", type=folder_to_make, metavar="DIR", help="folder of the run; else runs/PRESET")
+    sub.add_argument("--resume", action="store_true", help="continue the run in that folder")
+
+    sub = command(evaluate, "let the judge look at pictures of seen and unseen prompts")
+    sub.add_argument("-n", type=at_least(1), default=2000, help="pictures to draw")
+    sampling(sub)
+    sub.add_argument("--data", type=existing_folder, metavar="DIR", help="folder of Fashion-MNIST's files")
+    sub.add_argument("--json", type=file_to_write, metavar="FILE", help="write the figures to a file, too")
+
+    command(doctor, "show versions, threads, vector width, cache, data, weights and CUDA: what is used and why")
+    return top
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; 0 if it went well, 2 for bad input, 1 where training met a non-finite value, 130 at Ctrl-C."""
+    try:
+        args = parser().parse_args(argv)
+        args.run(args)
+    except (InputError, argparse.ArgumentTypeError, OSError) as error:
+        return _complain(error, 2)
+    except FloatingPointError as error:
+        return _complain(error, 1)
+    except KeyboardInterrupt:
+        return _complain("interrupted", 130)
+    return 0
+
+
+def _complain(error: object, status: int) -> int:
+    print(f"tinydiff: {error}", file=sys.stderr)
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,41 @@
+"""Classifier-free guidance: away from what any prompt would give, towards what this prompt gives."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from math import isfinite
+from typing import Any
+
+from tinydiff.arrays import array_module
+from tinydiff.errors import InputError
+
+
+def guided(
+    predict: Callable[..., Any], condition: Sequence[Any], null: Sequence[Any], scale: float
+) -> Callable[[Any, int], Any]:
+    """The function (x_t, t) → u + scale·(c − u) that a sampler calls, u without and c with the prompt.
+
+    predict(x_t (M, …), t, *arrays) is the network; condition and null are its further arguments for N pictures, arrays
+    (N, …) such as the encoded text and its mask, with the prompt and with the empty prompt.  scale 1 is the prompt
+    alone and 0 the empty prompt alone, at half the work; else both run as one batch of 2N, the empty prompt first.
+    As u and c enter linearly with weights that sum to 1, it holds for predicted noise and for predicted v alike.
+    Raises InputError for a scale that is not finite, or where condition and null differ in shape.
+    (Ho & Salimans 2022, arXiv:2207.12598, equation 6, where scale is 1 + w)
+    """
+    if not isfinite(scale):
+        raise InputError(f"guidance must be a finite number; got {scale!r}")
+    shapes, null_shapes = [tuple(c.shape) for c in condition], [tuple(u.shape) for u in null]
+    if shapes != null_shapes:
+        raise InputError(f"guided: the prompt's arrays are {shapes} but the empty prompt's are {null_shapes}")
+    if scale in (0, 1):
+        alone = condition if scale == 1 else null
+        return lambda x, t: predict(x, t, *alone)
+    weight = float(scale)  # a NumPy float64 would widen float32 pictures
+    pairs = [array_module(c).concatenate([u, c]) for u, c in zip(null, condition, strict=True)]
+
+    def predict_guided(x: Any, t: int) -> Any:
+        both = predict(array_module(x).concatenate([x, x]), t, *pairs)  # (2N, …)
+        u, c = both[: len(x)], both[len(x) :]
+        return u + weight * (c - u)
+
+    return predict_guided

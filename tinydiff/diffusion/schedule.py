@@ -1,0 +1,105 @@
+"""Noise schedules: how much of the picture is left at each of T steps.
+
+Step t = 0 … T − 1 holds ᾱ_t, the share of the picture's variance: x_t = √ᾱ_t·x0 + √(1 − ᾱ_t)·ε.  ᾱ falls from nearly
+1 (the picture) to nearly 0 (noise); it is the running product of 1 − β, where β_t is the noise that step t adds.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from numbers import Integral
+
+import numpy as np
+
+from tinydiff.errors import InputError
+
+# Sampling begins with pure noise, in which √ᾱ is 0.  Above this, training never showed the network noise as pure as
+# that, and brightness leaks (arXiv:2305.08891).  At T = 1000: cosine 5e-5, linear .006, scaled_linear .068.
+SIGNAL_LEFT = 0.01
+BETA_MAX = 0.999
+
+
+@dataclass(frozen=True, eq=False)
+class Schedule:
+    """A noise schedule: `alpha_bar` float64 (T,), read-only, strictly falling, inside (0, 1).
+
+    Warns where √ᾱ at the last step exceeds `SIGNAL_LEFT` (.01): sampling from pure noise does not begin where training
+    ended.  Raises InputError where alpha_bar is not such an array.
+    """
+
+    name: str
+    alpha_bar: np.ndarray
+
+    def __post_init__(self) -> None:
+        alpha_bar = np.array(self.alpha_bar, dtype=np.float64)
+        falling = alpha_bar.ndim == 1 and alpha_bar.size > 0 and bool(np.all(np.diff(alpha_bar) < 0))
+        if not (falling and 0 < alpha_bar[-1] <= alpha_bar[0] < 1):
+            raise InputError(f"Schedule {self.name!r}: alpha_bar must be (T,), fall strictly and stay inside (0, 1)")
+        alpha_bar.flags.writeable = False
+        object.__setattr__(self, "alpha_bar", alpha_bar)
+        left = float(np.sqrt(alpha_bar[-1]))
+        if left > SIGNAL_LEFT:
+            warnings.warn(
+                f"schedule {self.name!r} keeps √ᾱ = {left:.3f} of the picture at its last step (> {SIGNAL_LEFT}): "
+                "sampling begins in pure noise, which training never shows",
+                stacklevel=4,  # past __post_init__, __init__ and the function below that made it
+            )
+
+    @property
+    def steps(self) -> int:
+        """T, the number of steps that the schedule has."""
+        return len(self.alpha_bar)
+
+    def timesteps(self, n: int) -> list[int]:
+        """n of the T steps, descending, evenly spaced back from the last one, T − 1 ("trailing").
+
+        Trailing spacing always begins at the noisiest step, so that sampling begins where the noise is purest.
+        Raises InputError unless n is a whole number from 1 to T.  (arXiv:2305.08891, table 2)
+        """
+        _check_count("steps", n, self.steps, f"the length of the {self.name} schedule")
+        return [int(t) - 1 for t in np.round(self.steps * np.arange(n, 0, -1) / n)]
+
+
+def linear(T: int = 1000) -> Schedule:
+    """β from 1e-4 to .02 in even steps, times 1000/T so that any T ends in noise.  (arXiv:2006.11239, section 4)"""
+    _check_count("T", T)
+    return _from_betas("linear", np.linspace(1e-4, 0.02, T) * (1000 / T))
+
+
+def cosine(T: int = 1000) -> Schedule:
+    """ᾱ(t) = f(t)/f(0), f(t) = cos²((t/T + .008)/1.008 · π/2).  (arXiv:2102.09672, equation 17)
+
+    f(T) is 0, so the last β would be 1: β is clipped at .999, and ᾱ is what the clipped β leave.
+    """
+    _check_count("T", T)
+    f = np.cos((np.arange(T + 1) / T + 0.008) / 1.008 * np.pi / 2) ** 2
+    return _from_betas("cosine", 1 - f[1:] / f[:-1])
+
+
+def scaled_linear(T: int = 1000) -> Schedule:
+    """√β from √.00085 to √.012 in even steps, β times 1000/T: Stable Diffusion 1.x's.  (arXiv:2112.10752)"""
+    _check_count("T", T)
+    return _from_betas("scaled_linear", np.linspace(0.00085**0.5, 0.012**0.5, T) ** 2 * (1000 / T))
+
+
+SCHEDULES: dict[str, Callable[[int], Schedule]] = {"linear": linear, "cosine": cosine, "scaled_linear": scaled_linear}
+
+
+def make_schedule(name: str, T: int = 1000) -> Schedule:
+    """The schedule called name ("linear", "cosine" or "scaled_linear") with T steps; InputError for another name."""
+    if name not in SCHEDULES:
+        raise InputError(f"make_schedule: no schedule is called {name!r}; there are {', '.join(SCHEDULES)}")
+    return SCHEDULES[name](T)
+
+
+def _from_betas(name: str, betas: np.ndarray) -> Schedule:
+    return Schedule(name, np.cumprod(1 - np.minimum(betas, BETA_MAX)))
+
+
+def _check_count(what: str, n: object, most: int | None = None, limit: str = "") -> None:
+    whole = isinstance(n, Integral) and not isinstance(n, bool)
+    if not whole or n < 1 or (most is not None and n > most):  # type: ignore[operator]
+        upper = "up" if most is None else f"to {most}, {limit}"
+        raise InputError(f"{what} must be a whole number from 1 {upper}; got {n!r}")

@@ -1,0 +1,123 @@
+"""What tinydiff uses on this machine, and why: `tinydiff doctor`."""
+
+import importlib
+import os
+import platform
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+from pathlib import Path
+
+from tinydiff import __version__
+
+PACKAGES = ("numpy", "numba", "llvmlite", "scipy", "matplotlib", "pillow", "safetensors", "tqdm")
+
+Findings = Iterator[tuple[str, str]]
+
+
+def report() -> str:
+    """All findings as text.  A check that fails is a finding too: nothing is raised."""
+    lines = []
+    for check in (versions, processor, kernels, cache, data, weights, cuda):
+        lines.append(check.__name__)
+        lines += [f"  {name:<16}{value}" for name, value in _safely(check)]
+    return "\n".join(lines)
+
+
+def versions() -> Findings:
+    yield "tinydiff", f"{__version__} in {Path(__file__).parent}"
+    yield "python", f"{platform.python_version()} in {sys.prefix}"
+    for package in PACKAGES:
+        try:
+            yield package, version(package)
+        except PackageNotFoundError:
+            yield package, f"missing: pip install {package}"
+
+
+def processor() -> Findings:
+    import llvmlite.binding as llvm
+    import numba
+
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    yield "cores", f"{usable} of {os.cpu_count()} may be used by this process"
+    asked = os.environ.get("NUMBA_NUM_THREADS")
+    yield (
+        "threads",
+        f"{numba.get_num_threads()}, " + (f"as NUMBA_NUM_THREADS={asked} asks" if asked else "one for each core"),
+    )
+    asked = os.environ.get("NUMBA_THREADING_LAYER")
+    # The layer is known once threads run: get_num_threads has just started them.
+    layer = f"as NUMBA_THREADING_LAYER={asked} asks" if asked else "the first that works of tbb, omp, workqueue"
+    yield "threading layer", f"{numba.threading_layer()}, {layer}"
+    features = llvm.get_host_cpu_features()
+    known = [name for name in ("avx512f", "avx2", "fma", "avx", "neon") if features.get(name)]
+    yield (
+        "instructions",
+        f"{llvm.get_host_cpu_name()} with {' '.join(known) or 'no vector extension that tinydiff knows'}",
+    )
+
+
+def kernels() -> Findings:
+    from tinydiff.kernels.cpu.tile import INSTRUCTION_SET, LANES, ROWS, VECTORS
+
+    yield "default", "cpu for float32, numpy for every other type; tinydiff.use(…) chooses"
+    yield (
+        "register tile",
+        f"{ROWS} rows x {VECTORS} vectors of {LANES} floats, the largest whose sums fit {INSTRUCTION_SET}'s registers",
+    )
+
+
+def cache() -> Findings:
+    from tinydiff.kernels.cpu.jit import cache_folder
+
+    folder = cache_folder()
+    chosen = next((name for name in ("NUMBA_CACHE_DIR", "XDG_CACHE_HOME") if os.environ.get(name)), None)
+    yield "folder", f"{folder}, " + (f"from {chosen}" if chosen else "the user's cache; NUMBA_CACHE_DIR sets another")
+    yield "compiled", f"{len(list(folder.rglob('*.nbc')))} kernels (the others compile when they are first used)"
+    nearest = next(place for place in (folder, *folder.parents) if place.exists())
+    try:
+        with tempfile.TemporaryFile(dir=nearest):
+            yield "writable", "yes"
+    except OSError as error:
+        yield "writable", f"no ({error.strerror}): kernels compile anew in every process; set NUMBA_CACHE_DIR"
+
+
+def data() -> Findings:
+    from tinydiff.datasets import load_fashion
+
+    for split in ("train", "test"):
+        grey, _, source = load_fashion(split)
+        yield split, f"{len(grey):,} images: {source}"
+    yield "order", "--data, $TINYDIFF_DATA, Debian's dataset-fashion-mnist, then the shipped subset"
+
+
+def weights() -> Findings:
+    folder = Path(importlib.import_module("tinydiff.data").__path__[0]) / "weights"
+    yield "folder", f"{folder}, shipped with tinydiff; --weights sets another"
+    for file in sorted(folder.glob("*.safetensors")):
+        yield file.stem, f"{file.stat().st_size / 2**20:.1f} MB"
+    if not any(folder.glob("*.safetensors")):
+        yield "none", "tinydiff train makes them"
+
+
+def cuda() -> Findings:
+    missing = [name for name in ("cupy", "numba_cuda") if find_spec(name) is None]
+    if find_spec("tinydiff.kernels.cuda") is None:
+        yield "not used", "this version of tinydiff has no CUDA kernels"
+    elif missing:
+        yield "not used", f"not installed: {', '.join(missing)}"
+    else:
+        from numba import cuda as driver
+
+        yield ("used", "for CuPy arrays") if driver.is_available() else ("not used", "no GPU or driver was found")
+    for name in missing:
+        yield name, "not installed"
+
+
+def _safely(check: Callable[[], Findings]) -> Findings:
+    try:
+        yield from check()
+    except Exception as error:  # a doctor that falls ill on a broken machine helps nobody
+        yield "failed", f"{type(error).__name__}: {error}"

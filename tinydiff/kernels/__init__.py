@@ -1,0 +1,90 @@
+"""The hot loops behind one face: each backend has the same names and signatures.
+
+`reference` is the definition (plain loops), `numpy` the same in NumPy for any float type, `cpu` compiled by Numba.
+`use` chooses; without a choice float32 arrays go to `cpu` and every other type to `numpy`.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from tinydiff.errors import InputError
+
+MODULES = {
+    "reference": "tinydiff.kernels.reference",
+    "numpy": "tinydiff.kernels.vectorised",
+    "cpu": "tinydiff.kernels.cpu",
+    "cuda": "tinydiff.kernels.cuda",
+}
+MANDATORY = (
+    "conv2d_forward",
+    "conv2d_input_grad",
+    "conv2d_weight_grad",
+    "max_pool2d_forward",
+    "max_pool2d_backward",
+    "upsample_nearest_forward",
+    "upsample_nearest_backward",
+)
+
+_chosen: str | None = None
+
+
+class use:
+    """Set the backend: `use("numpy")` from here on, or `with use("numpy"):` for a block.  `use(None)` is the default.
+
+    Raises InputError for a name that is not a backend, or one that is not available here.
+    """
+
+    def __init__(self, backend: str | None) -> None:
+        global _chosen
+        if backend is not None:
+            if backend not in MODULES:
+                raise InputError(f"use: no backend {backend!r}; there are {', '.join(map(repr, MODULES))}")
+            _module(backend)
+        self._before, _chosen = _chosen, backend
+
+    def __enter__(self) -> use:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        global _chosen
+        _chosen = self._before
+
+
+def backend_of(x: Any) -> str:
+    """The name of the backend that works on the array `x`: the chosen one, else where the array lives."""
+    return _chosen or ("cpu" if x.dtype == np.float32 else "numpy")
+
+
+def kernel(name: str, x: Any) -> Callable[..., Any]:
+    """The kernel `name` of the backend for `x`; LookupError names what is missing, there is no silent fallback."""
+    found = offered(name, x)
+    if found is None:
+        raise LookupError(f"backend {backend_of(x)!r} has no kernel {name!r}")
+    return found
+
+
+def offered(name: str, x: Any) -> Callable[..., Any] | None:
+    """The kernel `name` if the backend for `x` has one: a faster form of what ops/ writes in array code."""
+    return getattr(_module(backend_of(x)), name, None)
+
+
+def matmul(a: Any, b: Any, transpose_a: bool = False, transpose_b: bool = False) -> Any:
+    """a·b for two matrices, either one transposed first.  On `cpu` its sums have one order for any thread count."""
+    fast = offered("matmul", a)
+    if fast is not None:
+        return fast(a, b, transpose_a, transpose_b)
+    return (a.T if transpose_a else a) @ (b.T if transpose_b else b)
+
+
+def _module(backend: str) -> Any:
+    try:
+        return importlib.import_module(MODULES[backend])
+    except ModuleNotFoundError as error:
+        raise InputError(
+            f"use: the backend {backend!r} is not available: {error.name} is missing; there are 'reference', 'numpy', 'cpu'"
+        ) from None

@@ -1,0 +1,96 @@
+"""How a kernel is compiled, cached and called: one decorator.
+
+* Numba's cache does not see changes in imported modules, so the index folder bears a hash of all kernel sources:
+  a change anywhere in this package is noticed everywhere.
+* Numba's simplest threading layer aborts on concurrent calls, so one lock lets one kernel run at a time.
+* The first call compiles; when that takes long, one line says so.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import os
+import sys
+import threading
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numba
+from numba.core import config
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+# Contraction and reassociation let sums use vectors; the flags that assume "no NaN" stay off, so NaN comes out as NaN.
+FAST = {"contract", "reassoc", "nsz", "arcp"}
+
+_lock = threading.RLock()
+_said = False
+
+
+def cache_folder() -> Path:
+    """Where compiled kernels are kept: $NUMBA_CACHE_DIR, else the user's cache folder; by the hash of the sources."""
+    root = os.environ.get("NUMBA_CACHE_DIR") or os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    source = hashlib.sha256()
+    for file in sorted(Path(__file__).parent.glob("*.py")):
+        source.update(file.read_bytes())
+    return Path(root) / "tinydiff" / source.hexdigest()[:16]
+
+
+def _compile(function: Function, **options: Any) -> Any:
+    """numba.njit with the cache in our own folder; uncached, with one warning, where that cannot be written."""
+    global _said
+    before, config.CACHE_DIR = config.CACHE_DIR, str(FOLDER)
+    try:
+        return numba.njit(cache=True, fastmath=FAST, **options)(function)
+    except (RuntimeError, OSError):
+        if not _said:
+            warnings.warn(
+                f"tinydiff: cannot write the kernel cache {FOLDER}, so kernels compile anew in every process; "
+                "set NUMBA_CACHE_DIR to a folder that can be written",
+                stacklevel=2,
+            )
+            _said = True
+        return numba.njit(fastmath=FAST, **options)(function)
+    finally:
+        config.CACHE_DIR = before
+
+
+def helper(function: Function) -> Any:
+    """A compiled function that kernels call."""
+    return _compile(function)
+
+
+def kernel(function: Function) -> Callable[..., Any]:
+    """A compiled function whose `prange` loops run in parallel, called from Python under the lock."""
+    compiled = _compile(function, parallel=True)
+
+    @functools.wraps(function)
+    def call(*args: Any) -> Any:
+        with _lock:
+            if compiled.signatures:
+                return compiled(*args)
+            notice = threading.Timer(2.0, _say_compiling)
+            notice.daemon = True
+            notice.start()
+            try:
+                return compiled(*args)
+            finally:
+                notice.cancel()
+
+    return call
+
+
+_announced = False
+
+
+def _say_compiling() -> None:
+    global _announced
+    if not _announced:
+        _announced = True
+        print("tinydiff: compiling kernels for this machine (once; they are cached) …", file=sys.stderr, flush=True)
+
+
+FOLDER = cache_folder()

@@ -1,0 +1,124 @@
+"""Group norm, with or without SiLU after it, in one pass over memory for each picture; layer norm is one group.
+
+Work is split by picture in a fixed number of parts, and each part sums its own share of the scale's and the shift's
+gradients, so that the result does not depend on the number of threads.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import prange
+
+from tinydiff.kernels.cpu.conv import as_float32
+from tinydiff.kernels.cpu.elementary import ONE, sigmoid
+from tinydiff.kernels.cpu.jit import kernel
+
+PARTS = 32
+
+
+@kernel
+def _forward(x, scale, shift, groups, eps, silu, y, mean, rstd):  # type: ignore[no-untyped-def]
+    n_images, positions, channels = x.shape
+    width = channels // groups
+    count = np.float32(positions * width)
+    for part in prange(PARTS):
+        total = np.empty(channels, np.float32)
+        a, b = np.empty(channels, np.float32), np.empty(channels, np.float32)
+        for n in range(part * n_images // PARTS, (part + 1) * n_images // PARTS):
+            total[:] = np.float32(0)
+            for p in range(positions):
+                for c in range(channels):
+                    total[c] += x[n, p, c]
+            for g in range(groups):
+                sum_ = np.float32(0)
+                for c in range(g * width, (g + 1) * width):
+                    sum_ += total[c]
+                mean[n, g] = sum_ / count
+                for c in range(g * width, (g + 1) * width):
+                    a[c] = mean[n, g]
+            total[:] = np.float32(0)
+            for p in range(positions):
+                for c in range(channels):
+                    d = x[n, p, c] - a[c]
+                    total[c] += d * d
+            for g in range(groups):
+                sum_ = np.float32(0)
+                for c in range(g * width, (g + 1) * width):
+                    sum_ += total[c]
+                rstd[n, g] = ONE / np.sqrt(sum_ / count + eps)
+                for c in range(g * width, (g + 1) * width):
+                    a[c] = rstd[n, g] * scale[c]
+                    b[c] = shift[c] - mean[n, g] * a[c]
+            for p in range(positions):
+                if silu:
+                    for c in range(channels):
+                        h = x[n, p, c] * a[c] + b[c]
+                        y[n, p, c] = h * sigmoid(h)
+                else:
+                    for c in range(channels):
+                        y[n, p, c] = x[n, p, c] * a[c] + b[c]
+
+
+@kernel
+def _backward(x, scale, shift, groups, silu, mean, rstd, dy, dx, dscale, dshift):  # type: ignore[no-untyped-def]
+    n_images, positions, channels = x.shape
+    width = channels // groups
+    count = np.float32(positions * width)
+    for part in prange(PARTS):
+        m, r = np.empty(channels, np.float32), np.empty(channels, np.float32)
+        sum_dh, sum_dh_xhat = np.empty(channels, np.float32), np.empty(channels, np.float32)
+        a, b = np.empty(channels, np.float32), np.empty(channels, np.float32)
+        for n in range(part * n_images // PARTS, (part + 1) * n_images // PARTS):
+            for c in range(channels):
+                m[c], r[c] = mean[n, c // width], rstd[n, c // width]
+                sum_dh[c] = sum_dh_xhat[c] = np.float32(0)
+            for p in range(positions):
+                if silu:
+                    for c in range(channels):
+                        xhat = (x[n, p, c] - m[c]) * r[c]
+                        h = xhat * scale[c] + shift[c]
+                        s = sigmoid(h)
+                        dh = dy[n, p, c] * s * (ONE + h * (ONE - s))
+                        dx[n, p, c] = dh
+                        sum_dh[c] += dh
+                        sum_dh_xhat[c] += dh * xhat
+                else:
+                    for c in range(channels):
+                        dh = dy[n, p, c]
+                        dx[n, p, c] = dh
+                        sum_dh[c] += dh
+                        sum_dh_xhat[c] += dh * (x[n, p, c] - m[c]) * r[c]
+            for g in range(groups):
+                first = second = np.float32(0)
+                for c in range(g * width, (g + 1) * width):
+                    dshift[part, c] += sum_dh[c]
+                    dscale[part, c] += sum_dh_xhat[c]
+                    first += sum_dh[c] * scale[c]
+                    second += sum_dh_xhat[c] * scale[c]
+                for c in range(g * width, (g + 1) * width):
+                    a[c], b[c] = first / count, second / count
+            for p in range(positions):
+                for c in range(channels):
+                    xhat = (x[n, p, c] - m[c]) * r[c]
+                    dx[n, p, c] = r[c] * (dx[n, p, c] * scale[c] - a[c] - xhat * b[c])
+
+
+def group_norm(
+    x: np.ndarray, scale: np.ndarray, shift: np.ndarray, groups: int, eps: float, silu: bool
+) -> tuple[np.ndarray, tuple]:
+    """y and what `group_norm_backward` needs; x (N, …, C), statistics over all but N and within a group of channels."""
+    shape, channels = x.shape, x.shape[-1]
+    x = as_float32("group_norm", x).reshape(shape[0], -1, channels)
+    y = np.empty_like(x)
+    mean, rstd = np.empty((2, shape[0], groups), np.float32)
+    _forward(x, scale, shift, groups, np.float32(eps), silu, y, mean, rstd)
+    return y.reshape(shape), (x, scale, shift, groups, silu, mean, rstd)
+
+
+def group_norm_backward(dy: np.ndarray, saved: tuple) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """dx, dscale, dshift."""
+    x = saved[0]
+    dx = np.empty_like(x)
+    dscale, dshift = np.zeros((2, PARTS, x.shape[2]), np.float32)
+    _backward(*saved, as_float32("group_norm", dy).reshape(x.shape), dx, dscale, dshift)
+    return dx.reshape(dy.shape), dscale.sum(0), dshift.sum(0)

@@ -1,0 +1,166 @@
+"""The KL autoencoder: pictures to a small latent space, and back.
+
+Its names are those of diffusers' AutoencoderKL.  The latent space is continuous: the encoder gives a mean and a
+variance for each number, and a small KL term keeps them near N(0, 1).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from tinydiff import ops
+from tinydiff.autograd import Array, Tensor, no_grad
+from tinydiff.nn.blocks import Attention, Downsample, ResnetBlock, Upsample
+from tinydiff.nn.layers import Conv2d, GroupNorm
+from tinydiff.nn.module import Generator, Module
+
+
+@dataclass(frozen=True)
+class AutoencoderConfig:
+    """The defaults are Stable Diffusion 1.x's."""
+
+    channels: int = 3  # of the pictures
+    latent_channels: int = 4
+    widths: tuple[int, ...] = (128, 256, 512, 512)  # channels at each level; each level but the last halves the size
+    layers: int = 2  # residual blocks a level in the encoder; one more in the decoder
+    groups: int = 32
+    attention: bool = True  # in the middle
+
+
+class Autoencoder(Module):
+    """Pictures (N, H, W, 3) in [−1, 1] ↔ latents (N, H/f, W/f, 4) of about unit variance, f = 2^(levels − 1).
+
+    `latent_scale` is 1 / standard deviation of the training latents; `encode` and `decode` apply it.
+    (Kingma & Welling 2013, arXiv:1312.6114; Rombach 2022, arXiv:2112.10752)
+    """
+
+    def __init__(self, config: AutoencoderConfig, rng: Generator) -> None:
+        self.config, self.latent_scale = config, 1.0
+        latent = config.latent_channels
+        self.encoder = Encoder(rng, config)
+        self.quant_conv = Conv2d(rng, 2 * latent, 2 * latent, size=1)
+        self.post_quant_conv = Conv2d(rng, latent, latent, size=1)
+        self.decoder = Decoder(rng, config)
+
+    def moments(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and log-variance of each number of the latent, unscaled."""
+        h, latent = self.quant_conv(self.encoder(x)), self.config.latent_channels
+        return ops.channels(h, start=0, stop=latent), ops.channels(h, start=latent, stop=2 * latent)
+
+    def reconstruct(self, z: Tensor) -> Tensor:
+        """Pictures from unscaled latents."""
+        return self.decoder(self.post_quant_conv(z))
+
+    def encode(self, images: Array) -> Array:
+        """Pictures in [−1, 1] to scaled latents (their means), off the tape."""
+        with no_grad():
+            return self.moments(Tensor(images))[0].data * np.float32(self.latent_scale)
+
+    def decode(self, latents: Array) -> Array:
+        """Scaled latents to pictures, off the tape; not clipped."""
+        with no_grad():
+            return self.reconstruct(Tensor(latents * np.float32(1 / self.latent_scale))).data
+
+
+class Encoder(Module):
+    """Residual blocks and halvings; two numbers for each latent number come out."""
+
+    def __init__(self, rng: Generator, config: AutoencoderConfig) -> None:
+        widths = config.widths
+        self.conv_in = Conv2d(rng, config.channels, widths[0])
+        self.down_blocks = [
+            EncoderBlock(rng, config, widths[max(0, i - 1)], width, downsample=i < len(widths) - 1)
+            for i, width in enumerate(widths)
+        ]
+        self.mid_block = MiddleBlock(rng, config)
+        self.conv_norm_out = GroupNorm(rng, widths[-1], config.groups, eps=1e-6, silu=True)
+        self.conv_out = Conv2d(rng, widths[-1], 2 * config.latent_channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.conv_in(x)
+        for block in self.down_blocks:
+            x = block(x)
+        return self.conv_out(self.conv_norm_out(self.mid_block(x)))
+
+
+class Decoder(Module):
+    """Residual blocks and doublings; the picture comes out."""
+
+    def __init__(self, rng: Generator, config: AutoencoderConfig) -> None:
+        widths = config.widths[::-1]
+        self.conv_in = Conv2d(rng, config.latent_channels, widths[0])
+        self.mid_block = MiddleBlock(rng, config)
+        self.up_blocks = [
+            DecoderBlock(rng, config, widths[max(0, i - 1)], width, upsample=i < len(widths) - 1)
+            for i, width in enumerate(widths)
+        ]
+        self.conv_norm_out = GroupNorm(rng, widths[-1], config.groups, eps=1e-6, silu=True)
+        self.conv_out = Conv2d(rng, widths[-1], config.channels)
+
+    def forward(self, z: Tensor) -> Tensor:
+        z = self.mid_block(self.conv_in(z))
+        for block in self.up_blocks:
+            z = block(z)
+        return self.conv_out(self.conv_norm_out(z))
+
+
+class EncoderBlock(Module):
+    """Residual blocks at one resolution, then half of it (padded below and to the right only, as in SD 1.x)."""
+
+    def __init__(self, rng: Generator, config: AutoencoderConfig, inputs: int, width: int, downsample: bool) -> None:
+        self.resnets = _resnets(rng, config, inputs, width, config.layers)
+        self.downsamplers = [Downsample(rng, width, padding=(0, 1, 0, 1))] if downsample else []
+
+    def forward(self, x: Tensor) -> Tensor:
+        for layer in [*self.resnets, *self.downsamplers]:
+            x = layer(x)
+        return x
+
+
+class DecoderBlock(Module):
+    """Residual blocks at one resolution, then twice that."""
+
+    def __init__(self, rng: Generator, config: AutoencoderConfig, inputs: int, width: int, upsample: bool) -> None:
+        self.resnets = _resnets(rng, config, inputs, width, config.layers + 1)
+        self.upsamplers = [Upsample(rng, width)] if upsample else []
+
+    def forward(self, x: Tensor) -> Tensor:
+        for layer in [*self.resnets, *self.upsamplers]:
+            x = layer(x)
+        return x
+
+
+class MiddleBlock(Module):
+    """Residual block, attention over all positions where configured, residual block."""
+
+    def __init__(self, rng: Generator, config: AutoencoderConfig) -> None:
+        width = config.widths[-1]
+        self.attentions = [AttentionBlock(rng, width, config.groups)] if config.attention else []
+        self.resnets = _resnets(rng, config, width, width, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.resnets[0](x)
+        for attention in self.attentions:
+            x = attention(x)
+        return self.resnets[1](x)
+
+
+class AttentionBlock(Attention):
+    """Single-head self-attention over the positions of a feature map, around a shortcut."""
+
+    def __init__(self, rng: Generator, channels: int, groups: int) -> None:
+        self.group_norm = GroupNorm(rng, channels, groups, eps=1e-6)
+        super().__init__(rng, channels, heads=1, bias=True)
+
+    def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+        n, height, width, channels = x.shape
+        h = super().forward(self.group_norm(x).reshape(n, height * width, channels))
+        return x + h.reshape(n, height, width, channels)
+
+
+def _resnets(rng: Generator, config: AutoencoderConfig, inputs: int, width: int, count: int) -> list[ResnetBlock]:
+    return [
+        ResnetBlock(rng, inputs if i == 0 else width, width, config.groups, eps=1e-6) for i in range(count)
+    ]

@@ -1,0 +1,106 @@
+"""The text encoder: words to vectors that know their neighbours.
+
+A small transformer with the parts and the names of CLIP's.  Unlike CLIP's it is not causal: each word sees the whole
+caption.  Its word vectors begin as Word2Vec's.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from tinydiff import ops
+from tinydiff.autograd import Array, Tensor
+from tinydiff.errors import InputError
+from tinydiff.nn.layers import Embedding, LayerNorm, Linear
+from tinydiff.nn.module import Generator, Module
+
+
+@dataclass(frozen=True)
+class TextEncoderConfig:
+    vocabulary: int
+    length: int  # positions: words, begin, end and padding
+    width: int = 96
+    layers: int = 2
+    heads: int = 4
+
+
+class TextEncoder(Module):
+    """Word numbers (N, L) → vectors (N, L, D).  (Vaswani 2017; Radford 2021, arXiv:2103.00020)"""
+
+    def __init__(self, config: TextEncoderConfig, rng: Generator) -> None:
+        self.config = config
+        self.embeddings = Embeddings(rng, config)
+        self.encoder = EncoderStack(rng, config)
+        self.final_layer_norm = LayerNorm(rng, config.width)
+
+    def forward(self, tokens: Array) -> Tensor:
+        return self.final_layer_norm(self.encoder(self.embeddings(tokens)))
+
+    def start_from(self, vectors: np.ndarray) -> None:
+        """Begin with these word vectors (V, D), for instance Word2Vec's."""
+        table = self.embeddings.token_embedding.weight
+        if vectors.shape != table.shape:
+            raise InputError(f"start_from: word vectors have shape {vectors.shape}, the encoder expects {table.shape}")
+        table.assign(vectors.astype(table.dtype))
+
+
+class Embeddings(Module):
+    """A vector for each word plus a vector for each position."""
+
+    def __init__(self, rng: Generator, config: TextEncoderConfig) -> None:
+        self.token_embedding = Embedding(rng, config.vocabulary, config.width)
+        self.position_embedding = Embedding(rng, config.length, config.width)
+
+    def forward(self, tokens: Array) -> Tensor:
+        return self.token_embedding(tokens) + self.position_embedding(np.arange(tokens.shape[1]))
+
+
+class EncoderStack(Module):
+    """One layer after the other."""
+
+    def __init__(self, rng: Generator, config: TextEncoderConfig) -> None:
+        self.layers = [EncoderLayer(rng, config) for _ in range(config.layers)]
+
+    def forward(self, x: Tensor) -> Tensor:
+        for layer in self.layers:
+            x = layer(x)
+        return x
+
+
+class EncoderLayer(Module):
+    """Self-attention and a two-layer network, each after a layer norm and around a shortcut."""
+
+    def __init__(self, rng: Generator, config: TextEncoderConfig) -> None:
+        self.layer_norm1 = LayerNorm(rng, config.width)
+        self.self_attn = SelfAttention(rng, config)
+        self.layer_norm2 = LayerNorm(rng, config.width)
+        self.mlp = MLP(rng, config.width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + self.self_attn(self.layer_norm1(x))
+        return x + self.mlp(self.layer_norm2(x))
+
+
+class SelfAttention(Module):
+    """Every word looks at every word."""
+
+    def __init__(self, rng: Generator, config: TextEncoderConfig) -> None:
+        self.q_proj, self.k_proj, self.v_proj, self.out_proj = (
+            Linear(rng, config.width, config.width) for _ in range(4)
+        )
+        self.heads = config.heads
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.out_proj(ops.attention(self.q_proj(x), self.k_proj(x), self.v_proj(x), heads=self.heads))
+
+
+class MLP(Module):
+    """To four times the width and back, with GELU between."""
+
+    def __init__(self, rng: Generator, width: int) -> None:
+        self.fc1, self.fc2 = Linear(rng, width, 4 * width), Linear(rng, 4 * width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc2(ops.gelu(self.fc1(x)))

@@ -1,0 +1,96 @@
+"""Parameter and Module: named arrays that learn, in a tree."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from tinydiff.autograd import Array, Tensor
+
+Generator = np.random.Generator | None  # None: no values are drawn, a module then knows its shapes and no more
+
+
+class Parameter(Tensor):
+    """A leaf of the tape that the optimiser changes."""
+
+    def __init__(self, data: Array) -> None:
+        super().__init__(data, requires_grad=True)
+
+    def assign(self, data: Array) -> None:
+        """Put another array of the same shape in its place."""
+        if data.shape != self.shape:
+            raise ValueError(f"assign: the parameter has shape {self.shape}, the new array {data.shape}")
+        data.setflags(write=False)
+        self._data = data
+
+
+class Module:
+    """A part of a network.  Its parameters are named by the path of attributes that leads to them."""
+
+    def named_modules(self, prefix: str = "") -> Iterator[tuple[str, Module]]:
+        """This module and all within it, with their names, in the order in which they were made."""
+        yield prefix.rstrip("."), self
+        for name, value in vars(self).items():
+            for key, item in _numbered(name, value):
+                if isinstance(item, Module):
+                    yield from item.named_modules(f"{prefix}{key}.")
+
+    def named_parameters(self) -> Iterator[tuple[str, Parameter]]:
+        """All parameters with their names, as `down_blocks.0.resnets.1.conv1.weight`."""
+        for prefix, module in self.named_modules():
+            for name, value in vars(module).items():
+                if isinstance(value, Parameter):
+                    yield (f"{prefix}.{name}" if prefix else name), value
+
+    def parameters(self) -> list[Parameter]:
+        return [p for _, p in self.named_parameters()]
+
+    def state(self) -> dict[str, Array]:
+        """The arrays of all parameters by name."""
+        return {name: p.data for name, p in self.named_parameters()}
+
+    def load(self, state: dict[str, Array]) -> None:
+        """Take over arrays by name; they must be all there, with the right shapes (see training.checkpoint.fit_state)."""
+        for name, parameter in self.named_parameters():
+            parameter.assign(state[name])
+
+    def astype(self, dtype: Any) -> Module:
+        """Turn all parameters into another float type, in place."""
+        for parameter in self.parameters():
+            parameter.assign(parameter.data.astype(dtype))
+        return self
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        y = self.forward(*args, **kwargs)  # type: ignore[attr-defined]
+        for watch in _watchers:
+            watch(self, y)
+        return y
+
+
+# Called with each module and its output; training uses it to find the layer where a value stopped being finite.
+_watchers: list[Callable[[Module, Any], None]] = []
+
+
+def _numbered(name: str, value: Any) -> Iterator[tuple[str, Any]]:
+    """A list's items are named list.0, list.1, …"""
+    if isinstance(value, list):
+        for i, item in enumerate(value):
+            yield from _numbered(f"{name}.{i}", item)
+    else:
+        yield name, value
+
+
+def uniform(rng: Generator, shape: tuple[int, ...], bound: float) -> Array:
+    """U(−bound, bound), float32; without a generator, zeros that take no memory."""
+    if rng is None or bound == 0:
+        return constant(rng, shape, 0)
+    return rng.uniform(-bound, bound, shape).astype(np.float32)
+
+
+def constant(rng: Generator, shape: tuple[int, ...], value: float) -> Array:
+    """All `value`, float32; without a generator one number that pretends to be many."""
+    if rng is None:
+        return np.broadcast_to(np.float32(value), shape)
+    return np.full(shape, value, np.float32)

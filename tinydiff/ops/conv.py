@@ -1,0 +1,56 @@
+"""The convolution: every output pixel is the surrounding input pixels times a kernel, summed."""
+
+from __future__ import annotations
+
+from tinydiff import kernels
+from tinydiff.autograd import Array, Backward, op
+from tinydiff.errors import InputError
+
+Padding = int | tuple[int, int, int, int]
+
+
+@op
+def conv2d(
+    x: Array, w: Array, b: Array | None = None, *, stride: int = 1, padding: Padding = 0
+) -> tuple[Array, Backward]:
+    """Two-dimensional convolution (cross-correlation, as in every network): (N, H, W, C) → (N, H', W', K).
+
+        y[n, i, j, k] = b[k] + Σ_{p, q, c} x[n, i·s + p − top, j·s + q − left, c] · w[p, q, c, k]
+
+    w is (KH, KW, C, K) and b (K,) or None; `padding` zeros go around the picture, one number or (top, bottom, left,
+    right); H' = (H + top + bottom − KH) // stride + 1.  The gradient by x is dy sent back through the turned kernel,
+    the gradient by w pairs every dy with the x that it met, and db sums dy over pictures and positions.
+    Raises InputError where shapes do not fit.  (LeCun 1989; Dumoulin & Visin 2016, arXiv:1603.07285)
+    """
+    sides = (padding,) * 4 if isinstance(padding, int) else tuple(padding)
+    _check(x, w, b, stride, sides)
+    forward = kernels.kernel("conv2d_forward", x)
+    if b is not None and kernels.backend_of(x) == "cpu":
+        y = forward(x, w, stride, sides, b)  # the compiled kernel adds the bias on its way out
+    else:
+        y = forward(x, w, stride, sides)
+        y = y if b is None else y + b
+
+    def backward(dy: Array) -> tuple:
+        dx = kernels.kernel("conv2d_input_grad", dy)(dy, w, x.shape, stride, sides)
+        dw = kernels.kernel("conv2d_weight_grad", dy)(x, dy, w.shape[:2], stride, sides)
+        return (dx, dw) if b is None else (dx, dw, dy.reshape(-1, dy.shape[-1]).sum(0))
+
+    return y, (backward if b is not None else lambda dy: (*backward(dy), None))
+
+
+def _check(x: Array, w: Array, b: Array | None, stride: int, padding: tuple[int, ...]) -> None:
+    shapes = f"(x {x.shape}, w {w.shape})"
+    if x.ndim != 4 or w.ndim != 4:
+        raise InputError(f"conv2d: x must be (N, H, W, C) and w (KH, KW, C, K), not {shapes}")
+    if x.shape[3] != w.shape[2]:
+        raise InputError(f"conv2d: x has {x.shape[3]} channels but w expects {w.shape[2]} {shapes}")
+    if b is not None and b.shape != w.shape[3:]:
+        raise InputError(f"conv2d: w has {w.shape[3]} filters but b has shape {b.shape} {shapes}")
+    if x.dtype != w.dtype:
+        raise InputError(f"conv2d: x is {x.dtype} but w is {w.dtype}; use one type")
+    if stride < 1 or len(padding) != 4 or min(padding) < 0:
+        raise InputError(f"conv2d: stride must be ≥ 1 and padding ≥ 0, one or four numbers; got {stride}, {padding}")
+    height, width = x.shape[1] + padding[0] + padding[1], x.shape[2] + padding[2] + padding[3]
+    if 0 in x.shape or 0 in w.shape or height < w.shape[0] or width < w.shape[1]:
+        raise InputError(f"conv2d: the padded picture {height}×{width} does not hold the kernel {shapes}")

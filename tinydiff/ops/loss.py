@@ -1,0 +1,87 @@
+"""Losses: one number that says how wrong, and the direction in which it would be less."""
+
+from __future__ import annotations
+
+from tinydiff.arrays import array_module
+from tinydiff.autograd import Array, Backward, op
+from tinydiff.errors import InputError
+
+
+@op
+def mse_loss(y: Array, target: Array) -> tuple[Array, Backward]:
+    """mean (y − target)²; dy = 2·(y − target) / size, and the target's gradient is its negative."""
+    _same_shape("mse_loss", y, target)
+    difference = y - target
+
+    def backward(dy: Array) -> tuple:
+        d = dy * difference * (2 / y.size)
+        d = d.astype(y.dtype)
+        return d, -d
+
+    return (difference * difference).mean(), backward
+
+
+@op
+def l1_loss(y: Array, target: Array) -> tuple[Array, Backward]:
+    """mean |y − target|; dy = sign(y − target) / size, and the target's gradient is its negative."""
+    _same_shape("l1_loss", y, target)
+    difference = y - target
+
+    def backward(dy: Array) -> tuple:
+        d = (dy * array_module(y).sign(difference) / y.size).astype(y.dtype)
+        return d, -d
+
+    return abs(difference).mean(), backward
+
+
+@op
+def cross_entropy_loss(logits: Array, labels: Array) -> tuple[Array, Backward]:
+    """mean −log softmax(logits)[label]: logits (N, K), labels (N,) integers;  dlogits = (softmax − one-hot) / N."""
+    if logits.ndim != 2 or labels.shape != logits.shape[:1]:
+        raise InputError(f"cross_entropy_loss: logits {logits.shape} must be (N, K) and labels {labels.shape} (N,)")
+    xp, n = array_module(logits), logits.shape[0]
+    shifted = logits - logits.max(-1, keepdims=True)
+    log_p = shifted - xp.log(xp.exp(shifted).sum(-1, keepdims=True))
+    rows = xp.arange(n)
+
+    def backward(dy: Array) -> tuple:
+        d = xp.exp(log_p)
+        d[rows, labels] -= 1
+        return (d * (dy / n)).astype(logits.dtype), None
+
+    return -log_p[rows, labels].mean(), backward
+
+
+@op
+def kl_loss(mean: Array, log_variance: Array) -> tuple[Array, Backward]:
+    """KL divergence of N(mean, e^log_variance) from N(0, 1), summed over an example's elements, mean over examples.
+
+        ½·Σ (mean² + variance − 1 − log_variance) / N;   dmean = mean / N,   dlog_variance = ½·(variance − 1) / N
+
+    (Kingma & Welling 2013, arXiv:1312.6114, appendix B)
+    """
+    _same_shape("kl_loss", mean, log_variance)
+    n = mean.shape[0]
+    variance = array_module(mean).exp(log_variance)
+
+    def backward(dy: Array) -> tuple:
+        share = (dy / n).astype(mean.dtype)
+        return share * mean, share * (variance - 1) / 2
+
+    return (mean * mean + variance - 1 - log_variance).sum() / (2 * n), backward
+
+
+@op
+def sample_gaussian(mean: Array, log_variance: Array, noise: Array) -> tuple[Array, Backward]:
+    """A draw through which gradients pass: z = mean + e^{log_variance / 2}·noise.  (Kingma & Welling 2013)"""
+    deviation = array_module(mean).exp(log_variance / 2)
+
+    def backward(dy: Array) -> tuple:
+        return dy, dy * noise * deviation / 2, dy * deviation
+
+    return mean + deviation * noise, backward
+
+
+def _same_shape(name: str, a: Array, b: Array) -> None:
+    if a.shape != b.shape:
+        raise InputError(f"{name}: the two arrays have shapes {a.shape} and {b.shape}, expected the same")

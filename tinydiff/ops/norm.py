@@ -1,0 +1,65 @@
+"""Normalisation: keep activations at one scale, so that deep stacks train."""
+
+from __future__ import annotations
+
+from tinydiff import kernels
+from tinydiff.arrays import array_module
+from tinydiff.autograd import Array, Backward, op
+from tinydiff.errors import InputError
+from tinydiff.ops.activation import sigmoid
+
+
+@op
+def group_norm(
+    x: Array, scale: Array, shift: Array, *, groups: int, eps: float = 1e-5, silu: bool = False
+) -> tuple[Array, Backward]:
+    """Zero mean and unit variance over each picture and group of channels, then scale and shift: (N, …, C) → same.
+
+        x̂ = (x − mean) / √(variance + eps)      h = scale·x̂ + shift      y = h, or SiLU(h) with silu=True
+        dx = (d − mean(d) − x̂·mean(d·x̂)) / √(variance + eps)   with d = dh·scale, means over the same group
+
+    SiLU follows almost every group norm of a U-Net; as one op it saves a pass over memory.
+    Raises InputError unless `groups` divides C.  (Wu & He 2018, arXiv:1803.08494)
+    """
+    channels = x.shape[-1]
+    if groups < 1 or channels % groups or scale.shape != (channels,) or shift.shape != (channels,):
+        raise InputError(
+            f"group_norm: {groups} groups must divide the {channels} channels of x {x.shape}, "
+            f"and scale {scale.shape} and shift {shift.shape} must have one number a channel"
+        )
+    fast = kernels.offered("group_norm", x)
+    if fast is not None:
+        y, saved = fast(x, scale, shift, groups, eps, silu)
+        return y, lambda dy: kernels.kernel("group_norm_backward", dy)(dy, saved)
+
+    grouped = x.reshape(x.shape[0], -1, groups, channels // groups)  # (N, H·W, G, C/G)
+    mean = grouped.mean((1, 3), keepdims=True)
+    rstd = 1 / array_module(x).sqrt(grouped.var((1, 3), keepdims=True) + x.dtype.type(eps))
+    xhat = ((grouped - mean) * rstd).reshape(x.shape)
+    h = xhat * scale + shift
+    s = sigmoid(h) if silu else None
+
+    def backward(dy: Array) -> tuple:
+        dh = dy if s is None else dy * s * (1 + h * (1 - s))
+        axes = tuple(range(x.ndim - 1))
+        d, n = (dh * scale).reshape(grouped.shape), xhat.reshape(grouped.shape)
+        dx = rstd * (d - d.mean((1, 3), keepdims=True) - n * (d * n).mean((1, 3), keepdims=True))
+        return dx.reshape(x.shape), (dh * xhat).sum(axes), dh.sum(axes)
+
+    return (h if s is None else h * s), backward
+
+
+@op
+def layer_norm(x: Array, scale: Array, shift: Array, *, eps: float = 1e-5) -> tuple[Array, Backward]:
+    """Zero mean and unit variance over the last axis, then scale and shift: (…, C) → same.
+
+    It is the group norm of one group in which every position is a picture of its own.
+    (Ba 2016, arXiv:1607.06450)
+    """
+    y, backward = group_norm.forward(x.reshape(-1, x.shape[-1]), scale, shift, groups=1, eps=eps)
+
+    def reshaped(dy: Array) -> tuple:
+        dx, dscale, dshift = backward(dy.reshape(-1, x.shape[-1]))
+        return dx.reshape(x.shape), dscale, dshift
+
+    return y.reshape(x.shape), reshaped

@@ -1,0 +1,44 @@
+"""Joining and parting channels: what a skip connection is made of."""
+
+from __future__ import annotations
+
+from tinydiff.arrays import array_module
+from tinydiff.autograd import Array, Backward, op
+
+
+@op
+def concat(a: Array, b: Array) -> tuple[Array, Backward]:
+    """b "added to the end of the channels" of a: (…, C), (…, D) → (…, C + D); the gradient is cut at the same place.
+
+    (Ronneberger 2015, arXiv:1505.04597)
+    """
+    cut = a.shape[-1]
+
+    def backward(dy: Array) -> tuple:
+        return dy[..., :cut], dy[..., cut:]
+
+    return array_module(a).concatenate([a, b], axis=-1), backward
+
+
+@op
+def channels(x: Array, *, start: int, stop: int) -> tuple[Array, Backward]:
+    """Channels start … stop of x: (…, C) → (…, stop − start); the others get no gradient."""
+
+    def backward(dy: Array) -> tuple:
+        dx = array_module(x).zeros(x.shape, dy.dtype)
+        dx[..., start:stop] = dy
+        return (dx,)
+
+    return x[..., start:stop], backward
+
+
+@op
+def mean_positions(x: Array) -> tuple[Array, Backward]:
+    """The mean over all positions: (N, …, C) → (N, C); each position gets an equal part of the gradient."""
+    rows = x.reshape(x.shape[0], -1, x.shape[-1])
+
+    def backward(dy: Array) -> tuple:
+        share = (dy / rows.shape[1]).astype(dy.dtype)
+        return (array_module(x).broadcast_to(share[:, None], rows.shape).reshape(x.shape),)
+
+    return rows.mean(1), backward
