@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 import tinydiff
-from tinydiff import cli
+from tinydiff import cli, viz
 
 ROOT = Path(__file__).parent.parent
 
@@ -47,15 +47,14 @@ def run(*argv: str) -> int:
 
 
 def test_generate_writes_a_grid(pipe: Pipe, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run("generate", "a red dress", "a blue bag", "-n", "3", "--seed", "7", "--sampler", "ddpm") == 0
+    assert run("generate", "a red dress", "a blue bag", "-n", "5", "--seed", "7", "--sampler", "ddpm") == 0
     assert pipe.asked == {
-        "prompts": ["a red dress"] * 3 + ["a blue bag"] * 3,
+        "prompts": ["a red dress"] * 5 + ["a blue bag"] * 5,
         **{"steps": 25, "guidance": 3.0, "seed": 7, "sampler": "ddpm"},
     }
     assert "picture.png" in capsys.readouterr().out
     assert [file.name for file in tmp_path.iterdir()] == ["picture.png"]
-    width, height = Image.open("picture.png").size
-    assert width > height  # two rows of three
+    assert Image.open("picture.png").width == 2 * viz.MARGIN + 5 * (128 + viz.GAP) - viz.GAP  # a row for each prompt
 
 
 def test_generate_draws_sixteen_of_each_prompt(pipe: Pipe) -> None:

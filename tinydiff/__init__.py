@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from .evaluation import evaluate
     from .kernels import use
     from .pipelines import load
-    from .training import train
+    from .training.run import train
 
 __version__ = "0.1.0"
 
@@ -42,7 +42,7 @@ _HOMES = {
     "evaluate": "evaluation",
     "load": "pipelines",
     "no_grad": "autograd",
-    "train": "training",
+    "train": "training.run",
     "use": "kernels",
 }
 

@@ -71,7 +71,7 @@ def test_the_window_shrinks_uniformly_and_never_reaches_padding():
 
 def test_subsampling_keeps_words_with_the_papers_probability_and_closes_up():
     counts, threshold = np.array([0, 90_000, 10_000]), 0.05
-    sentences = np.tile(np.array([1, 2, 0]), (20_000, 1))
+    sentences = np.tile(np.array([1, 0, 2]), (20_000, 1))
     kept = word2vec._subsample(sentences, counts, threshold, np.random.default_rng(0))
     for word, frequency in [(1, 0.9), (2, 0.1)]:
         chance = (np.sqrt(frequency / threshold) + 1) * threshold / frequency
@@ -132,12 +132,14 @@ def test_the_learning_rate_falls_linearly_to_its_ten_thousandth(monkeypatch):
 
 
 def test_callback_and_subsampling():
-    seen = []
+    seen, sentences = [], corpus(np.random.default_rng(0), 200)
     trained = Word2Vec.train(
-        corpus(np.random.default_rng(0), 200), 12, 4, np.random.default_rng(0), subsample=0.01,
-        callback=lambda epoch, loss: seen.append((epoch, loss)),
-    )  # fmt: skip
+        sentences, 12, 4, np.random.default_rng(0), callback=lambda epoch, loss: seen.append((epoch, loss))
+    )
     assert seen == list(enumerate(trained.losses)) and len(seen) == 3
+    # with next to no word kept there are no pairs, and nothing is learnt
+    start = Word2Vec.train(sentences, 12, 4, np.random.default_rng(0), subsample=1e-12)
+    assert abs(start.vectors).max() <= 0.5 / 4 < abs(trained.vectors).max()
 
 
 def test_nearest_is_the_cosine_best_first_without_padding_and_itself():

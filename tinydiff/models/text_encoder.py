@@ -39,11 +39,14 @@ class TextEncoder(Module):
         return self.final_layer_norm(self.encoder(self.embeddings(tokens)))
 
     def start_from(self, vectors: np.ndarray) -> None:
-        """Begin with these word vectors (V, D), for instance Word2Vec's."""
+        """Begin with these word vectors (V, D), Word2Vec's for instance, brought to the scale of the random start.
+
+        Word2Vec's are a hundred times longer, and words of one kind nearly parallel: training could hardly part them.
+        """
         table = self.embeddings.token_embedding.weight
         if vectors.shape != table.shape:
             raise InputError(f"start_from: word vectors have shape {vectors.shape}, the encoder expects {table.shape}")
-        table.assign(vectors.astype(table.dtype))
+        table.assign((vectors * (0.02 / vectors.std())).astype(table.dtype))
 
 
 class Embeddings(Module):

@@ -16,13 +16,14 @@ import numpy as np
 from numba import prange
 
 from tinydiff.kernels.cpu.jit import helper, kernel
-from tinydiff.kernels.cpu.product import multiply_block, pack
+from tinydiff.kernels.cpu.product import multiply_block, pack, pack_slabs
 from tinydiff.kernels.cpu.tile import ROWS, WIDTH
 
 Padding = tuple[int, int, int, int]
 BLOCK = 48  # output positions in a task: a multiple of every tile's rows
 DEPTH = 96  # positions that the gradient by the weights takes at a time
-COLUMNS = 48  # rows of dw, that is columns of the patches, in a task
+COLUMNS = 144  # rows of dw, that is columns of the patches, in a task
+GROUPS = 4  # parts of the positions whose sums are kept apart, so that there are tasks enough
 
 
 @helper
@@ -78,22 +79,22 @@ def _convolve(x, panels, bias, kernel_w, stride, dilation, top, left, y):  # typ
 
 @kernel
 def _weight_grad(x, slabs, out_h, out_w, kernel_w, stride, top, left, columns, dw):  # type: ignore[no-untyped-def]
-    steps, filters = dw.shape
+    groups, steps, filters = dw.shape
     positions = x.shape[0] * out_h * out_w
-    for task in prange((steps + columns - 1) // columns):
-        begin = task * columns
+    for task in prange(groups * ((steps + columns - 1) // columns)):
+        group, begin = task % groups, task // groups * columns
         end = min(steps, begin + columns)
         patches = np.zeros((DEPTH, columns), np.float32)
-        block = np.empty((columns, slabs.shape[1] * WIDTH), np.float32)
-        for slab in range(slabs.shape[0]):
+        block = np.zeros((columns, slabs.shape[1] * WIDTH), np.float32)
+        for slab in range(group * slabs.shape[0] // groups, (group + 1) * slabs.shape[0] // groups):
             first = slab * DEPTH
             count = min(DEPTH, positions - first)
             gather(x, first, count, out_h, out_w, kernel_w, stride, 1, top, left, begin, end, patches)
             patches[count:] = np.float32(0)
-            multiply_block(patches.ctypes.data, 1, columns, end - begin, slabs[slab], block, slab > 0)
+            multiply_block(patches.ctypes.data, 1, columns, end - begin, slabs[slab], block, True)
         for r in range(end - begin):
             for k in range(filters):
-                dw[begin + r, k] = block[r, k]
+                dw[group, begin + r, k] = block[r, k]
 
 
 def conv2d_forward(
@@ -106,7 +107,7 @@ def conv2d_forward(
     out_w = (x.shape[2] + left + right - kernel_w) // stride + 1
     y = np.empty((x.shape[0], out_h, out_w, filters), np.float32)
     bias = np.zeros(filters, np.float32) if bias is None else as_float32("conv2d_forward", bias)
-    panels = pack(as_float32("conv2d_forward", w).reshape(-1, filters))[0]
+    panels = pack(as_float32("conv2d_forward", w).reshape(-1, filters))
     _convolve(as_float32("conv2d_forward", x), panels, bias, kernel_w, stride, 1, top, left, y)
     return y
 
@@ -118,7 +119,7 @@ def conv2d_input_grad(
     kernel_h, kernel_w, channels, filters = w.shape
     top, _, left, _ = padding
     turned = as_float32("conv2d_input_grad", w[::-1, ::-1].transpose(0, 1, 3, 2))
-    panels = pack(turned.reshape(-1, channels))[0]
+    panels = pack(turned.reshape(-1, channels))
     dx = np.empty(x_shape, np.float32)
     dy, none = as_float32("conv2d_input_grad", dy), np.zeros(channels, np.float32)
     _convolve(dy, panels, none, kernel_w, 1, stride, kernel_h - 1 - top, kernel_w - 1 - left, dx)
@@ -132,13 +133,13 @@ def conv2d_weight_grad(
     (kernel_h, kernel_w), channels, filters = kernel_size, x.shape[3], dy.shape[3]
     top, _, left, _ = padding
     steps = kernel_h * kernel_w * channels
-    tasks = 2 * -(-steps // (2 * COLUMNS))  # an even number of nearly equal tasks, whatever the number of threads
-    columns = ROWS * -(-steps // (tasks * ROWS))
-    slabs = pack(as_float32("conv2d_weight_grad", dy).reshape(-1, filters), DEPTH)
-    dw = np.empty((steps, filters), np.float32)
+    tasks = -(-steps // COLUMNS)
+    columns = ROWS * -(-steps // (tasks * ROWS))  # nearly equal tasks, each a whole number of tiles
+    slabs = pack_slabs(as_float32("conv2d_weight_grad", dy).reshape(-1, filters), DEPTH)
+    dw = np.empty((GROUPS, steps, filters), np.float32)
     x = as_float32("conv2d_weight_grad", x)
     _weight_grad(x, slabs, dy.shape[1], dy.shape[2], kernel_w, stride, top, left, columns, dw)
-    return dw.reshape(kernel_h, kernel_w, channels, filters)
+    return dw.sum(0).reshape(kernel_h, kernel_w, channels, filters)
 
 
 def matmul(a: np.ndarray, b: np.ndarray, transpose_a: bool = False, transpose_b: bool = False) -> np.ndarray:

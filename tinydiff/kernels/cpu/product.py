@@ -12,7 +12,7 @@ from numba import prange
 from tinydiff.kernels.cpu.jit import helper, kernel
 from tinydiff.kernels.cpu.tile import ROWS, WIDTH, tile
 
-STEPS = 256  # of the sum at a time: a panel of b, STEPS × WIDTH floats, stays in the first cache
+STEPS = 320  # of the sum at a time, at most: a panel of b, STEPS × WIDTH floats, stays in the first cache
 
 
 @helper
@@ -23,8 +23,10 @@ def multiply_block(a, a_row, a_step, rows, panels, c, accumulate):  # type: igno
     """
     steps, c_row = panels.shape[1], c.shape[1]
     pc, pb = c.ctypes.data, panels.ctypes.data
-    for first in range(0, steps, STEPS):
-        count = min(STEPS, steps - first)
+    parts = (steps + STEPS - 1) // STEPS
+    for part in range(parts):
+        first = part * steps // parts
+        count = (part + 1) * steps // parts - first
         for p in range(panels.shape[0]):
             b = pb + 4 * (p * steps + first) * WIDTH
             for i in range(0, rows, ROWS):
@@ -32,29 +34,42 @@ def multiply_block(a, a_row, a_step, rows, panels, c, accumulate):  # type: igno
                 tile(start, a_row, a_step, b, count, pc + 4 * (i * c_row + p * WIDTH), c_row, accumulate or first > 0)
 
 
-@kernel
+@helper
+def _panel(b, first, p, panel):  # type: ignore[no-untyped-def]
+    """panel[k, j] = b[first + k, p·WIDTH + j], zero outside b."""
+    steps, columns = b.shape
+    filled = min(WIDTH, columns - p * WIDTH)
+    for k in range(panel.shape[0]):
+        inside = filled if first + k < steps else 0
+        for j in range(inside):
+            panel[k, j] = b[first + k, p * WIDTH + j]
+        for j in range(inside, WIDTH):
+            panel[k, j] = np.float32(0)
+
+
+@helper
 def _pack(b, panels):  # type: ignore[no-untyped-def]
-    slabs, in_a_row, depth, _ = panels.shape
-    steps, columns = b.shape
-    for task in prange(slabs * in_a_row):
-        slab, p = task // in_a_row, task % in_a_row
-        filled = min(WIDTH, columns - p * WIDTH)
-        for k in range(depth):
-            step = slab * depth + k
-            if step < steps:
-                for j in range(filled):
-                    panels[slab, p, k, j] = b[step, p * WIDTH + j]
-                for j in range(filled, WIDTH):
-                    panels[slab, p, k, j] = np.float32(0)
-            else:
-                for j in range(WIDTH):
-                    panels[slab, p, k, j] = np.float32(0)
+    for p in range(panels.shape[0]):
+        _panel(b, 0, p, panels[p])
 
 
-def pack(b: np.ndarray, depth: int | None = None) -> np.ndarray:
-    """b (steps, columns), C-contiguous float32, in panels, `depth` steps a slab: (slabs, columns / WIDTH, depth, WIDTH)."""
-    steps, columns = b.shape
-    depth = depth or steps
-    panels = np.empty((-(-steps // depth), -(-columns // WIDTH), depth, WIDTH), np.float32)
+@kernel
+def _pack_slabs(b, slabs):  # type: ignore[no-untyped-def]
+    count, in_a_row, depth, _ = slabs.shape
+    for slab in prange(count):
+        for p in range(in_a_row):
+            _panel(b, slab * depth, p, slabs[slab, p])
+
+
+def pack(b: np.ndarray) -> np.ndarray:
+    """b (steps, columns), C-contiguous float32, in panels (columns / WIDTH, steps, WIDTH).  Weights are too few to share."""
+    panels = np.empty((-(-b.shape[1] // WIDTH), b.shape[0], WIDTH), np.float32)
     _pack(b, panels)
     return panels
+
+
+def pack_slabs(b: np.ndarray, depth: int) -> np.ndarray:
+    """The same, `depth` steps a slab, in parallel: (steps / depth, columns / WIDTH, depth, WIDTH)."""
+    slabs = np.empty((-(-b.shape[0] // depth), -(-b.shape[1] // WIDTH), depth, WIDTH), np.float32)
+    _pack_slabs(b, slabs)
+    return slabs

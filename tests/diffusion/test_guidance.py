@@ -1,0 +1,68 @@
+"""Classifier-free guidance: the formula, the two ends that cost half, and how the batch is laid out."""
+
+import numpy as np
+import pytest
+
+from tinydiff.diffusion import guided
+from tinydiff.errors import InputError
+
+
+class Network:
+    """A stand-in for the denoiser that notes what it was given: text (M, D) and mask (M, D) move every picture."""
+
+    def __init__(self):
+        self.calls = []
+
+    def __call__(self, x, t, text, mask):
+        self.calls.append((x, t, text, mask))
+        return np.tanh(x + (text * mask).sum(1)[:, None]) * t
+
+
+def arrays(dtype=np.float64):
+    rng = np.random.default_rng(0)
+    x, text, null = (rng.standard_normal(shape).astype(dtype) for shape in [(3, 4), (3, 2), (3, 2)])
+    return x, (text, np.ones_like(text)), (null, np.array([[1, 0]] * 3, dtype))
+
+
+@pytest.mark.parametrize("scale", [-1.0, 0.5, 3.0, 7.5])
+def test_formula_from_one_call_on_both_halves(scale):
+    x, condition, null = arrays()
+    network = Network()
+    out = guided(network, condition, null, scale)(x, 7)
+    u, c = Network()(x, 7, *null), Network()(x, 7, *condition)
+    np.testing.assert_allclose(out, u + scale * (c - u), rtol=1e-12)
+    ((xs, t, text, mask),) = network.calls
+    assert t == 7
+    np.testing.assert_array_equal(xs, np.concatenate([x, x]))
+    np.testing.assert_array_equal(text, np.concatenate([null[0], condition[0]]))
+    np.testing.assert_array_equal(mask, np.concatenate([null[1], condition[1]]))
+
+
+@pytest.mark.parametrize("scale", [0, 1, 0.0, 1.0])
+def test_0_is_unconditional_and_1_conditional_at_half_the_work(scale):
+    x, condition, null = arrays()
+    network = Network()
+    out = guided(network, condition, null, scale)(x, 7)
+    np.testing.assert_array_equal(out, Network()(x, 7, *(condition if scale else null)))
+    assert [len(call[0]) for call in network.calls] == [3]
+
+
+@pytest.mark.parametrize("end, near", [(0.0, 1e-12), (1.0, 1 + 1e-12)])
+def test_the_ends_join_what_lies_beside_them(end, near):
+    x, condition, null = arrays()
+    there, beside = (guided(Network(), condition, null, scale)(x, 7) for scale in (end, near))
+    np.testing.assert_allclose(beside, there, atol=1e-9)
+
+
+def test_float32_stays_float32_whatever_the_scales_type():
+    x, condition, null = arrays(np.float32)
+    assert guided(Network(), condition, null, np.float64(3.0))(x, 7).dtype == np.float32
+
+
+def test_bad_input_is_refused():
+    _, condition, null = arrays()
+    for scale in [np.nan, np.inf]:
+        with pytest.raises(InputError, match="finite"):
+            guided(Network(), condition, null, scale)
+    with pytest.raises(InputError, match=r"\(3, 2\).*\(2, 2\)"):
+        guided(Network(), condition, [a[:2] for a in null], 3.0)

@@ -1,0 +1,283 @@
+"""Samplers against closed forms.
+
+For data ~ N(m, v) the exact denoiser is E[x0 | x_t] = m + √a·v/(a·v + 1 − a)·(x_t − √a·m): linear in x_t.  A sampler
+is then an affine map of its starting noise and of each step's fresh noise, so the mean and variance of what it draws
+follow a recursion, with no randomness in the comparison: `Impulses` feeds one unit of each noise in turn.
+"""
+
+import warnings
+
+import numpy as np
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from tinydiff.diffusion import SCHEDULES, Schedule, make_schedule, sample_ddim, sample_ddpm
+from tinydiff.errors import InputError
+
+
+def quiet(name, T):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return make_schedule(name, T)
+
+
+def exact(schedule, mean, variance, kind):
+    """The best possible network for data ~ N(mean, variance)."""
+
+    def predict(x, t):
+        a = schedule.alpha_bar[t]
+        noise = np.sqrt(1 - a) * (x - np.sqrt(a) * mean) / (a * variance + 1 - a)  # E[ε | x_t]
+        x0 = mean + np.sqrt(a) * variance * (x - np.sqrt(a) * mean) / (a * variance + 1 - a)  # E[x0 | x_t]
+        return noise if kind == "epsilon" else np.sqrt(a) * noise - np.sqrt(1 - a) * x0
+
+    return predict
+
+
+class Impulses:
+    """In place of a Generator: the j-th draw is 1 at place j and 0 elsewhere."""
+
+    def __init__(self):
+        self.drawn = 0
+
+    def standard_normal(self, shape, dtype):
+        self.drawn += 1
+        return np.eye(1, shape[0], self.drawn, dtype=dtype)[0]
+
+
+def mean_and_variance(sampler, schedule, steps, mean, variance, kind="v", **options):
+    """Of what the sampler draws, exactly: place 0 holds the start's share, j that of step j, the last one no noise."""
+    x, rng = np.eye(1, steps + 1)[0], Impulses()
+    out = sampler(exact(schedule, mean, variance, kind), x, schedule, steps, rng, kind, **options)
+    return out[-1], np.sum((out[:-1] - out[-1]) ** 2), rng.drawn
+
+
+def recursion(schedule, steps, m, v, eta):
+    """Mean and variance, step by step: x → √p·m + c·(x − √a·m) + s·z, with c from the exact denoiser's gain.
+
+    eta is None for DDPM, whose step is N(x_p | x_a, x̂0), written here as Gaussian conditioning of x_p on x_a.
+    """
+    mean, variance = 0.0, 1.0
+    kept = [schedule.alpha_bar[t] for t in schedule.timesteps(steps)]
+    for a, p in zip(kept, [*kept[1:], 1.0], strict=True):
+        if eta is None:
+            pull = np.sqrt(a / p) * (1 - p) / (1 - a)  # cov(x_p, x_a)/var(x_a), given x0
+            s2 = (1 - p) * (1 - (a / p) * (1 - p) / (1 - a))  # what conditioning leaves of var(x_p) = 1 − p
+        else:
+            s2 = eta**2 * (1 - p) / (1 - a) * (1 - a / p)
+            pull = np.sqrt(max(1 - p - s2, 0) / (1 - a))
+        gain = np.sqrt(a) * v / (a * v + 1 - a)  # dx̂0/dx
+        c = (np.sqrt(p) - pull * np.sqrt(a)) * gain + pull
+        # x = √a·m is denoised to m, and goes to √p·m.
+        mean, variance = np.sqrt(p) * m + c * (mean - np.sqrt(a) * m), c * c * variance + s2
+    return mean, variance
+
+
+RULES = [(sample_ddpm, {}), (sample_ddim, {}), (sample_ddim, {"eta": 0.4}), (sample_ddim, {"eta": 1.0})]
+IDS = ["ddpm", "ddim", "ddim .4", "ddim 1"]
+
+
+def check(rule, name, T, steps, kind, m, v):
+    sampler, options = RULES[rule]
+    schedule = quiet(name, T)
+    mean, variance, drawn = mean_and_variance(sampler, schedule, steps, m, v, kind, **options)
+    eta = None if sampler is sample_ddpm else options.get("eta", 0.0)
+    expected_mean, expected_variance = recursion(schedule, steps, m, v, eta)
+    assert mean == pytest.approx(expected_mean, rel=1e-7, abs=1e-9)
+    assert variance == pytest.approx(expected_variance, rel=1e-7, abs=1e-12)
+    assert drawn == (0 if eta == 0 else steps - 1)  # no noise at the last step
+
+
+@pytest.mark.parametrize("rule", range(len(RULES)), ids=IDS)
+@pytest.mark.parametrize("name", SCHEDULES)
+@pytest.mark.parametrize("steps", [1, 2, 5, 25, 1000])
+def test_recursion_is_met(rule, name, steps):
+    check(rule, name, 1000, steps, "v", 0.3, 0.25)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    rule=st.integers(0, len(RULES) - 1),
+    name=st.sampled_from(sorted(SCHEDULES)),
+    T_steps=st.integers(1, 200).flatmap(lambda T: st.tuples(st.just(T), st.integers(1, T))),
+    kind=st.sampled_from(["epsilon", "v"]),
+    m=st.floats(-2, 2),
+    v=st.floats(0.01, 4),
+)
+@example(rule=0, name="cosine", T_steps=(1, 1), kind="epsilon", m=1.0, v=1.0)
+def test_recursion_is_met_anywhere(rule, name, T_steps, kind, m, v):
+    check(rule, name, *T_steps, kind, m, v)
+
+
+@pytest.mark.parametrize("rule", range(len(RULES)), ids=IDS)
+def test_more_steps_come_closer_to_the_truth(rule):
+    sampler, options = RULES[rule]
+    schedule = make_schedule("cosine")
+    found = [mean_and_variance(sampler, schedule, n, 0.3, 0.25, **options)[:2] for n in (1, 5, 25, 125, 1000)]
+    errors = [abs(variance - 0.25) for _, variance in found]
+    assert errors == sorted(errors, reverse=True)
+    assert errors[-1] < errors[-2] / 6  # both are of first order: 8 times the steps, about an eighth of the error
+    assert errors[-1] < 0.0025
+    assert found[-1][0] == pytest.approx(0.3, abs=1e-4)
+
+
+def test_one_step_lands_on_the_mean_picture():
+    for sampler in (sample_ddpm, sample_ddim):
+        mean, variance, drawn = mean_and_variance(sampler, make_schedule("cosine"), 1, 0.3, 0.25)
+        assert mean == pytest.approx(0.3, abs=1e-8) and variance < 1e-9 and drawn == 0
+
+
+def test_published_shrinkage_at_25_steps():
+    """Few steps shrink the variance: .25 comes out as .196 or .220 under the cosine schedule, trailing steps."""
+    schedule = make_schedule("cosine")
+    assert mean_and_variance(sample_ddpm, schedule, 25, 0.0, 0.25)[1] == pytest.approx(0.1963, abs=5e-5)
+    assert mean_and_variance(sample_ddim, schedule, 25, 0.0, 0.25)[1] == pytest.approx(0.2204, abs=5e-5)
+
+
+@pytest.mark.parametrize("rule", range(len(RULES)), ids=IDS)
+def test_real_draws_have_the_recursions_mean_and_variance(rule):
+    """The same with a Generator: fresh, independent noise for each picture and step, within 4 standard errors."""
+    sampler, options = RULES[rule]
+    schedule, rng, n = make_schedule("cosine"), np.random.default_rng(0), 40_000
+    out = sampler(exact(schedule, 0.3, 0.25, "v"), rng.standard_normal(n), schedule, 10, rng, **options)
+    eta = None if sampler is sample_ddpm else options.get("eta", 0.0)
+    mean, variance = recursion(schedule, 10, 0.3, 0.25, eta)
+    assert abs(out.mean() - mean) < 4 * np.sqrt(variance / n)
+    assert abs(out.var() - variance) < 4 * variance * np.sqrt(2 / n)
+
+
+def start(dtype=np.float64):
+    return np.random.default_rng(1).standard_normal((3, 4, 4, 2)).astype(dtype)
+
+
+def crooked(x, t):
+    return np.tanh(x) * (1 + t) / 1000  # any function that is not linear
+
+
+@pytest.mark.parametrize("steps", [1, 2, 25, 1000])
+def test_ddim_with_eta_1_is_ddpm(steps):
+    schedule = make_schedule("cosine")
+    ddpm = sample_ddpm(crooked, start(), schedule, steps, np.random.default_rng(2))
+    ddim = sample_ddim(crooked, start(), schedule, steps, np.random.default_rng(2), eta=1.0)
+    np.testing.assert_allclose(ddim, ddpm, rtol=1e-7, atol=1e-9)
+
+
+def test_ddim_with_eta_1_survives_rounding_in_pure_noise():
+    """With ᾱ next to 0 nothing of ε̂ is carried on, but 1 − p − σ² comes out as −1e-16, whose root is not real."""
+    schedule = Schedule("steep", np.array([0.5, 1e-17]))
+    out = sample_ddim(crooked, start(), schedule, 2, np.random.default_rng(0), eta=1.0)
+    assert out.dtype == np.float64 and np.all(np.isfinite(out))
+
+
+@pytest.mark.parametrize("rule", range(len(RULES)), ids=IDS)
+@pytest.mark.parametrize("steps", [1, 2, 7, 10])
+def test_network_sees_the_listed_timesteps_and_the_last_step_gives_x0(rule, steps):
+    sampler, options = RULES[rule]
+    schedule, asked, told = quiet("linear", 10), [], []
+
+    def predict(x, t):
+        asked.append(t)
+        return crooked(x, t)
+
+    def callback(done, x, x0):
+        told.append((done, x.copy(), x0.copy()))
+
+    out = sampler(predict, start(), schedule, steps, np.random.default_rng(0), callback=callback, **options)
+    assert asked == schedule.timesteps(steps)
+    assert [done for done, _, _ in told] == list(range(1, steps + 1))
+    np.testing.assert_array_equal(out, told[-1][1])
+    np.testing.assert_allclose(out, told[-1][2], rtol=1e-12)  # ᾱ = 1 after the last step: the picture itself
+
+
+def test_ddim_with_eta_0_leaves_the_generator_alone():
+    rng = np.random.default_rng(3)
+    before = rng.bit_generator.state
+    sample_ddim(crooked, start(), make_schedule("cosine"), 5, rng)
+    assert rng.bit_generator.state == before
+
+
+@pytest.mark.parametrize("rule", range(len(RULES)), ids=IDS)
+def test_same_seed_same_bits_in_the_type_of_x(rule):
+    sampler, options = RULES[rule]
+    schedule, x = make_schedule("cosine"), start(np.float32)
+    before = x.copy()
+    options = {**options, "clip": np.float64(2.0)}
+    one, two = (sampler(crooked, x, schedule, 6, np.random.default_rng(4), **options) for _ in range(2))
+    wide = sampler(crooked, start(np.float32).astype(np.float64), schedule, 6, np.random.default_rng(4), **options)
+    assert one.dtype == np.float32 and wide.dtype == np.float64
+    np.testing.assert_array_equal(one, two)
+    np.testing.assert_allclose(one, wide, atol=1e-4)  # the same noise, whatever the type
+    np.testing.assert_array_equal(x, before)
+
+
+def two_levels():
+    """ᾱ = .8 and .3, so that each step's numbers can be written out."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return Schedule("two levels", np.array([0.8, 0.3]))
+
+
+@pytest.mark.parametrize("kind", ["epsilon", "v"])
+def test_ddim_goes_on_from_the_clipped_x0_and_its_noise(kind):
+    x = np.array([0.2, 3.0, -3.0])
+    x0 = np.array([0.5, 2.5, -9.0])  # what the network says at ᾱ = .3; the last two are cut to ±1
+    noise = (x - 0.3**0.5 * x0) / 0.7**0.5
+    prediction = noise if kind == "epsilon" else 0.3**0.5 * noise - 0.7**0.5 * x0
+    seen = []
+
+    def predict(x_t, t):
+        seen.append(x_t)
+        return prediction if t == 1 else np.zeros_like(x_t)
+
+    sample_ddim(predict, x, two_levels(), 2, np.random.default_rng(0), kind, clip=1.0)
+    clipped = np.array([0.5, 1.0, -1.0])
+    recomputed = (x - 0.3**0.5 * clipped) / 0.7**0.5
+    np.testing.assert_allclose(seen[1], 0.8**0.5 * clipped + 0.2**0.5 * recomputed, rtol=1e-12)
+
+
+def test_ddpm_goes_on_from_the_clipped_x0():
+    x, x0 = np.array([0.2, 3.0]), np.array([0.5, 2.5])
+    v = (0.3**0.5 * x - x0) / 0.7**0.5  # from x0 = √a·x − √(1 − a)·v
+    seen = []
+
+    def predict(x_t, t):
+        seen.append(x_t)
+        return v if t == 1 else np.zeros_like(x_t)
+
+    rng = np.random.default_rng(0)
+    z = np.random.default_rng(0).standard_normal(2, dtype=np.float32).astype(np.float64)
+    sample_ddpm(predict, x, two_levels(), 2, rng, clip=1.0)
+    alpha = 0.3 / 0.8
+    mean = (1 - alpha) * 0.8**0.5 / 0.7 * np.array([0.5, 1.0]) + 0.2 * alpha**0.5 / 0.7 * x
+    np.testing.assert_allclose(seen[1], mean + ((1 - alpha) * 0.2 / 0.7) ** 0.5 * z, rtol=1e-12)
+
+
+@pytest.mark.parametrize("sampler", [sample_ddpm, sample_ddim])
+@pytest.mark.parametrize("clip", [None, 1.0])
+def test_clip_bounds_the_picture(sampler, clip):
+    out = sampler(
+        lambda x, t: -5 * np.ones_like(x), start(), make_schedule("cosine"), 5, np.random.default_rng(0), "v", clip
+    )
+    assert (np.abs(out).max() <= 1 + 1e-12) == (clip is not None)
+
+
+@pytest.mark.parametrize("sampler", [sample_ddpm, sample_ddim])
+def test_bad_input_is_refused_before_the_network_is_asked(sampler):
+    def never(x, t):
+        raise AssertionError("asked")
+
+    def sample(steps=5, **options):
+        sampler(never, start(), make_schedule("cosine", 50), steps, np.random.default_rng(0), **options)
+
+    for steps in [0, -1, 51, 2.0, True, None]:
+        with pytest.raises(InputError, match="steps must be a whole number from 1 to 50"):
+            sample(steps)
+    with pytest.raises(InputError, match="epsilon, v"):
+        sample(kind="x0")
+    for clip in [0, -1.0, np.nan]:
+        with pytest.raises(InputError, match="clip must be"):
+            sample(clip=clip)
+    if sampler is sample_ddim:
+        for eta in [-0.1, 1.1, np.nan]:
+            with pytest.raises(InputError, match=r"eta must lie in \[0, 1\]"):
+                sample(eta=eta)

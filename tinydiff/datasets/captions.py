@@ -1,0 +1,205 @@
+"""What a picture can show, the sentences that say so, and the words that those are made of."""
+
+import difflib
+from collections.abc import Sequence
+from functools import cache
+
+import numpy as np
+
+from ..errors import InputError
+
+# Fashion-MNIST's classes, in the order of its labels.
+GARMENTS = ("t-shirt", "trousers", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot")
+
+# Red, green and blue in [0, 1].
+COLOURS = {
+    "red": (0.85, 0.10, 0.10),
+    "orange": (0.95, 0.55, 0.10),
+    "yellow": (0.95, 0.85, 0.15),
+    "green": (0.15, 0.65, 0.20),
+    "blue": (0.15, 0.30, 0.85),
+    "purple": (0.55, 0.20, 0.70),
+    "pink": (0.95, 0.45, 0.65),
+    "brown": (0.55, 0.35, 0.20),
+}
+BACKGROUNDS = {
+    "black": (0.0, 0.0, 0.0),
+    "white": (1.0, 1.0, 1.0),
+    "grey": (0.5, 0.5, 0.5),
+    "sky": (0.65, 0.85, 0.95),
+}
+
+# Never in training: whether words combine is seen on these.
+UNSEEN = frozenset(
+    (GARMENTS.index(garment), list(COLOURS).index(colour))
+    for colour, garment in (
+        ("purple", "t-shirt"),
+        ("pink", "trousers"),
+        ("orange", "pullover"),
+        ("green", "dress"),
+        ("yellow", "coat"),
+        ("blue", "sandal"),
+        ("brown", "sneaker"),
+        ("red", "ankle boot"),
+    )
+)
+
+# Other words for the same thing.  None of them may mean two things: "sky blue" would be two colours.
+SYNONYMS = {
+    "t-shirt": ("tee", "top"),
+    "trousers": ("pants",),
+    "pullover": ("sweater", "jumper"),
+    "dress": ("gown",),
+    "coat": ("jacket",),
+    "sneaker": ("trainer",),
+    "bag": ("handbag",),
+    "ankle boot": ("boot",),
+    "purple": ("violet",),
+    "grey": ("gray",),
+}
+PLURAL = ("trousers", "pants")
+
+CANONICAL_SHARE = 1 / 3  # of the captions drawn have the form that the documentation shows, so users write it
+PAD, BEGIN, END = 0, 1, 2
+SPECIAL = 3  # the ids before the first word
+LENGTH = 16  # tokens in an encoded caption, the begin and the end among them: the longest sentence needs 13
+
+
+def canonical(garment: int, colour: int, background: int) -> str:
+    """The plain caption of three indices: "a red dress on a white background"."""
+    described = f"{list(COLOURS)[colour]} {GARMENTS[garment]}"
+    return f"{with_article(described)} on a {list(BACKGROUNDS)[background]} background"
+
+
+def caption(garment: int, colour: int, background: int, rng: np.random.Generator) -> str:
+    """One sentence of the grammar for three indices, drawn at random; a third of them are canonical."""
+    return captions([garment], [colour], [background], rng)[0]
+
+
+def captions(
+    garment: Sequence[int] | np.ndarray,
+    colour: Sequence[int] | np.ndarray,
+    background: Sequence[int] | np.ndarray,
+    rng: np.random.Generator,
+) -> list[str]:
+    """One drawn sentence for each picture; the arguments are indices, (N,) each."""
+    draws = rng.random((len(garment), 2)).tolist()
+    drawn = []
+    for (share, place), *indices in zip(
+        draws, np.asarray(garment).tolist(), np.asarray(colour).tolist(), np.asarray(background).tolist(), strict=True
+    ):
+        choices = plain_sentences(*indices) if share < CANONICAL_SHARE else sentences(*indices)
+        drawn.append(choices[int(place * len(choices))])
+    return drawn
+
+
+@cache
+def plain_sentences(garment: int, colour: int, background: int) -> tuple[str, ...]:
+    """ "a {colour} {garment} on a {background} background", word for word, and with "an" where English wants it."""
+    literal = f"a {list(COLOURS)[colour]} {GARMENTS[garment]} on a {list(BACKGROUNDS)[background]} background"
+    return tuple(dict.fromkeys((literal, canonical(garment, colour, background))))
+
+
+@cache
+def sentences(garment: int, colour: int, background: int) -> tuple[str, ...]:
+    """Every sentence of the grammar for three indices, each once, in a fixed order."""
+    found = list(plain_sentences(garment, colour, background))
+    for noun in words_for(GARMENTS[garment]):
+        for hue in words_for(list(COLOURS)[colour]):
+            for ground in words_for(list(BACKGROUNDS)[background]):
+                found += arrangements(noun, hue, ground)
+    return tuple(dict.fromkeys(found))
+
+
+def words_for(name: str) -> tuple[str, ...]:
+    return (name, *SYNONYMS.get(name, ()))
+
+
+def arrangements(noun: str, hue: str, ground: str) -> list[str]:
+    """The word orders of one choice of words."""
+    described = f"{hue} {noun}"
+    if noun in PLURAL:
+        verb, ways = "are", [(described, noun), (f"a pair of {described}", f"a pair of {noun}")]
+    else:
+        verb, ways = "is", [(with_article(described), with_article(noun))]
+    orders = [
+        f"{described} on a {ground} background",
+        f"{described}, {ground} background",
+        f"the {noun} {verb} {hue} and the background is {ground}",
+    ]
+    for coloured, alone in ways:  # "a red dress", "a dress"
+        orders += [
+            f"{coloured} on a {ground} background",
+            f"{coloured} on {ground}",
+            f"{coloured} against a {ground} backdrop",
+            f"a photo of {coloured} on a {ground} background",
+            f"a picture of {coloured} on {ground}",
+            f"an image of {coloured} against a {ground} background",
+            f"a photo of {alone}, {hue}, on {ground}",
+            f"{alone}, {hue}, on a {ground} background",
+            f"{alone} in {hue} on {ground}",
+            f"on a {ground} background, {coloured}",
+            f"a {ground} background with {coloured}",
+        ]
+    return orders
+
+
+def with_article(phrase: str) -> str:
+    return f"{'an' if phrase[0] in 'aeiou' else 'a'} {phrase}"
+
+
+def tokens(text: str) -> list[str]:
+    """Lower-case words of a text; commas and full stops are dropped, a hyphenated word is one word."""
+    return text.lower().replace(",", " ").replace(".", " ").split()
+
+
+def grammar_words() -> list[str]:
+    """Every word of the grammar, sorted."""
+    found: set[str] = set()
+    for garment in range(len(GARMENTS)):
+        for colour in range(len(COLOURS)):
+            for background in range(len(BACKGROUNDS)):
+                found.update(tokens(" ".join(sentences(garment, colour, background))))
+    return sorted(found)
+
+
+class Vocabulary:
+    """Words and their ids: 0 pads, 1 begins, 2 ends, and the words follow from 3 in sorted order."""
+
+    def __init__(self, words: Sequence[str] | None = None) -> None:
+        """`words`: the known words, those of the caption grammar if none are given."""
+        self.words: list[str] = sorted(set(grammar_words() if words is None else words))
+        self.ids: dict[str, int] = {word: i for i, word in enumerate(self.words, SPECIAL)}
+
+    def __len__(self) -> int:
+        """The number of ids: words and special tokens."""
+        return SPECIAL + len(self.words)
+
+    def encode(self, prompts: Sequence[str], length: int = LENGTH) -> np.ndarray:
+        """Token ids of prompts, int64 (N, length): begin, the words, end, then padding.
+
+        Raises InputError on a prompt that is empty or too long, or has an unknown word (the nearest are named).
+        """
+        if isinstance(prompts, str):
+            raise InputError(f"encode: one string {prompts!r}, expected a list of prompts")
+        encoded = np.full((len(prompts), length), PAD, np.int64)
+        for row, prompt in zip(encoded, prompts, strict=True):
+            words = tokens(prompt)
+            if not words:
+                raise InputError(f"prompt {prompt!r} is empty, expected words such as {canonical(3, 0, 1)!r}")
+            if len(words) > length - 2:
+                raise InputError(f"prompt {prompt!r} has {len(words)} words, expected at most {length - 2}")
+            row[: len(words) + 2] = [BEGIN, *(self.id_of(word, prompt) for word in words), END]
+        return encoded
+
+    def null(self, n: int, length: int = LENGTH) -> np.ndarray:
+        """The empty caption n times, int64 (n, length): what guidance compares with."""
+        encoded = np.full((n, length), PAD, np.int64)
+        encoded[:, :2] = BEGIN, END
+        return encoded
+
+    def id_of(self, word: str, prompt: str) -> int:
+        if word not in self.ids:
+            near = ", ".join(difflib.get_close_matches(word, self.words, n=3, cutoff=0.0))
+            raise InputError(f"prompt {prompt!r}: unknown word {word!r}, nearest known words: {near}")
+        return self.ids[word]

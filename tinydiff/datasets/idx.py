@@ -1,0 +1,90 @@
+"""IDX files, plain or gzipped: the format of MNIST, Fashion-MNIST and KMNIST (yann.lecun.com/exdb/mnist).
+
+Two zero bytes, one byte for the type (8: unsigned byte), one for the number of dimensions, each dimension as a
+big-endian 32-bit integer, then the values in C order.
+"""
+
+import gzip
+import io
+import math
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import InputError
+
+UNSIGNED_BYTE = 8
+NAMES = {"train": "train", "test": "t10k"}  # how the MNIST family's file names begin
+
+
+def read_idx(path: str | Path, dimensions: int) -> np.ndarray:
+    """The uint8 array in an IDX file of `dimensions` dimensions, gzipped if its name ends in .gz.
+
+    Raises InputError where the file is missing, corrupt or truncated, or has another magic number.
+    """
+    path = Path(path)
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}), expected an IDX file") from None
+    if path.suffix == ".gz":
+        try:
+            content = gzip.decompress(content)
+        except (OSError, EOFError, zlib.error) as error:
+            raise InputError(f"{path}: corrupt or truncated ({error}), expected a gzipped IDX file") from None
+
+    header = 4 + 4 * dimensions
+    magic = struct.pack(">4B", 0, 0, UNSIGNED_BYTE, dimensions)
+    if content[:4] != magic:
+        raise InputError(
+            f"{path}: magic number 0x{content[:4].hex()}, expected 0x{magic.hex()} "
+            f"(IDX, unsigned bytes, {dimensions} dimensions)"
+        )
+    if len(content) < header:
+        raise InputError(f"{path}: truncated, {len(content)} bytes, expected a header of {header}")
+    shape = struct.unpack(f">{dimensions}I", content[4:header])
+    expected = header + math.prod(shape)
+    if len(content) != expected:
+        fault = "truncated" if len(content) < expected else "too long"
+        raise InputError(f"{path}: {fault}, {len(content)} bytes, expected {expected} for shape {shape}")
+    return np.frombuffer(content, np.uint8, offset=header).reshape(shape)
+
+
+def write_idx(path: str | Path, array: np.ndarray) -> None:
+    """Write a uint8 array as an IDX file, gzipped if its name ends in .gz; the same array gives the same bytes."""
+    path = Path(path)
+    if array.dtype != np.uint8:
+        raise InputError(f"write_idx: array of {array.dtype}, expected uint8")
+    header = struct.pack(f">4B{array.ndim}I", 0, 0, UNSIGNED_BYTE, array.ndim, *array.shape)
+    content = header + array.tobytes()
+    if path.suffix == ".gz":
+        packed = io.BytesIO()  # GzipFile, since gzip.compress writes another header in each version of Python
+        with gzip.GzipFile(filename="", mode="wb", fileobj=packed, mtime=0) as file:  # no name and no time in it
+            file.write(content)
+        content = packed.getvalue()
+    path.write_bytes(content)
+
+
+def read_labelled(folder: str | Path, split: str) -> tuple[np.ndarray, np.ndarray]:
+    """Images uint8 (N, H, W) and labels uint8 (N,) of the "train" or "test" part of a folder of the MNIST family.
+
+    Raises InputError where a file is missing or bad, or where the two counts differ.
+    """
+    if split not in NAMES:
+        raise InputError(f'split {split!r}, expected "train" or "test"')
+    images_file = find(Path(folder), f"{NAMES[split]}-images-idx3-ubyte")
+    labels_file = find(Path(folder), f"{NAMES[split]}-labels-idx1-ubyte")
+    images, labels = read_idx(images_file, 3), read_idx(labels_file, 1)
+    if len(images) != len(labels):
+        raise InputError(f"{labels_file}: {len(labels)} labels, expected {len(images)}, one for each image")
+    return images, labels
+
+
+def find(folder: Path, name: str) -> Path:
+    """The file of that name in the folder, plain or with .gz."""
+    for path in (folder / name, folder / f"{name}.gz"):
+        if path.is_file():
+            return path
+    raise InputError(f"{folder}: no {name} in it, expected that IDX file, plain or as .gz")

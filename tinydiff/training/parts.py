@@ -1,0 +1,181 @@
+"""What each part learns from: the autoencoder from pictures, the words from captions, the denoiser from both.
+
+Every function here returns a trained module (or word vectors); `train` in this package's `__init__` writes the files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tinydiff import ops
+from tinydiff.autograd import Tensor
+from tinydiff.datasets import CaptionedImages, Vocabulary, draw_training
+from tinydiff.datasets.captions import LENGTH
+from tinydiff.diffusion.objective import add_noise, target
+from tinydiff.diffusion.schedule import make_schedule
+from tinydiff.errors import InputError
+from tinydiff.models.autoencoder import Autoencoder
+from tinydiff.models.denoiser import Denoiser
+from tinydiff.models.judge import Judge
+from tinydiff.models.text_encoder import TextEncoderConfig
+from tinydiff.models.word2vec import Word2Vec
+from tinydiff.presets import TEXT_WIDTH, Preset
+from tinydiff.training.loop import Shuffle, fit
+
+
+def as_floats(images: np.ndarray) -> np.ndarray:
+    """Pictures for a network: uint8 0 … 255 → float32 −1 … 1; floats must be finite and lie in [−1, 1] already.
+
+    Raises InputError otherwise: pictures in [0, 1] or [0, 255] would train without an error, and badly.
+    """
+    if images.dtype == np.uint8:
+        return images.astype(np.float32) * np.float32(1 / 127.5) - np.float32(1)
+    if images.dtype.kind != "f":
+        raise InputError(f"pictures must be uint8, or floats in [-1, 1]; these are {images.dtype}")
+    low, high = float(images.min(initial=0)), float(images.max(initial=0))
+    if not (-1 <= low and high <= 1):
+        raise InputError(f"float pictures must lie in [-1, 1]; these reach from {low:.4g} to {high:.4g}")
+    return images.astype(np.float32)
+
+
+class Fashion:
+    """The training garments, with colours, backgrounds and captions drawn anew each epoch."""
+
+    def __init__(self, grey: np.ndarray, labels: np.ndarray, source: str, seed: int) -> None:
+        self.grey, self.labels, self.source, self.seed = grey, labels, source, seed
+        self._epoch, self._drawn = -1, None  # type: tuple[int, CaptionedImages | None]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def epoch(self, number: int) -> CaptionedImages:
+        """All garments as drawn for this epoch; it depends on the seed and the number alone."""
+        if number != self._epoch or self._drawn is None:
+            self._drawn = None  # the old pictures' memory is free before the new ones are made
+            rng = np.random.default_rng([self.seed, 1, number])
+            self._drawn = draw_training(self.grey, self.labels, rng, self.source)
+            self._epoch = number
+        return self._drawn
+
+
+def train_autoencoder(
+    images_of: Callable[[int], np.ndarray], count: int, preset: Preset, out: Path, resume: bool, data: str
+) -> Autoencoder:
+    """Reconstruct pictures through the latent space: L1 + MSE + a little KL.
+
+    `images_of(epoch)` gives `count` pictures (N, H, W, 3).  The latent scale, 1 / standard deviation, is measured
+    on the pictures of the first epoch.
+    """
+    model = Autoencoder(preset.autoencoder, np.random.default_rng([preset.seed, 10]))
+    batches = Shuffle(count, preset.autoencoder_optim.batch, preset.seed)
+
+    def loss_of(step: int, rng: np.random.Generator) -> Tensor:
+        position = batches.at(step)
+        x = Tensor(as_floats(images_of(position.epoch)[position.indices]))
+        mean, log_variance = model.moments(x)
+        noise = rng.standard_normal(mean.shape, np.float32)
+        y = model.reconstruct(ops.sample_gaussian(mean, log_variance, noise))
+        kl = ops.kl_loss(mean, log_variance) * np.float32(preset.kl_weight)
+        return ops.l1_loss(y, x) + ops.mse_loss(y, x) + kl
+
+    identity = {"model": asdict(preset.autoencoder), "kl_weight": preset.kl_weight, "data": data}
+    weights = fit(
+        "autoencoder", model, loss_of, preset.autoencoder_optim, out, identity=identity, seed=preset.seed, resume=resume
+    )
+    model.load({name: _shipped(a) for name, a in weights.items()})
+    sample = np.random.default_rng([preset.seed, 11]).permutation(count)[:2048]
+    latents = np.concatenate([model.encode(as_floats(images_of(0)[part])) for part in np.array_split(sample, 16)])
+    model.latent_scale = float(1 / latents.std(dtype=np.float64))
+    return model
+
+
+def train_words(fashion: Fashion, vocabulary: Vocabulary, preset: Preset) -> Word2Vec:
+    """Word2Vec on the captions of the first epoch."""
+    settings = preset.words
+    tokens = vocabulary.encode(fashion.epoch(0).captions[: settings.captions])
+    return Word2Vec.train(
+        tokens,
+        len(vocabulary),
+        TEXT_WIDTH,
+        np.random.default_rng([preset.seed, 20]),
+        epochs=settings.epochs,
+        window=settings.window,
+        negatives=settings.negatives,
+    )
+
+
+def train_denoiser(
+    fashion: Fashion,
+    autoencoder: Autoencoder,
+    words: np.ndarray,
+    vocabulary: Vocabulary,
+    preset: Preset,
+    out: Path,
+    resume: bool,
+) -> Denoiser:
+    """Predict `preset.kind` from noisy latents and captions, a tenth of which are empty, for guidance."""
+    text = TextEncoderConfig(len(vocabulary), LENGTH, TEXT_WIDTH, preset.text_layers, preset.text_heads)
+    model = Denoiser(preset.denoiser, text, np.random.default_rng([preset.seed, 30]))
+    model.text_encoder.start_from(words)
+    schedule = make_schedule(preset.schedule)
+    batches = Shuffle(len(fashion), preset.denoiser_optim.batch, preset.seed + 1)
+    null = vocabulary.null(1)
+
+    def loss_of(step: int, rng: np.random.Generator) -> Tensor:
+        position = batches.at(step)
+        drawn = fashion.epoch(position.epoch)
+        x0 = autoencoder.encode(as_floats(drawn.images[position.indices]))
+        n = len(x0)
+        tokens = vocabulary.encode([drawn.captions[i] for i in position.indices])
+        tokens[rng.random(n) < preset.caption_dropout] = null
+        t = rng.integers(0, schedule.steps, n)
+        noise = rng.standard_normal(x0.shape, np.float32)
+        a = schedule.alpha_bar[t]
+        prediction = model(Tensor(add_noise(x0, noise, a)), t, tokens)
+        return ops.mse_loss(prediction, Tensor(target(x0, noise, a, preset.kind)))
+
+    identity: dict[str, Any] = {
+        "model": asdict(preset.denoiser),
+        "text": asdict(text),
+        "diffusion": [preset.schedule, preset.kind, preset.caption_dropout],
+        "data": fashion.source,
+    }
+    weights = fit(
+        "denoiser", model, loss_of, preset.denoiser_optim, out, identity=identity, seed=preset.seed, resume=resume
+    )
+    model.load({name: _shipped(a) for name, a in weights.items()})
+    return model
+
+
+def train_judge(fashion: Fashion, preset: Preset, out: Path, resume: bool) -> Judge:
+    """Name garment, colour and background of real pictures, mirrored half of the time."""
+    model = Judge(preset.judge, np.random.default_rng([preset.seed, 40]))
+    batches = Shuffle(len(fashion), preset.judge_optim.batch, preset.seed + 2)
+
+    def loss_of(step: int, rng: np.random.Generator) -> Tensor:
+        position = batches.at(step)
+        drawn, indices = fashion.epoch(position.epoch), position.indices
+        x = as_floats(drawn.images[indices])
+        mirrored = rng.random(len(x)) < 0.5
+        x[mirrored] = x[mirrored, :, ::-1]
+        garment, colour, background = model(Tensor(x))
+        return (
+            ops.cross_entropy_loss(garment, drawn.garment[indices])
+            + ops.cross_entropy_loss(colour, drawn.colour[indices])
+            + ops.cross_entropy_loss(background, drawn.background[indices])
+        )
+
+    identity = {"model": asdict(preset.judge), "data": fashion.source}
+    weights = fit("judge", model, loss_of, preset.judge_optim, out, identity=identity, seed=preset.seed, resume=resume)
+    model.load({name: _shipped(a) for name, a in weights.items()})
+    return model
+
+
+def _shipped(array: np.ndarray) -> np.ndarray:
+    """Rounded to float16, as the files hold it: what is measured and used further is what will be loaded."""
+    return array.astype(np.float16).astype(np.float32)

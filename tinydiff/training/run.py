@@ -1,0 +1,96 @@
+"""Training: from nothing to the files that `tinydiff.load` reads."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tinydiff.datasets import Vocabulary, load_fashion
+from tinydiff.errors import InputError
+from tinydiff.weights import load_autoencoder, load_words, save_weights
+from tinydiff.presets import preset as preset_named
+from tinydiff.training.lock import FolderLock
+from tinydiff.training.parts import Fashion, train_autoencoder, train_denoiser, train_judge, train_words
+
+PARTS = ("autoencoder", "words", "denoiser", "judge")
+
+
+def train(
+    part: str = "all",
+    preset: str = "quick",
+    data: str | Path | None = None,
+    out: str | Path = "runs/quick",
+    resume: bool = False,
+) -> Path:
+    """Train one part ("autoencoder", "words", "denoiser", "judge") or "all" that `generate` needs; returns the folder.
+
+    Each part's weights, the moving average in float16, go to `{part}.safetensors` in `out`.  `resume` goes on where a
+    stopped run's checkpoint stands and skips finished parts; without it a folder that has them is refused.
+    Raises InputError for what does not fit, FloatingPointError where a value stops being finite.
+    """
+    settings = preset_named(preset)
+    names = settings.names if part == "all" else (part,)
+    if part != "all" and part not in PARTS:
+        raise InputError(f"train: no part {part!r}; there are {', '.join(PARTS)} and all")
+    folder = _made(Path(out))
+    with FolderLock(folder):
+        if not resume:
+            _refuse_existing(folder, names)
+        grey, labels, source = load_fashion("train", data)
+        print(f"tinydiff: training {', '.join(names)} ({preset}) on {source}", flush=True)
+        fashion = Fashion(grey, labels, source, settings.seed)
+        for name in names:
+            if (folder / f"{name}.safetensors").exists():
+                print(f"tinydiff: {name} is trained already, kept as it is", flush=True)
+                continue
+            start = time.monotonic()
+            arrays, config = _train_part(name, settings, fashion, folder, resume)
+            made = {"preset": preset, "data": source, "seconds": round(time.monotonic() - start)}
+            save_weights(folder, name, arrays, {**config, "made": made})
+    return folder
+
+
+def _train_part(name: str, settings: Any, fashion: Fashion, folder: Path, resume: bool) -> tuple[dict, dict]:
+    """Arrays and configuration of one trained part."""
+    vocabulary = Vocabulary()
+    if name == "autoencoder":
+        autoencoder = train_autoencoder(
+            lambda epoch: fashion.epoch(epoch).images, len(fashion), settings, folder, resume, fashion.source
+        )
+        return autoencoder.state(), {"model": asdict(settings.autoencoder), "latent_scale": autoencoder.latent_scale}
+    if name == "words":
+        words = train_words(fashion, vocabulary, settings)
+        return {"vectors": words.vectors}, {"words": vocabulary.words, "losses": list(words.losses)}
+    if name == "judge":
+        return train_judge(fashion, settings, folder, resume).state(), {"model": asdict(settings.judge)}
+    autoencoder = load_autoencoder(folder)
+    vectors, known = load_words(folder)
+    model = train_denoiser(fashion, autoencoder, vectors, Vocabulary(known), settings, folder, resume)
+    latent = autoencoder.encode(np.zeros((1, 32, 32, 3), np.float32)).shape[1:]
+    return model.state(), {
+        "unet": asdict(settings.denoiser),
+        "text": asdict(model.text_encoder.config),
+        "schedule": settings.schedule,
+        "kind": settings.kind,
+        "latent": list(latent),
+        "words": known,
+    }
+
+
+def _made(folder: Path) -> Path:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"train: the folder {folder} cannot be made ({error.strerror})") from None
+    return folder
+
+
+def _refuse_existing(folder: Path, names: tuple[str, ...]) -> None:
+    for name in names:
+        for file in (folder / f"{name}.safetensors", folder / f"{name}.checkpoint.safetensors"):
+            if file.exists():
+                raise InputError(f"train: {file} is there already; go on with --resume, or choose another --out")

@@ -1,0 +1,90 @@
+"""Weight files: each trained part is one safetensors file, float16, with its configuration in the header."""
+
+from __future__ import annotations
+
+from importlib import resources
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+
+from tinydiff.errors import InputError
+from tinydiff.models.autoencoder import Autoencoder, AutoencoderConfig
+from tinydiff.models.denoiser import Denoiser
+from tinydiff.models.judge import Judge, JudgeConfig
+from tinydiff.models.text_encoder import TextEncoderConfig
+from tinydiff.models.unet import UNetConfig
+from tinydiff.nn.module import Module
+from tinydiff.training import checkpoint
+
+Model = TypeVar("Model", bound=Module)
+
+
+def shipped() -> Path:
+    """The folder of the weights that come with tinydiff."""
+    return Path(str(resources.files("tinydiff.data"))) / "weights"
+
+
+def save_weights(folder: Path, name: str, arrays: dict[str, np.ndarray], config: dict[str, Any]) -> Path:
+    """Write one part's arrays as float16."""
+    path = folder / f"{name}.safetensors"
+    checkpoint.save(path, {key: a.astype(np.float16) for key, a in arrays.items()}, {"part": name, **config})
+    return path
+
+
+def load_autoencoder(folder: Path) -> Autoencoder:
+    arrays, config, path = _read(folder, "autoencoder")
+    model = Autoencoder(_configured(AutoencoderConfig, config, "model", path), rng=None)
+    model.latent_scale = _entry(config, "latent_scale", path)
+    return _filled(model, arrays, path)
+
+
+def load_words(folder: Path) -> tuple[np.ndarray, list[str]]:
+    """Word vectors (V, D) and the words that they stand for."""
+    arrays, config, path = _read(folder, "words")
+    if set(arrays) != {"vectors"}:
+        raise InputError(f"{path}: expected one array, vectors; found {', '.join(arrays) or 'none'}")
+    return arrays["vectors"].astype(np.float32), _entry(config, "words", path)
+
+
+def load_denoiser(folder: Path) -> tuple[Denoiser, dict[str, Any]]:
+    """The model, and its configuration: schedule, kind, latent shape, words."""
+    arrays, config, path = _read(folder, "denoiser")
+    for key in ("schedule", "kind", "latent", "words"):
+        _entry(config, key, path)
+    unet, text = _configured(UNetConfig, config, "unet", path), _configured(TextEncoderConfig, config, "text", path)
+    return _filled(Denoiser(unet, text, rng=None), arrays, path), config
+
+
+def load_judge(folder: Path) -> Judge:
+    arrays, config, path = _read(folder, "judge")
+    return _filled(Judge(_configured(JudgeConfig, config, "model", path), rng=None), arrays, path)
+
+
+def _read(folder: Path, part: str) -> tuple[dict[str, np.ndarray], dict[str, Any], Path]:
+    path = Path(folder) / f"{part}.safetensors"
+    arrays, config = checkpoint.load(path)
+    if config.get("part") != part:
+        raise InputError(f"{path}: holds the part {config.get('part')!r}, expected {part!r}")
+    return arrays, config, path
+
+
+def _entry(config: dict[str, Any], key: str, path: Path) -> Any:
+    if key not in config:
+        raise InputError(f"{path}: its configuration has no {key!r}; was it written by another version?")
+    return config[key]
+
+
+def _configured(kind: Any, config: dict[str, Any], key: str, path: Path) -> Any:
+    """A configuration dataclass from its JSON form."""
+    values = {name: tuple(v) if isinstance(v, list) else v for name, v in _entry(config, key, path).items()}
+    try:
+        return kind(**values)
+    except TypeError:
+        raise InputError(f"{path}: its {key!r} configuration does not fit {kind.__name__}: {sorted(values)}") from None
+
+
+def _filled(model: Model, arrays: dict[str, np.ndarray], path: Path) -> Model:
+    checkpoint.fit_state(arrays, {name: p.shape for name, p in model.named_parameters()}, path)
+    model.load({name: a.astype(np.float32) for name, a in arrays.items()})
+    return model
