@@ -208,7 +208,7 @@ def parser() -> argparse.ArgumentParser:
 
     sub = command(train, "train from nothing, or go on with a run")
     sub.add_argument("part", nargs="?", choices=PARTS, default="all", help="what to train")
-    sub.add_argument("--preset", choices=("quick", "full"), default="quick", help="how much")
+    sub.add_argument("--preset", choices=("quick", "full", "full-48"), default="quick", help="how much")
     sub.add_argument("--data", type=existing_folder, metavar="DIR", help="folder of Fashion-MNIST's files")
     sub.add_argument("--out", type=folder_to_make, metavar="DIR", help="folder of the run; else runs/PRESET")
     sub.add_argument("--resume", action="store_true", help="continue the run in that folder")

@@ -28,7 +28,9 @@ def op_errors(op: Any, *arrays: np.ndarray, seed: int = 0, step: float = STEP, *
     dy = np.random.default_rng(seed).standard_normal(np.shape(y))
     gradients = backward(dy)
     checked = [(a, dx) for a, dx in zip(arrays, gradients, strict=True) if _is_float(a)]
-    return [relative_error(dx, numeric(lambda: _dot(op.forward(*arrays, **options)[0], dy), a, step)) for a, dx in checked]
+    return [
+        relative_error(dx, numeric(lambda: _dot(op.forward(*arrays, **options)[0], dy), a, step)) for a, dx in checked
+    ]
 
 
 def module_errors(

@@ -62,7 +62,7 @@ PLURAL = ("trousers", "pants")
 CANONICAL_SHARE = 1 / 3  # of the captions drawn have the form that the documentation shows, so users write it
 PAD, BEGIN, END = 0, 1, 2
 SPECIAL = 3  # the ids before the first word
-LENGTH = 16  # tokens in an encoded caption, the begin and the end among them: the longest sentence needs 13
+LENGTH = 16  # tokens in an encoded caption, the begin and the end among them: the longest sentence needs 14
 
 
 def canonical(garment: int, colour: int, background: int) -> str:

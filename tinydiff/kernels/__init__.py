@@ -86,5 +86,6 @@ def _module(backend: str) -> Any:
         return importlib.import_module(MODULES[backend])
     except ModuleNotFoundError as error:
         raise InputError(
-            f"use: the backend {backend!r} is not available: {error.name} is missing; there are 'reference', 'numpy', 'cpu'"
+            f"use: the backend {backend!r} is not available here ({error.name} is missing); "
+            "there are 'reference', 'numpy' and 'cpu'"
         ) from None

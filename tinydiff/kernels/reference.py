@@ -11,7 +11,7 @@ Padding = tuple[int, int, int, int]
 
 
 def conv2d_forward(x: np.ndarray, w: np.ndarray, stride: int, padding: Padding) -> np.ndarray:
-    """y[n, i, j, k] = Σ_{a, b, c} x[n, i·s + a − top, j·s + b − left, c] · w[a, b, c, k]; outside the picture x is 0."""
+    """y[n, i, j, k] = Σ_{a, b, c} x[n, i·s + a − top, j·s + b − left, c] · w[a, b, c, k]; x is 0 outside."""
     n_images, height, width, channels = x.shape
     kernel_h, kernel_w, _, filters = w.shape
     top, bottom, left, right = padding

@@ -161,6 +161,4 @@ class AttentionBlock(Attention):
 
 
 def _resnets(rng: Generator, config: AutoencoderConfig, inputs: int, width: int, count: int) -> list[ResnetBlock]:
-    return [
-        ResnetBlock(rng, inputs if i == 0 else width, width, config.groups, eps=1e-6) for i in range(count)
-    ]
+    return [ResnetBlock(rng, inputs if i == 0 else width, width, config.groups, eps=1e-6) for i in range(count)]

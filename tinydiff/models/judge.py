@@ -1,4 +1,4 @@
-"""The judge: a classifier of real pictures that says what a generated one shows, and whose features measure distance."""
+"""The judge: a classifier of real pictures, which says what a drawn one shows and whose features measure distance."""
 
 from __future__ import annotations
 
@@ -26,9 +26,7 @@ class Judge(Module):
     def __init__(self, config: JudgeConfig, rng: Generator) -> None:
         self.config = config
         inputs = (3, *config.widths)
-        self.downs = [
-            Conv2d(rng, inputs[i], width, stride=2) for i, width in enumerate(config.widths)
-        ]
+        self.downs = [Conv2d(rng, inputs[i], width, stride=2) for i, width in enumerate(config.widths)]
         self.resnets = [ResnetBlock(rng, width, width, config.groups) for width in config.widths]
         self.norm = GroupNorm(rng, config.widths[-1], config.groups, silu=True)
         self.heads = [Linear(rng, config.widths[-1], k) for k in (config.garments, config.colours, config.backgrounds)]

@@ -18,7 +18,7 @@ from tinydiff.nn.module import Generator, Module
 
 @dataclass(frozen=True)
 class UNetConfig:
-    """The defaults are Stable Diffusion 1.x's: `UNet(UNetConfig(), rng=None)` has its 686 parameters' names and shapes."""
+    """The defaults are Stable Diffusion 1.x's: `UNet(UNetConfig(), rng=None)` has its parameters' names and shapes."""
 
     in_channels: int = 4
     out_channels: int = 4
@@ -31,7 +31,10 @@ class UNetConfig:
 
 
 class UNet(Module):
-    """ε or v from a noisy latent (N, H, W, C), noise levels (N,) and words (N, L, D).  (Rombach 2022, arXiv:2112.10752)"""
+    """ε or v from a noisy latent (N, H, W, C), noise levels (N,) and words (N, L, D).
+
+    (Ronneberger 2015, arXiv:1505.04597; Rombach 2022, arXiv:2112.10752)
+    """
 
     def __init__(self, config: UNetConfig, rng: Generator) -> None:
         if len(config.attention) != len(config.widths):
@@ -68,8 +71,8 @@ class UNet(Module):
         for block in self.down_blocks:
             x = block(x, time, context, saved)
         x = self.mid_block(x, time, context)
-        for block in self.up_blocks:
-            x = block(x, time, context, saved)
+        for up_block in self.up_blocks:
+            x = up_block(x, time, context, saved)
         return self.conv_out(self.conv_norm_out(x))
 
 

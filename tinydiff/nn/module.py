@@ -52,7 +52,7 @@ class Module:
         return {name: p.data for name, p in self.named_parameters()}
 
     def load(self, state: dict[str, Array]) -> None:
-        """Take over arrays by name; they must be all there, with the right shapes (see training.checkpoint.fit_state)."""
+        """Take over arrays by name; all must be there, with the right shapes (see training.checkpoint.fit_state)."""
         for name, parameter in self.named_parameters():
             parameter.assign(state[name])
 

@@ -126,7 +126,9 @@ def _restore(
 ) -> tuple[np.random.Generator, int]:
     arrays, state = checkpoint.load(path)
     if state.get("identity") != _as_json(identity):
-        raise InputError(f"{path}: a checkpoint of another run (part, preset, data or seed differ); choose another --out")
+        raise InputError(
+            f"{path}: a checkpoint of another run (part, preset, data or seed differ); choose another --out"
+        )
     expected = {"losses": losses.shape}
     for kind in ("m", "v", "average", "weights"):
         expected |= {f"{kind}/{key}": p.shape for key, p in optimiser.parameters.items()}

@@ -28,7 +28,7 @@ class OptimConfig:
 
 
 def learning_rate(config: OptimConfig, step: int) -> float:
-    """A straight line up for `warmup` steps, then half a cosine down to `final`.  (Loshchilov 2017, arXiv:1608.03983)"""
+    """A straight line up, then half a cosine down to `final`.  (Loshchilov 2017, arXiv:1608.03983)"""
     rise = min(1.0, (step + 1) / max(1, config.warmup))
     progress = step / max(1, config.steps)
     fall = config.final + (1 - config.final) * (1 + math.cos(math.pi * progress)) / 2
@@ -71,7 +71,10 @@ class AdamW:
                 continue
             p.data.setflags(write=True)
             adamw_step(
-                *(a.reshape(-1) for a in (p.data, np.ascontiguousarray(p.grad), self.m[name], self.v[name])),
+                p.data.reshape(-1),
+                np.ascontiguousarray(p.grad).reshape(-1),
+                self.m[name].reshape(-1),
+                self.v[name].reshape(-1),
                 self.average[name].reshape(-1),
                 learning_rate(config, step),
                 beta1,

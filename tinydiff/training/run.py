@@ -11,10 +11,11 @@ import numpy as np
 
 from tinydiff.datasets import Vocabulary, load_fashion
 from tinydiff.errors import InputError
-from tinydiff.weights import load_autoencoder, load_words, save_weights
 from tinydiff.presets import preset as preset_named
 from tinydiff.training.lock import FolderLock
 from tinydiff.training.parts import Fashion, train_autoencoder, train_denoiser, train_judge, train_words
+from tinydiff.viz import loss_curves
+from tinydiff.weights import load_autoencoder, load_words, save_weights
 
 PARTS = ("autoencoder", "words", "denoiser", "judge")
 
@@ -28,7 +29,8 @@ def train(
 ) -> Path:
     """Train one part ("autoencoder", "words", "denoiser", "judge") or "all" that `generate` needs; returns the folder.
 
-    Each part's weights, the moving average in float16, go to `{part}.safetensors` in `out`.  `resume` goes on where a
+    Each part's weights, the moving average in float16, go to `{part}.safetensors` in `out`, and the loss curves to
+    `loss.png`.  `resume` goes on where a
     stopped run's checkpoint stands and skips finished parts; without it a folder that has them is refused.
     Raises InputError for what does not fit, FloatingPointError where a value stops being finite.
     """
@@ -51,6 +53,8 @@ def train(
             arrays, config = _train_part(name, settings, fashion, folder, resume)
             made = {"preset": preset, "data": source, "seconds": round(time.monotonic() - start)}
             save_weights(folder, name, arrays, {**config, "made": made})
+            if any(folder.glob("*.csv")):
+                loss_curves(folder)
     return folder
 
 

@@ -145,8 +145,6 @@ def _adamw(p, g, m, v, average, lr, beta1, beta2, eps, decay, correct1, correct2
             average[i] += (ONE - ema) * (p[i] - average[i])
 
 
-def adamw(
-    p: np.ndarray, g: np.ndarray, m: np.ndarray, v: np.ndarray, average: np.ndarray, *settings: float
-) -> None:
+def adamw(p: np.ndarray, g: np.ndarray, m: np.ndarray, v: np.ndarray, average: np.ndarray, *settings: float) -> None:
     """In place on flat arrays; `settings` as `training.optim.adamw_step` names them."""
     _adamw(p, g, m, v, average, *(np.float32(s) for s in settings))

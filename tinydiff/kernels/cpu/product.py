@@ -62,7 +62,10 @@ def _pack_slabs(b, slabs):  # type: ignore[no-untyped-def]
 
 
 def pack(b: np.ndarray) -> np.ndarray:
-    """b (steps, columns), C-contiguous float32, in panels (columns / WIDTH, steps, WIDTH).  Weights are too few to share."""
+    """b (steps, columns), C-contiguous float32, in panels (columns / WIDTH, steps, WIDTH).
+
+    For weights: too few numbers to be worth sharing among threads.
+    """
     panels = np.empty((-(-b.shape[1] // WIDTH), b.shape[0], WIDTH), np.float32)
     _pack(b, panels)
     return panels

@@ -74,7 +74,9 @@ def tile(
             for j in range(VECTORS)
         ]
         entry = build.block
-        load, start, loop, done = (build.function.append_basic_block(name) for name in ("load", "start", "loop", "done"))
+        load, start, loop, done = (
+            build.function.append_basic_block(name) for name in ("load", "start", "loop", "done")
+        )
         flag = accumulate if accumulate.type == ir.IntType(1) else build.trunc(accumulate, ir.IntType(1))
         build.cbranch(flag, load, start)
 
@@ -122,6 +124,8 @@ def power_of_two(typingctx: Any, k: Any) -> Any:
 
     def emit(context: Any, build: Any, signature: Any, arguments: Any) -> Any:
         i32 = ir.IntType(32)
-        return build.bitcast(build.shl(build.add(arguments[0], ir.Constant(i32, 127)), ir.Constant(i32, 23)), ir.FloatType())
+        return build.bitcast(
+            build.shl(build.add(arguments[0], ir.Constant(i32, 127)), ir.Constant(i32, 23)), ir.FloatType()
+        )
 
     return types.float32(types.int32), emit

@@ -1,0 +1,116 @@
+"""From a prompt to a picture: words → vectors → noise → many small steps → latent → pixels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from tinydiff.autograd import Tensor, no_grad
+from tinydiff.datasets.captions import Vocabulary
+from tinydiff.diffusion.guidance import guided
+from tinydiff.diffusion.samplers import SAMPLERS
+from tinydiff.diffusion.schedule import Schedule, make_schedule
+from tinydiff.errors import InputError
+from tinydiff.models.autoencoder import Autoencoder
+from tinydiff.models.denoiser import Denoiser
+from tinydiff.weights import load_autoencoder, load_denoiser, shipped
+
+BATCH = 32  # pictures that go through the networks together: what bounds the memory
+
+
+class TextToImage:
+    """The latent diffusion model, ready to draw.  (Rombach 2022, arXiv:2112.10752)"""
+
+    def __init__(
+        self,
+        autoencoder: Autoencoder,
+        denoiser: Denoiser,
+        vocabulary: Vocabulary,
+        schedule: Schedule,
+        kind: str,
+        latent: tuple[int, int, int],
+    ) -> None:
+        self.autoencoder, self.denoiser, self.vocabulary = autoencoder, denoiser, vocabulary
+        self.schedule, self.kind, self.latent = schedule, kind, latent
+
+    def check(self, prompts: Sequence[str], steps: int = 25, sampler: str = "ddim") -> None:
+        """Raise InputError where a prompt, the number of steps or the sampler does not fit; it costs nothing."""
+        if isinstance(prompts, str) or not prompts:
+            raise InputError(f"generate: prompts must be a list of at least one string, not {prompts!r}")
+        self.vocabulary.encode(list(prompts))
+        self.schedule.timesteps(steps)
+        if sampler not in SAMPLERS:
+            raise InputError(f"generate: no sampler {sampler!r}; there are {', '.join(SAMPLERS)}")
+
+    def generate(
+        self,
+        prompts: Sequence[str],
+        steps: int = 25,
+        guidance: float = 3.0,
+        seed: int = 0,
+        sampler: str = "ddim",
+    ) -> np.ndarray:
+        """One picture for each prompt, uint8 (N, H, W, 3); the same seed gives the same pictures.
+
+        `steps` of the schedule's are taken; `guidance` says how much the prompt is exaggerated, 1 is not at all.
+        Raises InputError for what does not fit, FloatingPointError where a picture is not finite.
+        """
+        self.check(prompts, steps, sampler)
+        if seed < 0:
+            raise InputError(f"generate: the seed must be 0 or more, not {seed}")
+        rng = np.random.default_rng(seed)
+        noise = rng.standard_normal((len(prompts), *self.latent), np.float32)
+        parts = [
+            self._draw(list(prompts[i : i + BATCH]), noise[i : i + BATCH], steps, guidance, sampler, rng)
+            for i in range(0, len(prompts), BATCH)
+        ]
+        return np.concatenate(parts)
+
+    def _draw(
+        self, prompts: list[str], noise: np.ndarray, steps: int, guidance: float, sampler: str, rng: np.random.Generator
+    ) -> np.ndarray:
+        words = self.read(self.vocabulary.encode(prompts))  # (N, L, D)
+        nothing = self.read(self.vocabulary.null(len(prompts)))
+        predict = guided(self.predict, (words,), (nothing,), guidance)
+        latents = SAMPLERS[sampler](predict, noise, self.schedule, steps, rng, kind=self.kind)  # (N, h, w, 4)
+        return as_pixels(self.autoencoder.decode(latents))  # (N, H, W, 3)
+
+    def read(self, tokens: np.ndarray) -> np.ndarray:
+        """Word numbers (N, L) → vectors (N, L, D)."""
+        with no_grad():
+            return self.denoiser.text_encoder(tokens).data
+
+    def predict(self, x: np.ndarray, t: int, words: np.ndarray) -> np.ndarray:
+        """The network's prediction for latents (N, h, w, 4) that are all at noise level t."""
+        with no_grad():
+            return self.denoiser.unet(Tensor(x), np.full(len(x), t), Tensor(words)).data
+
+
+def load(folder: str | Path | None = None) -> TextToImage:
+    """The model with the shipped weights, or with those in a folder that `tinydiff train` wrote.
+
+    Raises InputError for files that are missing, damaged, of another version or shape, or that do not belong together.
+    """
+    where = shipped() if folder is None else Path(folder)
+    autoencoder = load_autoencoder(where)
+    denoiser, config = load_denoiser(where)
+    channels, latent = autoencoder.config.latent_channels, tuple(config["latent"])
+    if len(latent) != 3 or not channels == latent[2] == denoiser.unet.config.in_channels:
+        raise InputError(
+            f"{where}: the autoencoder's latents have {channels} channels, the denoiser was trained on {latent}"
+        )
+    vocabulary = Vocabulary(config["words"])
+    if len(vocabulary) != denoiser.text_encoder.config.vocabulary:
+        raise InputError(
+            f"{where}: {len(vocabulary)} words do not fit {denoiser.text_encoder.config.vocabulary} vectors"
+        )
+    return TextToImage(autoencoder, denoiser, vocabulary, make_schedule(config["schedule"]), config["kind"], latent)
+
+
+def as_pixels(images: np.ndarray) -> np.ndarray:
+    """Pictures in [−1, 1] → uint8, clipped.  Raises FloatingPointError for NaN, which would come out black."""
+    if not np.isfinite(images).all():
+        raise FloatingPointError("generate: a picture holds values that are not finite; are the weights damaged?")
+    return np.rint((np.clip(images, -1, 1) + 1) * 127.5).astype(np.uint8)
