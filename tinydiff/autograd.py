@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import inspect
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -151,9 +152,13 @@ def op(forward: Callable[..., tuple[Array, Backward]]) -> Any:
     `backward(dy)` returns one gradient for each array that came in, None for one that has none (indices, say).
     `forward` stays at hand on the op for whoever works on plain arrays: notebooks, exercises, tests.
     """
+    signature = inspect.signature(forward)
 
     @functools.wraps(forward)
     def apply(*inputs: Any, **options: Any) -> Tensor:
+        bound = signature.bind(*inputs, **options)
+        bound.apply_defaults()  # an optional array, a bias say, has its place among the parents even if it is left out
+        inputs, options = bound.args, bound.kwargs
         arrays = [i.data if isinstance(i, Tensor) else i for i in inputs]
         y, backward = forward(*arrays, **options)
         parents = [i if isinstance(i, Tensor) else None for i in inputs]

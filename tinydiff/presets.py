@@ -51,7 +51,7 @@ _JUDGE = OptimConfig(steps=2_400, batch=128, lr=2e-3, warmup=200, weight_decay=0
 PRESETS = {
     "quick": Preset(
         autoencoder=AutoencoderConfig(widths=(16, 32, 32), layers=1, groups=8),
-        autoencoder_optim=OptimConfig(steps=320, batch=64, lr=3e-3, warmup=50, ema=0.99),
+        autoencoder_optim=OptimConfig(steps=900, batch=32, lr=2e-3, warmup=50, ema=0.99),
         denoiser=UNetConfig(
             widths=(48, 96), layers=1, attention=(False, True), heads=4, groups=8, text_width=TEXT_WIDTH
         ),
@@ -60,20 +60,20 @@ PRESETS = {
     ),
     "full": Preset(
         autoencoder=EIGHT,
-        autoencoder_optim=OptimConfig(steps=1_000, batch=64, lr=2e-3, ema=0.99),
+        autoencoder_optim=OptimConfig(steps=1_700, batch=32, lr=2e-3, ema=0.995),
         denoiser=UNetConfig(
             widths=(64, 128), layers=1, attention=(False, True), heads=4, groups=8, text_width=TEXT_WIDTH
         ),
-        denoiser_optim=OptimConfig(steps=2_600, batch=128, lr=1.5e-3, warmup=200, ema=0.998),
+        denoiser_optim=OptimConfig(steps=3_200, batch=96, lr=1.5e-3, warmup=200, ema=0.998),
         judge_optim=_JUDGE,
     ),
     "full-48": Preset(
         autoencoder=FOUR,
-        autoencoder_optim=OptimConfig(steps=1_000, batch=64, lr=2e-3, ema=0.99),
+        autoencoder_optim=OptimConfig(steps=1_700, batch=32, lr=2e-3, ema=0.995),
         denoiser=UNetConfig(
             widths=(96, 160), layers=1, attention=(True, True), heads=4, groups=8, text_width=TEXT_WIDTH
         ),
-        denoiser_optim=OptimConfig(steps=2_600, batch=128, lr=1.5e-3, warmup=200, ema=0.998),
+        denoiser_optim=OptimConfig(steps=3_200, batch=96, lr=1.5e-3, warmup=200, ema=0.998),
         judge_optim=_JUDGE,
     ),
 }

@@ -85,7 +85,7 @@ def wrapped(text: str, width: float, font: ImageFont.FreeTypeFont | ImageFont.Im
 
 
 def loss_curves(folder: str | Path, path: str | Path | None = None) -> Path:
-    """The losses in `folder`'s CSV files, as training writes them (step, loss), a panel each, as a PNG; returns its path.
+    """The losses in `folder`'s CSV files, as training writes them (step, loss), a panel each; returns the PNG's path.
 
     Each step's loss is pale, the mean of its hundredth of the run dark.  Raises InputError if there are none.
     """

@@ -77,11 +77,11 @@ def _entry(config: dict[str, Any], key: str, path: Path) -> Any:
 
 def _configured(kind: Any, config: dict[str, Any], key: str, path: Path) -> Any:
     """A configuration dataclass from its JSON form."""
-    values = {name: tuple(v) if isinstance(v, list) else v for name, v in _entry(config, key, path).items()}
+    found = _entry(config, key, path)
     try:
-        return kind(**values)
-    except TypeError:
-        raise InputError(f"{path}: its {key!r} configuration does not fit {kind.__name__}: {sorted(values)}") from None
+        return kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in found.items()})
+    except (TypeError, AttributeError):
+        raise InputError(f"{path}: its {key!r} configuration does not fit {kind.__name__}: {found}") from None
 
 
 def _filled(model: Model, arrays: dict[str, np.ndarray], path: Path) -> Model:

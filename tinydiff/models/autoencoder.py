@@ -41,6 +41,10 @@ class Autoencoder(Module):
         latent = config.latent_channels
         self.encoder = Encoder(rng, config)
         self.quant_conv = Conv2d(rng, 2 * latent, 2 * latent, size=1)
+        if rng is not None:  # begin with little noise, σ = e⁻², so that the decoder has something to learn from
+            start = self.quant_conv.bias.data.copy()
+            start[latent:] = -4
+            self.quant_conv.bias.assign(start)
         self.post_quant_conv = Conv2d(rng, latent, latent, size=1)
         self.decoder = Decoder(rng, config)
 

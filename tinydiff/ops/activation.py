@@ -10,6 +10,7 @@ import numpy as np
 from tinydiff import kernels
 from tinydiff.arrays import array_module
 from tinydiff.autograd import Array, Backward, op
+from tinydiff.errors import InputError
 
 
 @op
@@ -54,8 +55,10 @@ def geglu(x: Array) -> tuple[Array, Backward]:
 
         y = u·g·Φ(g)   with x = [u, g];   du = dy·g·Φ(g),   dg = dy·u·(Φ(g) + g·φ(g))
 
-    (Shazeer 2020, arXiv:2002.05202)
+    Raises InputError unless the last axis is even.  (Shazeer 2020, arXiv:2002.05202)
     """
+    if x.shape[-1] % 2:
+        raise InputError(f"geglu: the last axis of x {x.shape} must be even, to part into values and gates")
     fast = kernels.offered("geglu", x)
     if fast is not None:
         return fast(x), lambda dy: (kernels.kernel("geglu_backward", dy)(x, dy),)

@@ -22,12 +22,13 @@ def attention(q: Array, k: Array, v: Array, *, heads: int = 1) -> tuple[Array, B
     With q, k and v from one sequence it is self-attention; with k and v from a text it is cross-attention, which is
     how words enter a picture.  Raises InputError where shapes do not fit.  (Vaswani 2017, arXiv:1706.03762)
     """
-    n, length, width = q.shape
-    if k.shape != v.shape or k.shape[0] != n or k.shape[2] != width or heads < 1 or width % heads:
+    fit = q.ndim == k.ndim == 3 and k.shape == v.shape and q.shape[::2] == k.shape[::2] and k.shape[1] > 0
+    if not fit or heads < 1 or q.shape[2] % heads:
         raise InputError(
-            f"attention: q must be (N, L, D), k and v (N, M, D) and heads divide D; "
+            f"attention: q must be (N, L, D), k and v (N, M, D) with M ≥ 1, and heads divide D; "
             f"got q {q.shape}, k {k.shape}, v {v.shape}, heads {heads}"
         )
+    n, _, width = q.shape
     fast = kernels.offered("attention", q)
     if fast is not None:
         y, p = fast(q, k, v, heads)

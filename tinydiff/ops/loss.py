@@ -39,6 +39,8 @@ def cross_entropy_loss(logits: Array, labels: Array) -> tuple[Array, Backward]:
     """mean −log softmax(logits)[label]: logits (N, K), labels (N,) integers;  dlogits = (softmax − one-hot) / N."""
     if logits.ndim != 2 or labels.shape != logits.shape[:1]:
         raise InputError(f"cross_entropy_loss: logits {logits.shape} must be (N, K) and labels {labels.shape} (N,)")
+    if labels.size == 0 or int(labels.min()) < 0 or int(labels.max()) >= logits.shape[1]:
+        raise InputError(f"cross_entropy_loss: labels must be 0 … {logits.shape[1] - 1}, one or more; got {labels}")
     xp, n = array_module(logits), logits.shape[0]
     shifted = logits - logits.max(-1, keepdims=True)
     log_p = shifted - xp.log(xp.exp(shifted).sum(-1, keepdims=True))
@@ -74,6 +76,8 @@ def kl_loss(mean: Array, log_variance: Array) -> tuple[Array, Backward]:
 @op
 def sample_gaussian(mean: Array, log_variance: Array, noise: Array) -> tuple[Array, Backward]:
     """A draw through which gradients pass: z = mean + e^{log_variance / 2}·noise.  (Kingma & Welling 2013)"""
+    _same_shape("sample_gaussian", mean, log_variance)
+    _same_shape("sample_gaussian", mean, noise)
     deviation = array_module(mean).exp(log_variance / 2)
 
     def backward(dy: Array) -> tuple:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tinydiff.arrays import array_module
 from tinydiff.autograd import Array, Backward, op
+from tinydiff.errors import InputError
 
 
 @op
@@ -12,6 +13,8 @@ def concat(a: Array, b: Array) -> tuple[Array, Backward]:
 
     (Ronneberger 2015, arXiv:1505.04597)
     """
+    if a.shape[:-1] != b.shape[:-1]:
+        raise InputError(f"concat: all axes but the last must be the same; got {a.shape} and {b.shape}")
     cut = a.shape[-1]
 
     def backward(dy: Array) -> tuple:
@@ -23,6 +26,8 @@ def concat(a: Array, b: Array) -> tuple[Array, Backward]:
 @op
 def channels(x: Array, *, start: int, stop: int) -> tuple[Array, Backward]:
     """Channels start … stop of x: (…, C) → (…, stop − start); the others get no gradient."""
+    if not 0 <= start < stop <= x.shape[-1]:
+        raise InputError(f"channels: {start} … {stop} is no part of the {x.shape[-1]} channels of x {x.shape}")
 
     def backward(dy: Array) -> tuple:
         dx = array_module(x).zeros(x.shape, dy.dtype)

@@ -110,14 +110,14 @@ def fit(
             losses[step] = loss.item()
             bar.update()
             bar.set_postfix_str(_progress(losses[start : step + 1], config.batch, bar), refresh=False)
-            if interrupted.is_set():
-                save(step + 1)
-                raise KeyboardInterrupt
-            if time.monotonic() - saved_at > save_every:
+            stop, last = interrupted.is_set(), step + 1 == config.steps
+            if stop or last or time.monotonic() - saved_at > save_every:
                 save(step + 1)
                 saved_at = time.monotonic()
-    if start < config.steps:
-        save(config.steps)
+            if stop:
+                break
+        if interrupted.is_set():  # during the last save, too
+            raise KeyboardInterrupt
     return optimiser.average
 
 
@@ -170,10 +170,13 @@ def _progress(losses: np.ndarray, batch: int, bar: tqdm) -> str:
 
 
 def _write_losses(path: Path, losses: np.ndarray) -> None:
-    with written_whole(path) as temporary, open(temporary, "w", newline="") as file:
-        rows = csv.writer(file)
-        rows.writerow(["step", "loss"])
-        rows.writerows((i + 1, f"{loss:.6g}") for i, loss in enumerate(losses))
+    try:
+        with written_whole(path) as temporary, open(temporary, "w", newline="") as file:
+            rows = csv.writer(file)
+            rows.writerow(["step", "loss"])
+            rows.writerows((i + 1, f"{loss:.6g}") for i, loss in enumerate(losses))
+    except OSError as error:
+        raise InputError(f"{path}: not saved, {error.strerror or error}; an older file there is kept") from error
 
 
 def _as_json(value: Any) -> Any:

@@ -66,6 +66,7 @@ class AdamW:
         config, t = self.config, step + 1
         beta1, beta2 = config.betas
         scale = min(1.0, config.clip / (norm + 1e-12))
+        lr, ema = learning_rate(config, step), ema_decay(config, step)
         for name, p in self.parameters.items():
             if p.grad is None:
                 continue
@@ -76,7 +77,7 @@ class AdamW:
                 self.m[name].reshape(-1),
                 self.v[name].reshape(-1),
                 self.average[name].reshape(-1),
-                learning_rate(config, step),
+                lr,
                 beta1,
                 beta2,
                 config.eps,
@@ -84,7 +85,7 @@ class AdamW:
                 1 / (1 - beta1**t),
                 1 / (1 - beta2**t),
                 scale,
-                ema_decay(config, step),
+                ema,
             )
             p.data.setflags(write=False)
             p.grad = None

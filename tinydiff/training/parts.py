@@ -1,6 +1,6 @@
 """What each part learns from: the autoencoder from pictures, the words from captions, the denoiser from both.
 
-Every function here returns a trained module (or word vectors); `train` in this package's `__init__` writes the files.
+Every function here returns a trained module (or word vectors); `run.train` writes the files.
 """
 
 from __future__ import annotations
@@ -48,7 +48,8 @@ class Fashion:
 
     def __init__(self, grey: np.ndarray, labels: np.ndarray, source: str, seed: int) -> None:
         self.grey, self.labels, self.source, self.seed = grey, labels, source, seed
-        self._epoch, self._drawn = -1, None  # type: tuple[int, CaptionedImages | None]
+        self._epoch = -1
+        self._drawn: CaptionedImages | None = None
 
     def __len__(self) -> int:
         return len(self.labels)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import time
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from tinydiff.datasets import Vocabulary, load_fashion
 from tinydiff.errors import InputError
+from tinydiff.presets import Preset
 from tinydiff.presets import preset as preset_named
+from tinydiff.training import checkpoint
 from tinydiff.training.lock import FolderLock
 from tinydiff.training.parts import Fashion, train_autoencoder, train_denoiser, train_judge, train_words
 from tinydiff.viz import loss_curves
@@ -30,8 +31,8 @@ def train(
     """Train one part ("autoencoder", "words", "denoiser", "judge") or "all" that `generate` needs; returns the folder.
 
     Each part's weights, the moving average in float16, go to `{part}.safetensors` in `out`, and the loss curves to
-    `loss.png`.  `resume` goes on where a
-    stopped run's checkpoint stands and skips finished parts; without it a folder that has them is refused.
+    `loss.png`.  `resume` goes on where a stopped run's checkpoint stands and skips finished parts; without it a folder
+    that has them is refused, and so are always parts of another run (another preset, other data).
     Raises InputError for what does not fit, FloatingPointError where a value stops being finite.
     """
     settings = preset_named(preset)
@@ -45,20 +46,23 @@ def train(
         grey, labels, source = load_fashion("train", data)
         print(f"tinydiff: training {', '.join(names)} ({preset}) on {source}", flush=True)
         fashion = Fashion(grey, labels, source, settings.seed)
+        made = {"preset": preset, "data": source}
+        for name in names:
+            _refuse_another_run(folder / f"{name}.safetensors", made)
         for name in names:
             if (folder / f"{name}.safetensors").exists():
                 print(f"tinydiff: {name} is trained already, kept as it is", flush=True)
                 continue
             start = time.monotonic()
             arrays, config = _train_part(name, settings, fashion, folder, resume)
-            made = {"preset": preset, "data": source, "seconds": round(time.monotonic() - start)}
-            save_weights(folder, name, arrays, {**config, "made": made})
+            seconds = round(time.monotonic() - start)
+            save_weights(folder, name, arrays, {**config, "made": {**made, "seconds": seconds}})
             if any(folder.glob("*.csv")):
                 loss_curves(folder)
     return folder
 
 
-def _train_part(name: str, settings: Any, fashion: Fashion, folder: Path, resume: bool) -> tuple[dict, dict]:
+def _train_part(name: str, settings: Preset, fashion: Fashion, folder: Path, resume: bool) -> tuple[dict, dict]:
     """Arrays and configuration of one trained part."""
     vocabulary = Vocabulary()
     if name == "autoencoder":
@@ -98,3 +102,15 @@ def _refuse_existing(folder: Path, names: tuple[str, ...]) -> None:
         for file in (folder / f"{name}.safetensors", folder / f"{name}.checkpoint.safetensors"):
             if file.exists():
                 raise InputError(f"train: {file} is there already; go on with --resume, or choose another --out")
+
+
+def _refuse_another_run(path: Path, made: dict[str, str]) -> None:
+    """A finished part is kept only if this run would have made it."""
+    if not path.exists():
+        return
+    found = checkpoint.load(path)[1].get("made", {})
+    for key, expected in made.items():
+        if found.get(key) != expected:
+            raise InputError(
+                f"{path}: from another run ({key} {found.get(key)!r}, not {expected!r}); choose another --out"
+            )

@@ -1,0 +1,170 @@
+"""The tape: what collects gradients, what is refused and with which advice."""
+
+import numpy as np
+import pytest
+
+from tinydiff import ops
+from tinydiff.autograd import Tensor, no_grad, op, unbroadcast
+
+
+def leaf(*values):
+    return Tensor(np.array(values, np.float64), requires_grad=True)
+
+
+def test_a_value_used_twice_collects_both_gradients():
+    x = leaf(1.0, 2.0, 3.0)
+    (x * x + x).backward(np.array([1.0, 10.0, 100.0]))
+    np.testing.assert_array_equal(x.grad, [3.0, 50.0, 700.0])  # dy·(2x + 1)
+
+
+def test_a_node_runs_once_after_all_of_its_users():
+    calls = []
+
+    @op
+    def double(x):
+        def backward(dy):
+            calls.append(dy.copy())
+            return (2 * dy,)
+
+        return 2 * x, backward
+
+    x = leaf(1.0)
+    y = double(x)
+    (y * 3 + y * 5).backward()
+    assert x.grad == 16 and len(calls) == 1 and calls[0] == 8
+
+
+def test_gradients_add_up_over_graphs():
+    x = leaf(2.0)
+    (x * x).backward()
+    (x * 3).backward()
+    assert x.grad == 7
+
+
+def test_backward_twice_is_refused():
+    x = leaf(1.0)
+    y = x * x
+    y.backward()
+    with pytest.raises(RuntimeError, match="walked before.*run the forward again"):
+        y.backward()
+    with pytest.raises(RuntimeError, match="walked before"):
+        (y * 2).backward()
+    assert x.grad == 2
+
+
+def test_a_root_that_is_no_scalar_needs_an_upstream_gradient():
+    y = leaf(1.0, 2.0) * 2
+    with pytest.raises(RuntimeError, match=r"shape \(2,\).*backward\(dy\)"):
+        y.backward()
+    with pytest.raises(RuntimeError, match=r"shape \(3,\), expected \(2,\)"):
+        y.backward(np.ones(3))
+    y.backward(np.ones(2))  # a refusal has not spoilt the graph
+
+
+def test_a_root_without_history_is_refused():
+    with pytest.raises(RuntimeError, match="requires_grad=True"):
+        (Tensor(np.ones(1)) * 2).backward()
+
+
+@pytest.mark.parametrize("change", ["t[0] = 1", "t += 1", "t -= 1", "t *= 2", "t /= 2"])
+def test_in_place_is_refused_and_the_alternative_named(change):
+    with pytest.raises(TypeError, match=r"in place.*y = x \+ 1"):
+        exec(change, {"t": leaf(1.0, 2.0)})
+
+
+def test_arrays_on_the_tape_are_read_only():
+    x, constant = np.ones(3), np.full(3, 2.0)
+    t = Tensor(x, requires_grad=True)
+    y = t * constant
+    for array in (x, constant, t.data, y.data):
+        with pytest.raises(ValueError, match="read-only"):
+            array[0] = 5
+    with pytest.raises(AttributeError):
+        t.data = np.zeros(3)
+
+
+def test_no_grad_records_nothing_and_ends_with_its_block():
+    x = leaf(1.0)
+    with no_grad():
+        y = x * 2
+        with no_grad():
+            pass
+        assert not (x * 2).requires_grad
+    assert not y.requires_grad and y.data == 2
+    with pytest.raises(ZeroDivisionError), no_grad():
+        raise ZeroDivisionError
+    assert (x * 2).requires_grad
+
+
+def test_detach_ends_the_history():
+    x = leaf(3.0)
+    (x * x.detach()).backward()
+    assert x.grad == 3
+
+
+def test_depth_is_no_limit():
+    x = leaf(1.0)
+    y = x
+    for _ in range(20_000):
+        y = y + 1
+    y.backward()
+    assert x.grad == 1 and y.data == 20_001
+    for _ in range(20_000):
+        y = x * 1 if y is None else y + x
+    del y  # a graph that was never walked goes without recursion too
+
+
+@pytest.mark.parametrize("shape", [(), (1,), (4,), (3, 1), (1, 4), (2, 1, 1), (1, 3, 4), (2, 3, 4), (1, 1, 1)])
+@pytest.mark.parametrize("operation", [ops.add, ops.subtract, ops.multiply])
+def test_broadcasting_is_undone(operation, shape):
+    rng = np.random.default_rng(0)
+    a, b, dy = rng.standard_normal((2, 3, 4)), rng.standard_normal(shape), rng.standard_normal((2, 3, 4))
+    ta, tb = Tensor(a, requires_grad=True), Tensor(b, requires_grad=True)
+    operation(ta, tb).backward(dy)
+    by_b = {ops.add: dy, ops.subtract: -dy, ops.multiply: dy * a}[operation]
+    by_a = dy * b if operation is ops.multiply else dy
+    full = (1,) * (3 - len(shape)) + shape
+    expected = by_b.sum(axis=tuple(i for i, n in enumerate(full) if n == 1), keepdims=True).reshape(shape)
+    assert tb.grad.shape == shape
+    np.testing.assert_allclose(tb.grad, expected, rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(ta.grad, by_a, rtol=1e-12)
+    assert unbroadcast(dy, shape).shape == shape
+
+
+def test_numbers_and_arrays_stand_on_either_side():
+    x, numbers = leaf(1.0, 2.0), np.array([3.0, 4.0])
+    for y in (2 - x, 2 * x, 2 + x, numbers - x, numbers * x, numbers + x, x - 2, x - numbers):
+        assert isinstance(y, Tensor) and y.requires_grad
+    np.testing.assert_array_equal((numbers - x).data, [2, 2])
+    np.testing.assert_array_equal((numbers * x).data, [3, 8])
+
+
+def test_an_op_on_plain_arrays():
+    x = np.array([-1.0, 2.0])
+    y, backward = ops.relu.forward(x)
+    assert isinstance(y, np.ndarray)
+    np.testing.assert_array_equal(backward(np.array([5.0, 7.0]))[0], [0, 7])
+    lifted = ops.relu(x)
+    assert isinstance(lifted, Tensor) and not lifted.requires_grad
+    x[0] = 3  # nothing was recorded, so the array stays the caller's
+
+
+def test_only_what_asks_for_it_gets_a_gradient():
+    x, w = leaf(1.0, 2.0), Tensor(np.ones(2))
+    (x * w).backward(np.ones(2))
+    assert w.grad is None and x.grad is not None
+
+
+@pytest.mark.parametrize("call", [(), (None,)])
+def test_an_optional_array_may_be_left_out(call):
+    rng = np.random.default_rng(0)
+    x, w = Tensor(rng.random((1, 3, 3, 2)), requires_grad=True), Tensor(rng.random((1, 1, 2, 2)), requires_grad=True)
+    y = ops.linear(ops.conv2d(x, w, *call), Tensor(np.ones((2, 1))), *call)
+    y.backward(np.ones(y.shape))
+    np.testing.assert_allclose(x.grad, np.broadcast_to(w.data.sum((0, 1, 3)), x.shape))
+
+
+def test_an_array_may_be_given_by_name():
+    bias = leaf(1.0, 2.0)
+    ops.linear(np.ones((3, 1)), np.ones((1, 2)), b=bias).backward(np.ones((3, 2)))
+    np.testing.assert_array_equal(bias.grad, [3, 3])

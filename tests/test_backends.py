@@ -1,0 +1,122 @@
+"""The choice of backend: as a call, as a block, and each way in which it can go wrong."""
+
+import importlib
+import inspect
+
+import numpy as np
+import pytest
+
+from tinydiff import kernels, ops
+from tinydiff.errors import InputError
+from tinydiff.kernels import MANDATORY, MODULES, backend_of, kernel, offered, use
+
+FLOAT32, FLOAT64 = np.zeros(1, np.float32), np.zeros(1)
+
+
+@pytest.fixture(autouse=True)
+def default_afterwards():
+    yield
+    use(None)
+
+
+def test_the_default_is_where_the_array_lives():
+    assert backend_of(FLOAT32) == "cpu"
+    assert backend_of(FLOAT64) == backend_of(np.zeros(1, np.float16)) == "numpy"
+
+
+def test_as_a_call():
+    use("reference")
+    assert backend_of(FLOAT32) == backend_of(FLOAT64) == "reference"
+    use("numpy")
+    assert backend_of(FLOAT32) == "numpy"
+    use(None)
+    assert backend_of(FLOAT32) == "cpu"
+
+
+def test_as_nested_blocks():
+    with use("reference"):
+        with use("numpy"):
+            with use(None):
+                assert backend_of(FLOAT32) == "cpu"
+            assert backend_of(FLOAT32) == "numpy"
+        assert backend_of(FLOAT32) == "reference"
+    assert backend_of(FLOAT32) == "cpu"
+
+
+def test_a_block_in_a_call():
+    use("reference")
+    with use("numpy"):
+        pass
+    assert backend_of(FLOAT32) == "reference"
+
+
+def test_an_exception_restores_it():
+    with pytest.raises(ZeroDivisionError), use("reference"):
+        raise ZeroDivisionError
+    assert backend_of(FLOAT32) == "cpu"
+
+
+def test_an_unknown_name_is_refused_and_changes_nothing():
+    use("numpy")
+    with pytest.raises(InputError, match="no backend 'gpu'.*'reference', 'numpy', 'cpu'"):
+        use("gpu")
+    assert backend_of(FLOAT32) == "numpy"
+
+
+def test_a_backend_that_is_not_there_is_one_clear_line(monkeypatch):
+    monkeypatch.setitem(MODULES, "cuda", "tinydiff.kernels.no_such_module")
+    with pytest.raises(InputError, match="'cuda' is not available.*no_such_module is missing") as caught:
+        use("cuda")
+    assert "\n" not in str(caught.value) and caught.value.__suppress_context__
+    assert backend_of(FLOAT32) == "cpu"
+
+
+def test_float64_on_the_compiled_backend_names_the_way_out():
+    x, w = np.ones((1, 3, 3, 1)), np.ones((1, 1, 1, 1))
+    vectors = np.ones((1, 2, 4))
+    with use("cpu"):
+        for call in (
+            lambda: ops.conv2d.forward(x, w),
+            lambda: ops.max_pool2d.forward(x, size=3),
+            lambda: ops.upsample_nearest.forward(x),
+            lambda: ops.linear.forward(x, w[0, 0]),
+            lambda: ops.group_norm.forward(x, np.ones(1), np.ones(1), groups=1),
+            lambda: ops.attention.forward(vectors, vectors, vectors),
+            lambda: ops.geglu.forward(vectors),
+        ):
+            with pytest.raises(TypeError, match=r'float32, not float64; use\("numpy"\)'):
+                call()
+
+
+@pytest.mark.parametrize("name", MANDATORY)
+def test_a_missing_mandatory_kernel_is_named(monkeypatch, name):
+    from tinydiff.kernels import cpu
+
+    monkeypatch.delattr(cpu, name)
+    assert offered(name, FLOAT32) is None
+    with pytest.raises(LookupError, match=f"'cpu' has no kernel '{name}'"):
+        kernel(name, FLOAT32)
+
+
+@pytest.mark.parametrize("name", MANDATORY)
+@pytest.mark.parametrize("backend", [b for b in MODULES if b != "reference"])
+def test_every_backend_has_every_mandatory_kernel_with_one_signature(backend, name):
+    reference = inspect.signature(getattr(importlib.import_module(MODULES["reference"]), name))
+    try:
+        module = importlib.import_module(MODULES[backend])
+    except ModuleNotFoundError:
+        pytest.skip(f"no backend {backend} here")
+    found = list(inspect.signature(getattr(module, name)).parameters.values())
+    shared = list(reference.parameters.values())
+    assert [p.name for p in found[: len(shared)]] == [p.name for p in shared]
+    assert all(p.default is not p.empty for p in found[len(shared) :]), "what a backend adds must be optional"
+
+
+@pytest.mark.parametrize("transpose_a", [False, True])
+@pytest.mark.parametrize("transpose_b", [False, True])
+def test_matmul_on_every_backend(backend, transpose_a, transpose_b):
+    rng = np.random.default_rng(0)
+    a = rng.standard_normal((5, 3) if transpose_a else (3, 5)).astype(np.float32)
+    b = rng.standard_normal((4, 5) if transpose_b else (5, 4)).astype(np.float32)
+    expected = (a.T if transpose_a else a).astype(np.float64) @ (b.T if transpose_b else b)
+    np.testing.assert_allclose(kernels.matmul(a, b, transpose_a, transpose_b), expected, rtol=1e-5, atol=1e-5)
