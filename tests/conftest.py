@@ -33,7 +33,7 @@ def float64_backend(request):
 
 @pytest.fixture
 def awake():
-    """A function that turns a module to float64 and stirs every parameter: a zero weight would hide what lies behind."""
+    """A function that turns a module to float64 and stirs every parameter: a zero weight hides what lies behind it."""
 
     def stir(module, seed=0):
         rng = np.random.default_rng(seed)

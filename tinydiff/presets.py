@@ -46,16 +46,16 @@ class Preset:
     names: tuple[str, ...] = field(default=("autoencoder", "words", "denoiser"))  # the parts of `train all`
 
 
-_JUDGE = OptimConfig(steps=2_400, batch=128, lr=2e-3, warmup=200, weight_decay=0.05, ema=0.995)
+_JUDGE = OptimConfig(steps=2_000, batch=128, lr=2e-3, warmup=200, weight_decay=0.05, ema=0.995)
 
 PRESETS = {
     "quick": Preset(
         autoencoder=AutoencoderConfig(widths=(16, 32, 32), layers=1, groups=8),
-        autoencoder_optim=OptimConfig(steps=900, batch=32, lr=2e-3, warmup=50, ema=0.99),
+        autoencoder_optim=OptimConfig(steps=500, batch=32, lr=2e-3, warmup=50, ema=0.99),
         denoiser=UNetConfig(
             widths=(48, 96), layers=1, attention=(False, True), heads=4, groups=8, text_width=TEXT_WIDTH
         ),
-        denoiser_optim=OptimConfig(steps=550, batch=128, lr=2e-3, ema=0.99),
+        denoiser_optim=OptimConfig(steps=600, batch=64, lr=1.5e-3, ema=0.99),
         judge_optim=_JUDGE,
     ),
     "full": Preset(
@@ -64,7 +64,7 @@ PRESETS = {
         denoiser=UNetConfig(
             widths=(64, 128), layers=1, attention=(False, True), heads=4, groups=8, text_width=TEXT_WIDTH
         ),
-        denoiser_optim=OptimConfig(steps=3_200, batch=96, lr=1.5e-3, warmup=200, ema=0.998),
+        denoiser_optim=OptimConfig(steps=2_800, batch=96, lr=1.5e-3, warmup=200, ema=0.998),
         judge_optim=_JUDGE,
     ),
     "full-48": Preset(
@@ -73,7 +73,7 @@ PRESETS = {
         denoiser=UNetConfig(
             widths=(96, 160), layers=1, attention=(True, True), heads=4, groups=8, text_width=TEXT_WIDTH
         ),
-        denoiser_optim=OptimConfig(steps=3_200, batch=96, lr=1.5e-3, warmup=200, ema=0.998),
+        denoiser_optim=OptimConfig(steps=2_800, batch=96, lr=1.5e-3, warmup=200, ema=0.998),
         judge_optim=_JUDGE,
     ),
 }

@@ -1,6 +1,5 @@
 """What the tests of training share: a preset that trains in a second, on forty real garments in a folder."""
 
-import numpy as np
 import pytest
 
 from tinydiff import presets
@@ -10,6 +9,8 @@ from tinydiff.models.judge import JudgeConfig
 from tinydiff.models.unet import UNetConfig
 from tinydiff.presets import TEXT_WIDTH, Preset, WordsConfig
 from tinydiff.training.optim import OptimConfig
+
+QUICK = presets.PRESETS["quick"]
 
 # 40 pictures in batches of 8: an epoch has five steps, so twelve steps see a third one.
 TINY = Preset(
@@ -30,9 +31,15 @@ def tiny():
     return TINY
 
 
-@pytest.fixture(scope="session", autouse=True)
-def _registered():
-    """`quick` is tiny here, so that the command line, which knows its presets by name, trains it; `other` is not it."""
+@pytest.fixture(scope="session")
+def quick():
+    """The real preset of that name."""
+    return QUICK
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _quick_is_tiny():
+    """The command line knows its presets by name; here it trains the tiny one."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(presets.PRESETS, "quick", TINY)
         yield
@@ -43,8 +50,6 @@ def data(tmp_path_factory):
     """A folder of IDX files: the first forty training pictures that there are."""
     folder = tmp_path_factory.mktemp("data")
     grey, labels, _ = load_fashion("train")
-    for part, name in (("train", "train"), ("test", "t10k")):
-        write_idx(folder / f"{name}-images-idx3-ubyte", np.ascontiguousarray(grey[:40]))
-        write_idx(folder / f"{name}-labels-idx1-ubyte", np.ascontiguousarray(labels[:40]))
-        del part
+    write_idx(folder / "train-images-idx3-ubyte", grey[:40])
+    write_idx(folder / "train-labels-idx1-ubyte", labels[:40])
     return folder

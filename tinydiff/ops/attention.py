@@ -22,10 +22,10 @@ def attention(q: Array, k: Array, v: Array, *, heads: int = 1) -> tuple[Array, B
     With q, k and v from one sequence it is self-attention; with k and v from a text it is cross-attention, which is
     how words enter a picture.  Raises InputError where shapes do not fit.  (Vaswani 2017, arXiv:1706.03762)
     """
-    fit = q.ndim == k.ndim == 3 and k.shape == v.shape and q.shape[::2] == k.shape[::2] and k.shape[1] > 0
-    if not fit or heads < 1 or q.shape[2] % heads:
+    fit = q.ndim == k.ndim == 3 and k.shape == v.shape and q.shape[::2] == k.shape[::2]
+    if not fit or 0 in q.shape + k.shape or heads < 1 or q.shape[2] % heads:
         raise InputError(
-            f"attention: q must be (N, L, D), k and v (N, M, D) with M ≥ 1, and heads divide D; "
+            f"attention: q must be (N, L, D), k and v (N, M, D), none empty, and heads divide D; "
             f"got q {q.shape}, k {k.shape}, v {v.shape}, heads {heads}"
         )
     n, _, width = q.shape

@@ -22,7 +22,8 @@ def group_norm(
     Raises InputError unless `groups` divides C.  (Wu & He 2018, arXiv:1803.08494)
     """
     channels = x.shape[-1]
-    if x.ndim < 2 or 0 in x.shape or groups < 1 or channels % groups or scale.shape != (channels,) or shift.shape != (channels,):
+    fit = x.ndim >= 2 and 0 not in x.shape and groups >= 1 and channels % groups == 0
+    if not fit or scale.shape != (channels,) or shift.shape != (channels,):
         raise InputError(
             f"group_norm: x {x.shape} must not be empty, {groups} groups must divide its {channels} channels, "
             f"and scale {scale.shape} and shift {shift.shape} must have one number a channel"

@@ -36,7 +36,7 @@ def save(path: str | Path, arrays: dict[str, np.ndarray], config: dict, *, requi
     except (TypeError, ValueError) as error:
         raise InputError(f"{path}: not saved, the configuration must be JSON: {error}") from error
     # safetensors takes the memory as it lies, so a transposed array would come back with its values in another order.
-    content = to_bytes({name: np.asarray(array, order="C") for name, array in arrays.items()}, header)
+    content = _sorted(to_bytes({name: np.asarray(array, order="C") for name, array in arrays.items()}, header))
     # Always the same name: what a killed process left behind is overwritten by the next save, and never piles up.
     temporary = path.with_name(f".{path.name}.partial")
     try:
@@ -117,6 +117,16 @@ def _refuse_non_finite(path: Path, arrays: dict[str, np.ndarray]) -> None:
         bad = np.size(array) - np.count_nonzero(np.isfinite(array))
         if bad:
             raise InputError(f"{path}: not saved, {bad} of the {np.size(array)} values of {name} are not finite")
+
+
+def _sorted(content: bytes) -> bytes:
+    """The same file with its metadata in order: safetensors shuffles it, and equal states should be equal files."""
+    size = int.from_bytes(content[:8], "little")
+    header = json.loads(content[8 : 8 + size])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)  # the arrays behind it stay aligned
+    return len(text).to_bytes(8, "little") + text + content[8 + size :]
 
 
 def _check_header(path: Path, header: dict[str, str]) -> None:

@@ -95,7 +95,9 @@ def fit(
         _write_losses(out / f"{name}.csv", losses[:step])
 
     saved_at = time.monotonic()
-    with _interruptible() as interrupted, tqdm(total=config.steps, initial=start, desc=name, unit="step") as bar:
+    bar = tqdm(total=config.steps, initial=start, desc=name, unit="step")
+    # NumPy need not warn of what is not finite: every step looks for it.
+    with np.errstate(all="ignore"), _interruptible() as interrupted, bar:
         for step in range(start, config.steps):
             before = checkpoint.generator_state(rng)
             loss = loss_of(step, rng)

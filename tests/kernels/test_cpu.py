@@ -1,0 +1,192 @@
+"""What only the compiled backend has: its faster forms against float64, and the same bits with one thread and two."""
+
+import math
+
+import numba
+import numpy as np
+import pytest
+from scipy.special import erf, expit
+
+from tinydiff import kernels, ops
+from tinydiff.kernels import cpu
+from tinydiff.kernels.cpu import elementary
+from tinydiff.training.optim import adamw_step
+
+
+def normal(*shape, seed=0):
+    return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
+
+
+def error(got, expected):
+    """max |got − expected| over max |expected|."""
+    assert got.shape == expected.shape and got.dtype == np.float32
+    return abs(got - expected).max() / abs(expected).max()
+
+
+def op_against_float64(op, *arrays, seed=9, **options):
+    """The largest error of y and of the gradients: float32 compiled against float64 array code."""
+    y, backward = op.forward(*arrays, **options)
+    dy = normal(*y.shape, seed=seed)
+    with kernels.use("numpy"):
+        right, right_backward = op.forward(*(a.astype(np.float64) for a in arrays), **options)
+        gradients = right_backward(dy.astype(np.float64))
+    return max(error(a, b) for a, b in zip((y, *backward(dy)), (right, *gradients), strict=True))
+
+
+@pytest.mark.parametrize("silu", [False, True])
+@pytest.mark.parametrize("shape, groups", [((1, 2, 2, 4), 2), ((3, 5, 7, 33), 3), ((33, 4, 4, 16), 16), ((70, 24), 1)])
+def test_group_norm(shape, groups, silu):
+    c = shape[-1]
+    errors = op_against_float64(
+        ops.group_norm, normal(*shape), 1 + normal(c, seed=1), normal(c, seed=2), groups=groups, silu=silu
+    )
+    assert errors <= 2e-6
+
+
+def test_group_norm_far_from_zero():
+    """The variance is taken from deviations: x of order 1000 ± 1 keeps 3 of float32's 7 digits, not none."""
+    x = 1000 + normal(2, 8, 8, 4)
+    assert op_against_float64(ops.group_norm, x, normal(4, seed=1), normal(4, seed=2), groups=2) <= 3e-4
+
+
+@pytest.mark.parametrize(
+    "n, length, memory, width, heads", [(1, 1, 1, 1, 1), (2, 5, 3, 6, 2), (3, 64, 12, 40, 4), (2, 33, 49, 34, 1)]
+)
+def test_attention(n, length, memory, width, heads):
+    q, k, v = normal(n, length, width), normal(n, memory, width, seed=1), normal(n, memory, width, seed=2)
+    if memory == 1:  # softmax of one number is 1: q and k get no gradient
+        dq, dk, _ = ops.attention.forward(q, k, v, heads=heads)[1](q)
+        assert not dq.any() and not dk.any()
+    else:
+        assert op_against_float64(ops.attention, q, k, v, heads=heads) <= 3e-6
+
+
+def test_attention_with_large_scores_does_not_overflow():
+    q, k, v = 100 * normal(1, 4, 8), 100 * normal(1, 6, 8, seed=1), normal(1, 6, 8, seed=2)
+    y, _ = ops.attention.forward(q, k, v)
+    with kernels.use("numpy"):
+        assert error(y, ops.attention.forward(*(a.astype(np.float64) for a in (q, k, v)))[0]) <= 1e-4
+
+
+@pytest.mark.parametrize("shape", [(1, 2), (3, 5, 14), (2, 100, 34)])
+def test_geglu(shape):
+    assert op_against_float64(ops.geglu, 3 * normal(*shape)) <= 1e-6
+
+
+@pytest.mark.parametrize("rows, inner, columns", [(1, 1, 1), (49, 33, 17), (3, 700, 40), (200, 12, 65)])
+@pytest.mark.parametrize("transpose_a", [False, True])
+@pytest.mark.parametrize("transpose_b", [False, True])
+def test_matmul(rows, inner, columns, transpose_a, transpose_b):
+    a, b = normal(rows, inner), normal(inner, columns, seed=1)
+    expected = a.astype(np.float64) @ b
+    a, b = (a.T if transpose_a else a), (b.T if transpose_b else b)  # not contiguous either
+    assert error(cpu.matmul(a, b, transpose_a, transpose_b), expected) <= 2e-6
+
+
+def adamw_arrays(n, dtype=np.float32):
+    p, g, m, average = (normal(n, seed=i).astype(dtype) for i in range(4))
+    return p, g, m, normal(n, seed=4).astype(dtype) ** 2, average
+
+
+SETTINGS = (1e-2, 0.9, 0.99, 1e-8, 0.1, 1 / (1 - 0.9**3), 1 / (1 - 0.99**3), 0.5, 0.999)
+
+
+@pytest.mark.parametrize("n", [1, 1000, (1 << 14) + 5])
+def test_adamw(n):
+    single, double = adamw_arrays(n), adamw_arrays(n, np.float64)
+    g = single[1].copy()
+    cpu.adamw(*single, *SETTINGS)
+    adamw_step(*double, *SETTINGS)
+    assert max(error(a, b) for a, b in zip(single, double, strict=True)) <= 1e-6
+    np.testing.assert_array_equal(single[1], g)
+
+
+NUMBERS = np.concatenate([np.linspace(-20, 20, 1500), np.linspace(-87, 88, 500)]).astype(np.float32)
+
+
+def test_exp_is_right_to_three_in_ten_million():
+    got = np.array([elementary.exp(x) for x in NUMBERS])
+    expected = np.exp(NUMBERS.astype(np.float64))
+    assert (abs(got - expected) / expected).max() <= 3e-7
+
+
+def test_sigmoid_is_right_to_two_in_ten_million():
+    got = np.array([elementary.sigmoid(x) for x in NUMBERS])
+    assert abs(got - expit(NUMBERS.astype(np.float64))).max() <= 2e-7
+
+
+def test_normal_cdf_is_right_to_two_in_ten_million():
+    got = np.array([elementary.normal_cdf(x) for x in NUMBERS])
+    assert abs(got - (1 + erf(NUMBERS.astype(np.float64) / math.sqrt(2))) / 2).max() <= 2e-7
+
+
+@pytest.mark.parametrize("function", [elementary.exp, elementary.sigmoid, elementary.normal_cdf])
+def test_elementary_functions_at_the_ends(function):
+    ends = [function(np.float32(x)) for x in (-np.inf, -1e30, -200, 200, 1e30, np.inf)]
+    assert np.isfinite(ends).all() and np.allclose(ends[:3], 0, atol=1e-35)
+    assert np.isnan(function(np.float32(np.nan)))
+
+
+def test_nan_in_gives_nan_out():
+    x = normal(2, 4, 4, 6)
+    x[0, 0, 0, 0] = np.nan
+    y, backward = ops.group_norm.forward(x, np.ones(6, np.float32), np.zeros(6, np.float32), groups=2, silu=True)
+    assert np.isnan(y[0, ..., :3]).all() and np.isfinite(y[0, ..., 3:]).all() and np.isfinite(y[1]).all()
+    rows = x.reshape(2, 16, 6)
+    y, _ = ops.attention.forward(rows, rows[1:].repeat(2, 0), rows[1:].repeat(2, 0))
+    assert np.isnan(y[0, 0]).all() and np.isfinite(y[0, 1:]).all() and np.isfinite(y[1]).all()
+    y, _ = ops.attention.forward(rows[1:], rows[:1], rows[1:])
+    assert np.isnan(y).all()
+    y, backward = ops.geglu.forward(rows)
+    assert np.isnan(y).sum() == 1 and np.isnan(backward(np.ones_like(y))[0]).sum() == 1
+    for transposed in (False, True):
+        product = cpu.matmul(rows[0].T if transposed else rows[0], np.ones((6, 2), np.float32), transposed)
+        assert np.isnan(product[0]).all() and np.isfinite(product[1:]).all()
+
+
+def gradients(op, *arrays, **options):
+    y, backward = op.forward(*arrays, **options)
+    return [a for a in (y, *backward(normal(*y.shape, seed=9))) if a is not None]
+
+
+def updated():
+    arrays = adamw_arrays(50_000)
+    cpu.adamw(*arrays, *SETTINGS)
+    return arrays
+
+
+def products():
+    a, b = normal(517, 70), normal(70, 43, seed=1)
+    return [
+        cpu.matmul(a, b),
+        cpu.matmul(np.ascontiguousarray(a.T), b, transpose_a=True),
+        cpu.matmul(a, np.ascontiguousarray(b.T), transpose_b=True),
+        cpu.matmul(np.ascontiguousarray(a.T), np.ascontiguousarray(b.T), True, True),
+    ]
+
+
+WORK = {
+    "conv2d": lambda: gradients(ops.conv2d, normal(5, 13, 11, 19), normal(3, 3, 19, 37), normal(37), padding=1),
+    "conv2d, stride 2": lambda: gradients(ops.conv2d, normal(3, 12, 9, 40), normal(3, 2, 40, 21), None, stride=2),
+    "group_norm": lambda: gradients(ops.group_norm, normal(67, 5, 5, 24), normal(24), normal(24), groups=3, silu=True),
+    "attention": lambda: gradients(ops.attention, *(normal(3, 50, 24, seed=i) for i in range(3)), heads=3),
+    "geglu": lambda: gradients(ops.geglu, normal(300, 66)),
+    "max_pool2d": lambda: gradients(ops.max_pool2d, normal(3, 12, 12, 9)),
+    "upsample_nearest": lambda: gradients(ops.upsample_nearest, normal(3, 12, 12, 9)),
+    "adamw": updated,
+    "matmul": products,
+}
+
+
+@pytest.mark.skipif(numba.config.NUMBA_NUM_THREADS < 2, reason="needs two threads: NUMBA_NUM_THREADS is 1")
+@pytest.mark.parametrize("name", WORK)
+def test_one_thread_and_two_give_the_same_bits(name):
+    before = numba.get_num_threads()
+    try:
+        numba.set_num_threads(1)
+        one = [a.tobytes() for a in WORK[name]()]
+        numba.set_num_threads(2)
+        for _ in range(3):  # a race does not show every time
+            assert [a.tobytes() for a in WORK[name]()] == one
+    finally:
+        numba.set_num_threads(before)

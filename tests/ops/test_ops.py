@@ -1,0 +1,211 @@
+"""Every op: its gradient against central differences on every float64 backend, and what it says to bad input."""
+
+import inspect
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tinydiff import ops
+from tinydiff.errors import InputError
+from tinydiff.gradcheck import op_errors
+
+
+def normal(*shape, seed=0):
+    return np.random.default_rng([seed, *shape]).standard_normal(shape)
+
+
+def apart(*shape, seed=0):
+    """Numbers at least 0.1 from each other and 0.05 from zero, shuffled: no kink is within the check's step."""
+    size = int(np.prod(shape))
+    numbers = np.where(np.arange(size) % 2, -1, 1) * (0.05 + 0.1 * np.arange(size))
+    return np.random.default_rng(seed).permutation(numbers).reshape(shape)
+
+
+def norm_arrays(*shape):
+    c = shape[-1]
+    return normal(*shape), 1 + 0.5 * normal(c, seed=1), normal(c, seed=2)
+
+
+# op → cases of (arrays, options)
+CASES = {
+    "add": [((normal(2, 3, 4), normal(3, 1)), {}), ((normal(3), normal(2, 3)), {})],
+    "subtract": [((normal(2, 3, 4), normal(3, 1)), {}), ((normal(3), normal(2, 3)), {})],
+    "multiply": [
+        ((normal(2, 3, 4), normal(3, 1)), {}),
+        ((normal(3), normal(2, 3)), {}),
+        ((normal(2, 3), normal()), {}),
+    ],
+    "reshape": [((normal(2, 6),), {"shape": (3, 4)}), ((normal(2, 3, 2),), {"shape": (2, -1)})],
+    "relu": [((apart(3, 4),), {}), ((apart(1),), {})],
+    "silu": [((3 * normal(3, 4),), {}), ((normal(2, 1, 3, 2),), {})],
+    "gelu": [((3 * normal(3, 4),), {}), ((normal(2, 1, 3, 2),), {})],
+    "geglu": [((2 * normal(3, 8),), {}), ((normal(2, 3, 2),), {})],
+    "softmax": [((2 * normal(3, 4),), {}), ((normal(2, 2, 5),), {})],
+    "conv2d": [
+        ((normal(2, 4, 5, 2), normal(3, 3, 2, 3), normal(3)), {"padding": 1}),
+        ((normal(1, 5, 4, 3), normal(2, 3, 3, 2), normal(2)), {"stride": 2, "padding": (0, 1, 2, 1)}),
+        ((normal(2, 3, 3, 2), normal(1, 1, 2, 4), None), {}),
+    ],
+    "linear": [
+        ((normal(3, 4), normal(4, 2), normal(2)), {}),
+        ((normal(2, 3, 4), normal(4, 4), normal(4)), {}),
+        ((normal(4), normal(4, 2), None), {}),
+    ],
+    "group_norm": [
+        (norm_arrays(2, 3, 2, 6), {"groups": 3}),
+        (norm_arrays(2, 2, 2, 4), {"groups": 1, "silu": True}),
+        (norm_arrays(3, 8), {"groups": 2, "eps": 1e-2, "silu": True}),
+    ],
+    "layer_norm": [(norm_arrays(2, 3, 5), {}), (norm_arrays(4, 6), {"eps": 1e-2})],
+    "attention": [
+        ((normal(2, 3, 4), normal(2, 5, 4, seed=1), normal(2, 5, 4, seed=2)), {"heads": 2}),
+        ((normal(1, 4, 3), normal(1, 4, 3, seed=1), normal(1, 4, 3, seed=2)), {"heads": 1}),
+        ((normal(2, 1, 6), normal(2, 3, 6, seed=1), normal(2, 3, 6, seed=2)), {"heads": 6}),
+    ],
+    "embedding": [((normal(5, 3), np.array([[0, 4, 4], [1, 0, 4]])), {}), ((normal(2, 2), np.array([1])), {})],
+    "max_pool2d": [((apart(2, 4, 6, 2),), {}), ((apart(1, 3, 3, 3),), {"size": 3})],
+    "upsample_nearest": [((normal(2, 3, 2, 3),), {}), ((normal(1, 1, 1, 1),), {})],
+    "concat": [((normal(2, 3, 2), normal(2, 3, 4)), {}), ((normal(2, 2, 2, 3), normal(2, 2, 2, 1)), {})],
+    "channels": [((normal(2, 3, 5),), {"start": 1, "stop": 4}), ((normal(2, 4),), {"start": 0, "stop": 2})],
+    "mean_positions": [((normal(2, 3, 4, 5),), {}), ((normal(2, 3),), {})],
+    "mse_loss": [((normal(3, 4), normal(3, 4, seed=1)), {}), ((normal(1), normal(1, seed=1)), {})],
+    "l1_loss": [((normal(3, 4), normal(3, 4) - apart(3, 4)), {})],
+    "cross_entropy_loss": [((2 * normal(4, 3), np.array([0, 2, 2, 1])), {}), ((normal(1, 2), np.array([1])), {})],
+    "kl_loss": [((normal(2, 3, 4), normal(2, 3, 4, seed=1)), {}), ((normal(3, 1), normal(3, 1, seed=1)), {})],
+    "sample_gaussian": [(tuple(normal(2, 3, seed=i) for i in range(3)), {})],
+}
+
+
+def test_every_op_has_a_gradient_check():
+    assert set(CASES) == set(ops.__all__)
+    assert all(callable(getattr(ops, name).forward) for name in ops.__all__)
+
+
+@pytest.mark.parametrize("name, case", [(name, i) for name, cases in CASES.items() for i in range(len(cases))])
+def test_gradient(float64_backend, name, case):
+    arrays, options = CASES[name][case]
+    errors = op_errors(getattr(ops, name), *arrays, **options)
+    assert len(errors) == sum(getattr(a, "dtype", None) == np.float64 for a in arrays)
+    assert max(errors) <= 1e-6
+
+
+@settings(max_examples=15)
+@given(data=st.data())
+def test_gradient_of_any_convolution(float64_backend, data):
+    kernel = data.draw(st.tuples(st.integers(1, 3), st.integers(1, 3)))
+    padding = data.draw(st.tuples(*[st.integers(0, 2)] * 4))
+    height = data.draw(st.integers(max(1, kernel[0] - padding[0] - padding[1]), 4))
+    width = data.draw(st.integers(max(1, kernel[1] - padding[2] - padding[3]), 4))
+    n, c, k, stride = (data.draw(st.integers(1, top)) for top in (2, 2, 2, 3))
+    x, w, b = normal(n, height, width, c), normal(*kernel, c, k, seed=1), normal(k, seed=2)
+    assert max(op_errors(ops.conv2d, x, w, b, stride=stride, padding=padding)) <= 1e-6
+
+
+@settings(max_examples=15)
+@given(
+    n=st.integers(1, 2),
+    length=st.integers(1, 3),
+    memory=st.integers(1, 4),
+    heads=st.integers(1, 3),
+    d=st.integers(1, 3),
+)
+def test_gradient_of_any_attention(n, length, memory, heads, d):
+    q, k, v = (normal(n, m, heads * d, seed=i) for i, m in enumerate([length, memory, memory]))
+    assert max(op_errors(ops.attention, q, k, v, heads=heads)) <= 1e-6
+
+
+@settings(max_examples=15)
+@given(
+    n=st.integers(1, 2),
+    positions=st.integers(2, 3),
+    groups=st.integers(1, 3),
+    size=st.integers(2, 3),
+    silu=st.booleans(),
+)
+def test_gradient_of_any_group_norm(n, positions, groups, size, silu):
+    errors = op_errors(ops.group_norm, *norm_arrays(n, positions, groups * size), groups=groups, silu=silu)
+    assert max(errors) <= 1e-6
+
+
+@pytest.mark.parametrize("name", sorted(set(CASES) - {"add", "subtract", "multiply"}))
+def test_float32_stays_float32(name):
+    for arrays, options in CASES[name]:
+        arrays = [a.astype(np.float32) if getattr(a, "dtype", None) == np.float64 else a for a in arrays]
+        y, backward = getattr(ops, name).forward(*arrays, **options)
+        assert y.dtype == np.float32
+        for a, dx in zip(arrays, backward(np.ones(y.shape, np.float32)), strict=True):
+            assert dx is None or (dx.dtype == np.float32 and dx.shape == a.shape)
+
+
+def zeros(*shape):
+    return np.zeros(shape)
+
+
+ERRORS = [
+    ("conv2d", (zeros(4, 4, 3), zeros(3, 3, 3, 2)), {}, r"x must be \(N, H, W, C\).*x \(4, 4, 3\)"),
+    ("conv2d", (zeros(1, 4, 4, 3), zeros(3, 3, 4, 2)), {}, r"x has 3 channels but w expects 4 .*w \(3, 3, 4, 2\)"),
+    ("conv2d", (zeros(1, 4, 4, 3), zeros(3, 3, 3, 2), zeros(3)), {}, r"w has 2 filters but b has shape \(3,\)"),
+    ("conv2d", (zeros(1, 4, 4, 3), zeros(3, 3, 3, 2).astype("f4")), {}, "x is float64 but w is float32"),
+    ("conv2d", (zeros(1, 4, 4, 3), zeros(3, 3, 3, 2)), {"stride": 0}, "stride must be ≥ 1"),
+    ("conv2d", (zeros(1, 4, 4, 3), zeros(3, 3, 3, 2)), {"padding": -1}, "padding ≥ 0"),
+    ("conv2d", (zeros(1, 4, 4, 3), zeros(3, 3, 3, 2)), {"padding": (1, 1)}, "one or four numbers"),
+    ("conv2d", (zeros(1, 2, 4, 3), zeros(3, 3, 3, 2)), {}, "2×4 does not hold the kernel"),
+    ("linear", (zeros(2, 3), zeros(4, 5)), {}, r"x \(2, 3\), w \(4, 5\), b None"),
+    ("linear", (zeros(2, 4), zeros(4, 5), zeros(4)), {}, r"b \(4,\)"),
+    ("linear", (zeros(2, 4), zeros(4)), {}, r"w \(C, K\)"),
+    ("group_norm", (zeros(1, 2, 6), zeros(6), zeros(6)), {"groups": 4}, "4 groups must divide its 6 channels"),
+    ("group_norm", (zeros(1, 2, 6), zeros(6), zeros(6)), {"groups": 0}, "0 groups"),
+    ("group_norm", (zeros(1, 2, 6), zeros(5), zeros(6)), {"groups": 3}, r"scale \(5,\)"),
+    ("group_norm", (zeros(0, 2, 6), zeros(6), zeros(6)), {"groups": 3}, r"x \(0, 2, 6\) must not be empty"),
+    ("attention", (zeros(1, 2, 6), zeros(1, 3, 6), zeros(1, 4, 6)), {}, r"k \(1, 3, 6\), v \(1, 4, 6\)"),
+    ("attention", (zeros(1, 2, 6), zeros(2, 3, 6), zeros(2, 3, 6)), {}, r"q \(1, 2, 6\)"),
+    ("attention", (zeros(1, 2, 6), zeros(1, 3, 6), zeros(1, 3, 6)), {"heads": 4}, "heads 4"),
+    ("attention", (zeros(2, 6), zeros(2, 6), zeros(2, 6)), {}, r"q must be \(N, L, D\)"),
+    ("attention", (zeros(1, 2, 6), zeros(1, 0, 6), zeros(1, 0, 6)), {}, "none empty"),
+    ("geglu", (zeros(2, 5),), {}, r"\(2, 5\) must be even"),
+    ("max_pool2d", (zeros(1, 4, 5, 1),), {}, "multiples of size 2"),
+    ("max_pool2d", (zeros(1, 4, 4, 1),), {"size": 0}, "size 0"),
+    ("upsample_nearest", (zeros(4, 4, 1),), {}, r"not \(4, 4, 1\)"),
+    ("embedding", (zeros(3, 2), np.array([0, 3])), {}, "from 0 to 3, the table has 3 rows"),
+    ("embedding", (zeros(3, 2), np.array([-1, 2])), {}, "from -1 to 2"),
+    ("concat", (zeros(2, 3, 4), zeros(2, 2, 4)), {}, r"\(2, 3, 4\) and \(2, 2, 4\)"),
+    ("channels", (zeros(2, 4),), {"start": 2, "stop": 5}, "2 … 5 is no part of the 4 channels"),
+    ("channels", (zeros(2, 4),), {"start": 2, "stop": 2}, "2 … 2 is no part"),
+    ("mse_loss", (zeros(2, 3), zeros(3)), {}, r"shapes \(2, 3\) and \(3,\)"),
+    ("l1_loss", (zeros(2, 3), zeros(2, 1)), {}, r"shapes \(2, 3\) and \(2, 1\)"),
+    ("kl_loss", (zeros(2, 3), zeros(3)), {}, r"shapes \(2, 3\) and \(3,\)"),
+    ("sample_gaussian", (zeros(2, 3), zeros(2, 3), zeros(3)), {}, r"shapes \(2, 3\) and \(3,\)"),
+    ("sample_gaussian", (zeros(2, 3), zeros(2, 1), zeros(2, 3)), {}, r"shapes \(2, 3\) and \(2, 1\)"),
+    ("cross_entropy_loss", (zeros(2, 3), np.array([0])), {}, r"logits \(2, 3\) must be \(N, K\) and labels \(1,\)"),
+    ("cross_entropy_loss", (zeros(2, 3), np.array([0, 3])), {}, r"labels must be 0 … 2.*\[0 3\]"),
+    ("cross_entropy_loss", (zeros(2, 3), np.array([-1, 0])), {}, "labels must be 0 … 2"),
+]
+
+
+@pytest.mark.parametrize("name, arrays, options, message", ERRORS)
+def test_shapes_that_do_not_fit(name, arrays, options, message):
+    with pytest.raises(InputError, match=f"(?s)^{name}: .*{message}") as caught:
+        getattr(ops, name).forward(*arrays, **options)
+    assert "\n" not in str(caught.value)
+
+
+def test_values_by_hand():
+    x = np.array([-1.0, 0.0, 2.0])
+    np.testing.assert_array_equal(ops.relu.forward(x)[0], [0, 0, 2])
+    np.testing.assert_allclose(ops.silu.forward(x)[0], x / (1 + np.exp(-x)), rtol=1e-12)
+    np.testing.assert_allclose(ops.softmax.forward(np.array([1000.0, 1000.0]))[0], [0.5, 0.5])
+    np.testing.assert_allclose(ops.gelu.forward(np.array([1.0]))[0], 0.8413447460685429, rtol=1e-12)
+    assert ops.cross_entropy_loss.forward(np.zeros((3, 4)), np.array([0, 1, 2]))[0] == pytest.approx(np.log(4))
+    assert ops.kl_loss.forward(np.zeros((2, 3)), np.zeros((2, 3)))[0] == 0
+    assert ops.kl_loss.forward(np.full((2, 3), 2.0), np.zeros((2, 3)))[0] == 6  # ½·3·2² for each example
+    x = normal(2, 3, 4, 6)
+    y, _ = ops.group_norm.forward(5 + 3 * x, np.ones(6), np.zeros(6), groups=2, eps=0)
+    np.testing.assert_allclose(y.reshape(2, 12, 2, 3).mean((1, 3)), 0, atol=1e-12)
+    np.testing.assert_allclose(y.reshape(2, 12, 2, 3).var((1, 3)), 1, rtol=1e-12)
+
+
+def test_every_op_says_what_it_is():
+    for name in ops.__all__:
+        assert inspect.getdoc(getattr(ops, name)), f"{name} has no docstring"

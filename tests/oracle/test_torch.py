@@ -1,0 +1,135 @@
+"""Every op, forward and backward, against PyTorch: float64 on the NumPy kernels, float32 on the compiled ones."""
+
+import numpy as np
+import pytest
+
+from tinydiff import ops
+from tinydiff.training.optim import adamw_step
+
+torch = pytest.importorskip("torch")
+F = torch.nn.functional
+torch.set_num_threads(1)
+
+# max |ours − theirs| over max |theirs|; float32: both sides round, in different orders.
+TOLERANCE = {np.float64: 1e-10, np.float32: 1e-5}
+
+
+def normal(*shape, seed=0):
+    return np.random.default_rng([seed, *shape]).standard_normal(shape)
+
+
+def first(x):
+    """Channels last to channels first."""
+    return x.movedim(-1, 1)
+
+
+def last(x):
+    return x.movedim(1, -1)
+
+
+def convolution(x, w, b=None, stride=1, padding=(0, 0, 0, 0)):
+    top, bottom, left, right = padding
+    x = F.pad(first(x), (left, right, top, bottom))
+    return last(F.conv2d(x, w.permute(3, 2, 0, 1), b, stride=stride))
+
+
+def attention(q, k, v, heads):
+    q, k, v = (a.unflatten(2, (heads, -1)).transpose(1, 2) for a in (q, k, v))
+    return F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
+
+
+def kl(mean, log_variance):
+    ours = torch.distributions.Normal(mean, torch.exp(log_variance / 2))
+    return torch.distributions.kl_divergence(ours, torch.distributions.Normal(0.0, 1.0)).sum() / len(mean)
+
+
+def geglu(x):
+    values, gate = x.chunk(2, -1)
+    return values * F.gelu(gate)
+
+
+def group_norm(x, scale, shift, groups, silu=False):
+    y = last(F.group_norm(first(x), groups, scale, shift))
+    return F.silu(y) if silu else y
+
+
+LABELS = np.array([0, 2, 1, 2])
+
+# op → (arrays, options, the same in PyTorch)
+CASES = {
+    "add": ((normal(2, 3, 4), normal(3, 1)), {}, torch.add),
+    "subtract": ((normal(2, 3, 4), normal(3, 1)), {}, torch.sub),
+    "multiply": ((normal(2, 3, 4), normal(3, 1)), {}, torch.mul),
+    "reshape": ((normal(2, 6),), {"shape": (3, 4)}, torch.reshape),
+    "relu": ((normal(3, 5),), {}, F.relu),
+    "silu": ((3 * normal(3, 5),), {}, F.silu),
+    "gelu": ((3 * normal(3, 5),), {}, F.gelu),
+    "geglu": ((2 * normal(3, 5, 8),), {}, geglu),
+    "softmax": ((normal(3, 5),), {}, lambda x: F.softmax(x, -1)),
+    "conv2d": ((normal(2, 7, 6, 5), normal(3, 3, 5, 4), normal(4)), {"padding": (1, 1, 1, 1)}, convolution),
+    "conv2d, strided": (
+        (normal(2, 7, 6, 3), normal(3, 2, 3, 4), normal(4)),
+        {"stride": 2, "padding": (0, 1, 2, 1)},
+        convolution,
+    ),
+    "conv2d, without bias": ((normal(3, 4, 4, 17), normal(1, 1, 17, 33), None), {}, convolution),
+    "linear": ((normal(3, 4, 5), normal(5, 6), normal(6)), {}, lambda x, w, b: F.linear(x, w.T, b)),
+    "group_norm": ((normal(2, 4, 3, 6), normal(6), normal(6, seed=1)), {"groups": 3}, group_norm),
+    "group_norm, SiLU": ((normal(2, 4, 3, 6), normal(6), normal(6, seed=1)), {"groups": 2, "silu": True}, group_norm),
+    "layer_norm": ((normal(2, 3, 6), normal(6), normal(6, seed=1)), {}, lambda x, w, b: F.layer_norm(x, (6,), w, b)),
+    "attention": ((normal(2, 5, 6), normal(2, 5, 6, seed=1), normal(2, 5, 6, seed=2)), {"heads": 2}, attention),
+    "attention, cross": ((normal(2, 9, 8), normal(2, 4, 8), normal(2, 4, 8, seed=2)), {"heads": 1}, attention),
+    "embedding": ((normal(5, 3), np.array([[0, 4, 4], [1, 0, 4]])), {}, lambda table, i: F.embedding(i, table)),
+    "max_pool2d": ((normal(2, 6, 9, 4),), {"size": 3}, lambda x, size: last(F.max_pool2d(first(x), size))),
+    "upsample_nearest": ((normal(2, 3, 4, 5),), {}, lambda x: last(F.interpolate(first(x), scale_factor=2))),
+    "concat": ((normal(2, 3, 4), normal(2, 3, 2)), {}, lambda a, b: torch.cat([a, b], -1)),
+    "channels": ((normal(2, 3, 5),), {"start": 1, "stop": 4}, lambda x, start, stop: x[..., start:stop]),
+    "mean_positions": ((normal(2, 3, 4, 5),), {}, lambda x: x.mean((1, 2))),
+    "mse_loss": ((normal(3, 4), normal(3, 4, seed=1)), {}, F.mse_loss),
+    "l1_loss": ((normal(3, 4), normal(3, 4, seed=1)), {}, F.l1_loss),
+    "cross_entropy_loss": ((3 * normal(4, 3), LABELS), {}, F.cross_entropy),
+    "kl_loss": ((normal(3, 2, 4), normal(3, 2, 4, seed=1)), {}, kl),
+    "sample_gaussian": (tuple(normal(2, 3, seed=i) for i in range(3)), {}, lambda m, v, e: m + torch.exp(v / 2) * e),
+}
+
+
+def test_every_op_is_compared():
+    assert {name.split(",")[0] for name in CASES} == set(ops.__all__)
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("name", CASES)
+def test_op(name, dtype):
+    arrays, options, theirs = CASES[name]
+    arrays = [a.astype(dtype) if a is not None and a.dtype == np.float64 else a for a in arrays]
+    y, backward = getattr(ops, name.split(",")[0]).forward(*arrays, **options)
+    dy = normal(*y.shape, seed=7)
+    dy = np.asarray(dy, dtype)
+
+    tensors = [None if a is None else torch.tensor(a, requires_grad=a.dtype == dtype) for a in arrays]
+    expected = theirs(*tensors, **options)
+    expected.backward(torch.tensor(dy))
+
+    def assert_close(ours, right):
+        right = right.detach().numpy()
+        assert ours.shape == right.shape
+        assert abs(ours - right).max() <= TOLERANCE[dtype] * max(abs(right).max(), 1e-3)
+
+    assert_close(y, expected)
+    for tensor, dx in zip(tensors, backward(dy), strict=True):
+        if tensor is not None and tensor.requires_grad:
+            assert_close(dx, tensor.grad)
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_adamw(dtype):
+    p, m, v = normal(50).astype(dtype), np.zeros(50, dtype), np.zeros(50, dtype)
+    average = p.copy()
+    parameter = torch.nn.Parameter(torch.tensor(p))
+    optimiser = torch.optim.AdamW([parameter], lr=0.05, betas=(0.9, 0.99), eps=1e-8, weight_decay=0.1)
+    for t in range(1, 6):
+        g = normal(50, seed=t).astype(dtype)
+        adamw_step(p, g, m, v, average, 0.05, 0.9, 0.99, 1e-8, 0.1, 1 / (1 - 0.9**t), 1 / (1 - 0.99**t), 1.0, 0.9)
+        parameter.grad = torch.tensor(g)
+        optimiser.step()
+        np.testing.assert_allclose(p, parameter.detach().numpy(), rtol=0, atol=10 * TOLERANCE[dtype])

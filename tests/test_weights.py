@@ -1,0 +1,196 @@
+"""Weight files: what is saved comes back as float16 can hold it, and each thing wrong with a file is one clear line."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from tinydiff.datasets import Vocabulary
+from tinydiff.datasets.captions import LENGTH
+from tinydiff.errors import InputError
+from tinydiff.models.autoencoder import Autoencoder, AutoencoderConfig
+from tinydiff.models.denoiser import Denoiser
+from tinydiff.models.judge import Judge, JudgeConfig
+from tinydiff.models.text_encoder import TextEncoderConfig
+from tinydiff.models.unet import UNetConfig
+from tinydiff.training import checkpoint
+from tinydiff.weights import load_autoencoder, load_denoiser, load_judge, load_words, save_weights, shipped
+
+WORDS = Vocabulary().words
+AUTOENCODER = AutoencoderConfig(widths=(8, 8), layers=1, groups=4)
+UNET = UNetConfig(widths=(8, 16), layers=1, attention=(False, True), heads=2, groups=4, text_width=8)
+TEXT = TextEncoderConfig(len(WORDS) + 3, LENGTH, width=8, layers=1, heads=2)
+JUDGE = JudgeConfig(widths=(8, 8), groups=4)
+
+LOADERS = {"autoencoder": load_autoencoder, "words": load_words, "denoiser": load_denoiser, "judge": load_judge}
+CONFIGS = {
+    "autoencoder": {"model": asdict(AUTOENCODER), "latent_scale": 0.3},
+    "words": {"words": WORDS},
+    "denoiser": {
+        **{"unet": asdict(UNET), "text": asdict(TEXT)},
+        **{"schedule": "cosine", "kind": "v", "latent": [8, 8, 4], "words": WORDS},
+    },
+    "judge": {"model": asdict(JUDGE)},
+}
+KEYS = [(part, key) for part, config in CONFIGS.items() for key in config]
+
+
+def arrays_of(part):
+    rng = np.random.default_rng(0)
+    if part == "words":
+        return {"vectors": rng.standard_normal((len(WORDS) + 3, 8)).astype(np.float32)}
+    model = {
+        "autoencoder": lambda: Autoencoder(AUTOENCODER, rng),
+        "denoiser": lambda: Denoiser(UNET, TEXT, rng),
+        "judge": lambda: Judge(JUDGE, rng),
+    }[part]()
+    # Numbers everywhere, where a new model has zeros and ones.
+    return {name: (a + 0.1 * rng.standard_normal(a.shape)).astype(np.float32) for name, a in model.state().items()}
+
+
+def loaded_arrays(part, folder):
+    loaded = LOADERS[part](folder)
+    if part == "words":
+        return {"vectors": loaded[0]}
+    return (loaded[0] if part == "denoiser" else loaded).state()
+
+
+def one_line(part, folder):
+    with pytest.raises(InputError) as error:
+        LOADERS[part](folder)
+    message = str(error.value)
+    assert str(folder / f"{part}.safetensors") in message and "\n" not in message
+    return message
+
+
+@pytest.fixture(params=LOADERS)
+def part(request):
+    return request.param
+
+
+@pytest.fixture
+def file(tmp_path, part):
+    return save_weights(tmp_path, part, arrays_of(part), CONFIGS[part])
+
+
+def test_what_is_saved_comes_back_as_float16_holds_it(tmp_path, part):
+    arrays = arrays_of(part)
+    path = save_weights(tmp_path, part, arrays, CONFIGS[part])
+    assert path == tmp_path / f"{part}.safetensors"
+    stored, config = checkpoint.load(path)
+    assert all(a.dtype == np.float16 for a in stored.values())
+    assert config == {"part": part, **json.loads(json.dumps(CONFIGS[part]))}
+    loaded = loaded_arrays(part, tmp_path)
+    assert loaded.keys() == arrays.keys()
+    for name, a in arrays.items():
+        assert loaded[name].dtype == np.float32
+        np.testing.assert_array_equal(loaded[name], a.astype(np.float16).astype(np.float32))
+    # rounded once and for all: saving what was loaded gives the same file
+    before = path.read_bytes()
+    save_weights(tmp_path, part, loaded, CONFIGS[part])
+    assert path.read_bytes() == before
+
+
+def test_the_configuration_comes_back(tmp_path):
+    for part in LOADERS:
+        save_weights(tmp_path, part, arrays_of(part), CONFIGS[part])
+    autoencoder, (denoiser, config) = load_autoencoder(tmp_path), load_denoiser(tmp_path)
+    assert autoencoder.config == AUTOENCODER and autoencoder.latent_scale == 0.3
+    assert denoiser.unet.config == UNET and denoiser.text_encoder.config == TEXT
+    assert {key: config[key] for key in CONFIGS["denoiser"]} == json.loads(json.dumps(CONFIGS["denoiser"]))
+    assert load_words(tmp_path)[1] == WORDS and load_judge(tmp_path).config == JUDGE
+
+
+def test_the_latent_scale_is_applied(tmp_path):
+    images = np.random.default_rng(1).uniform(-1, 1, (2, 8, 8, 3)).astype(np.float32)
+    latents = {}
+    for scale in (1.0, 2.0):
+        save_weights(
+            tmp_path, "autoencoder", arrays_of("autoencoder"), {"model": asdict(AUTOENCODER), "latent_scale": scale}
+        )
+        latents[scale] = load_autoencoder(tmp_path).encode(images)
+    np.testing.assert_array_equal(latents[2.0], 2 * latents[1.0])
+
+
+def test_a_folder_may_be_named_by_a_string(file, part):
+    LOADERS[part](str(file.parent))
+
+
+def test_missing(tmp_path, part):
+    assert "no such checkpoint" in one_line(part, tmp_path)
+
+
+@pytest.mark.parametrize("keep", [0, 20, -1])
+def test_truncated(file, part, keep):
+    file.write_bytes(file.read_bytes()[:keep])
+    assert "truncated" in one_line(part, file.parent)
+
+
+def test_another_version(file, part):
+    arrays, config = checkpoint.load(file)
+    save_file(arrays, file, {"format": "tinydiff", "version": "2", "config": json.dumps(config)})
+    assert "version 2, this tinydiff reads 1" in one_line(part, file.parent)
+
+
+def test_another_part(file, part):
+    other = "words" if part == "judge" else "judge"
+    save_weights(file.parent, other, arrays_of(other), CONFIGS[other])
+    (file.parent / f"{other}.safetensors").replace(file)
+    assert f"holds the part {other!r}, expected {part!r}" in one_line(part, file.parent)
+
+
+@pytest.mark.parametrize(
+    ("part", "name"),
+    [
+        ("autoencoder", "decoder.up_blocks.0.upsamplers.0.conv.weight"),
+        ("denoiser", "unet.mid_block.attentions.0.transformer_blocks.0.attn2.to_k.weight"),
+        ("judge", "heads.1.bias"),
+    ],
+)
+def test_a_wrong_array_is_named(tmp_path, part, name):
+    arrays = arrays_of(part)
+    shape = arrays[name].shape
+    wrong = (*shape[:-1], shape[-1] + 1)
+    save_weights(tmp_path, part, {**arrays, name: np.zeros(wrong, np.float32)}, CONFIGS[part])
+    assert f"array {name} has shape {wrong}, expected {shape}" in one_line(part, tmp_path)
+    save_weights(tmp_path, part, {key: a for key, a in arrays.items() if key != name}, CONFIGS[part])
+    assert f"array {name} is missing" in one_line(part, tmp_path)
+    save_weights(tmp_path, part, {**arrays, "extra.weight": np.zeros(2, np.float32)}, CONFIGS[part])
+    assert "array extra.weight with shape (2,) is unexpected" in one_line(part, tmp_path)
+
+
+@pytest.mark.parametrize("names", [[], ["vector"], ["vectors", "more"]])
+def test_word_vectors_are_one_array(tmp_path, names):
+    save_weights(tmp_path, "words", {name: np.ones((2, 2), np.float32) for name in names}, CONFIGS["words"])
+    assert "expected one array, vectors" in one_line("words", tmp_path)
+
+
+@pytest.mark.parametrize(("part", "key"), KEYS, ids=[f"{part}-{key}" for part, key in KEYS])
+def test_a_missing_entry_of_the_configuration_is_named(tmp_path, part, key):
+    config = {name: value for name, value in CONFIGS[part].items() if name != key}
+    save_weights(tmp_path, part, arrays_of(part), config)
+    assert f"its configuration has no {key!r}" in one_line(part, tmp_path)
+
+
+@pytest.mark.parametrize("model", [{"widths": [8, 8], "depth": 3}, [8, 8], "large", None])
+def test_a_configuration_that_does_not_fit(tmp_path, model):
+    save_weights(tmp_path, "judge", arrays_of("judge"), {"model": model})
+    assert "'model' configuration does not fit JudgeConfig" in one_line("judge", tmp_path)
+
+
+@pytest.mark.filterwarnings("ignore:overflow")
+@pytest.mark.parametrize("bad", [1e6, np.nan])
+def test_what_float16_cannot_hold_is_not_saved(file, part, bad):
+    arrays, before = arrays_of(part), file.read_bytes()
+    name, a = next(iter(arrays.items()))
+    arrays[name] = np.full_like(a, bad)
+    with pytest.raises(InputError, match=f"{name} are not finite"):
+        save_weights(file.parent, part, arrays, CONFIGS[part])
+    assert file.read_bytes() == before
+
+
+def test_where_the_shipped_weights_are():
+    assert shipped().name == "weights" and isinstance(shipped(), Path)
