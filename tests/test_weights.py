@@ -131,7 +131,7 @@ def test_truncated(file, part, keep):
 
 def test_another_version(file, part):
     arrays, config = checkpoint.load(file)
-    save_file(arrays, file, {"format": "tinydiff", "version": "2", "config": json.dumps(config)})
+    save_file(arrays, file, {"tinydiff": json.dumps({"version": "2", "config": config})})
     assert "version 2, this tinydiff reads 1" in one_line(part, file.parent)
 
 

@@ -86,7 +86,7 @@ def test_a_save_replaces_the_old_file(saved):
 def test_the_header_is_readable_by_anyone(saved):
     content = saved.read_bytes()
     header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])["__metadata__"]
-    assert header == {"format": "tinydiff", "version": "1", "config": '{"width": 32}'}
+    assert header == {"tinydiff": '{"version": "1", "config": {"width": 32}}'}
 
 
 def test_load_missing(path):
@@ -125,15 +125,15 @@ def test_load_safetensors_of_others(path, header):
 
 
 def test_load_another_version(path):
-    save_file({"x": np.ones(2)}, path, {"format": "tinydiff", "version": "99", "config": "{}"})
+    save_file({"x": np.ones(2)}, path, {"tinydiff": '{"version": "99", "config": {}}'})
     with pytest.raises(InputError) as error:
         checkpoint.load(path)
     assert_one_line(error, path, "version 99", "reads 1")
 
 
-@pytest.mark.parametrize("config", [{}, {"config": "{"}])
-def test_load_damaged_configuration(path, config):
-    save_file({"x": np.ones(2)}, path, {"format": "tinydiff", "version": "1", **config})
+@pytest.mark.parametrize("entry", ["{", "1", '{"version": "1"}', '{"config": {}}'])
+def test_load_damaged_configuration(path, entry):
+    save_file({"x": np.ones(2)}, path, {"tinydiff": entry})
     with pytest.raises(InputError) as error:
         checkpoint.load(path)
     assert_one_line(error, path, "configuration")

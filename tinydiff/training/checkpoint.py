@@ -32,11 +32,12 @@ def save(path: str | Path, arrays: dict[str, np.ndarray], config: dict, *, requi
     if require_finite:
         _refuse_non_finite(path, arrays)
     try:
-        header = {"format": FORMAT, "version": VERSION, "config": json.dumps(config, allow_nan=False)}
+        # One entry, since safetensors shuffles several: equal states are equal files.
+        header = {FORMAT: json.dumps({"version": VERSION, "config": config}, allow_nan=False)}
     except (TypeError, ValueError) as error:
         raise InputError(f"{path}: not saved, the configuration must be JSON: {error}") from error
     # safetensors takes the memory as it lies, so a transposed array would come back with its values in another order.
-    content = _sorted(to_bytes({name: np.asarray(array, order="C") for name, array in arrays.items()}, header))
+    content = to_bytes({name: np.asarray(array, order="C") for name, array in arrays.items()}, header)
     # Always the same name: what a killed process left behind is overwritten by the next save, and never piles up.
     temporary = path.with_name(f".{path.name}.partial")
     try:
@@ -66,16 +67,12 @@ def load(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         if not path.is_file():
             raise InputError(f"{path}: not a file, expected a checkpoint")
         with safe_open(path, framework="numpy") as file:
-            header = file.metadata() or {}
-            _check_header(path, header)
-            arrays = {name: file.get_tensor(name) for name in file.keys()}
-        return arrays, json.loads(header["config"])
+            config = _config(path, file.metadata() or {})
+            return {name: file.get_tensor(name) for name in file.keys()}, config
     except OSError as error:
         raise InputError(f"{path}: cannot be read, {error.strerror or error}") from error
     except SafetensorError as error:
         raise InputError(f"{path}: truncated, or not a safetensors file ({error})") from error
-    except (KeyError, json.JSONDecodeError) as error:
-        raise InputError(f"{path}: the configuration in its header is missing or damaged") from error
 
 
 def fit_state(arrays: dict[str, np.ndarray], expected: dict[str, tuple[int, ...]], path: str | Path) -> None:
@@ -119,21 +116,17 @@ def _refuse_non_finite(path: Path, arrays: dict[str, np.ndarray]) -> None:
             raise InputError(f"{path}: not saved, {bad} of the {np.size(array)} values of {name} are not finite")
 
 
-def _sorted(content: bytes) -> bytes:
-    """The same file with its metadata in order: safetensors shuffles it, and equal states should be equal files."""
-    size = int.from_bytes(content[:8], "little")
-    header = json.loads(content[8 : 8 + size])
-    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
-    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
-    text += b" " * (-len(text) % 8)  # the arrays behind it stay aligned
-    return len(text).to_bytes(8, "little") + text + content[8 + size :]
-
-
-def _check_header(path: Path, header: dict[str, str]) -> None:
-    if header.get("format") != FORMAT:
+def _config(path: Path, header: dict[str, str]) -> dict[str, Any]:
+    if FORMAT not in header:
         raise InputError(f"{path}: a safetensors file, but not one that tinydiff wrote (its header doesn't say so)")
-    if header.get("version") != VERSION:
-        raise InputError(f"{path}: a checkpoint of version {header.get('version')}, this tinydiff reads {VERSION}")
+    try:
+        entry = json.loads(header[FORMAT])
+        version, config = entry["version"], entry["config"]
+    except (TypeError, KeyError, json.JSONDecodeError) as error:
+        raise InputError(f"{path}: the configuration in its header is missing or damaged") from error
+    if version != VERSION:
+        raise InputError(f"{path}: a checkpoint of version {version}, this tinydiff reads {VERSION}")
+    return config
 
 
 def _sync_folder(folder: Path) -> None:

@@ -12,6 +12,7 @@ import functools
 import hashlib
 import os
 import sys
+import tempfile
 import threading
 import warnings
 from collections.abc import Callable
@@ -27,7 +28,6 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 FAST = {"contract", "reassoc", "nsz", "arcp"}
 
 _lock = threading.RLock()
-_said = False
 
 
 def cache_folder() -> Path:
@@ -39,21 +39,29 @@ def cache_folder() -> Path:
     return Path(root) / "tinydiff" / source.hexdigest()[:16]
 
 
+def _writable(folder: Path) -> bool:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return True
+    except OSError as error:
+        warnings.warn(
+            f"tinydiff: cannot write the kernel cache {folder} ({error.strerror}), so kernels compile anew in every "
+            "process; set NUMBA_CACHE_DIR to a folder that can be written",
+            stacklevel=2,
+        )
+        return False
+
+
+FOLDER = cache_folder()
+CACHED = _writable(FOLDER)
+
+
 def _compile(function: Function, **options: Any) -> Any:
-    """numba.njit with the cache in our own folder; uncached, with one warning, where that cannot be written."""
-    global _said
+    """numba.njit, with the cache in our own folder where that can be written."""
     before, config.CACHE_DIR = config.CACHE_DIR, str(FOLDER)
     try:
-        return numba.njit(cache=True, fastmath=FAST, **options)(function)
-    except (RuntimeError, OSError):
-        if not _said:
-            warnings.warn(
-                f"tinydiff: cannot write the kernel cache {FOLDER}, so kernels compile anew in every process; "
-                "set NUMBA_CACHE_DIR to a folder that can be written",
-                stacklevel=2,
-            )
-            _said = True
-        return numba.njit(fastmath=FAST, **options)(function)
+        return numba.njit(cache=CACHED, fastmath=FAST, **options)(function)
     finally:
         config.CACHE_DIR = before
 
@@ -91,6 +99,3 @@ def _say_compiling() -> None:
     if not _announced:
         _announced = True
         print("tinydiff: compiling kernels for this machine (once; they are cached) …", file=sys.stderr, flush=True)
-
-
-FOLDER = cache_folder()
