@@ -225,3 +225,10 @@ def test_the_shipped_subset_is_small_balanced_and_without_time_stamps():
         assert gzip.decompress(path.read_bytes())
     for split, n in EACH.items():
         np.testing.assert_array_equal(np.bincount(read_labelled(SHIPPED, split)[1]), [n] * 10)
+
+
+def test_every_pair_is_drawn_for_whoever_judges_them():
+    labels = np.repeat(np.arange(10, dtype=np.uint8), 200)
+    grey = np.zeros((len(labels), 28, 28), np.uint8)
+    drawn = draw_training(grey, labels, np.random.default_rng(0), "made up", every_pair=True)
+    assert set(zip(drawn.garment, drawn.colour, strict=True)) == {(g, c) for g in range(10) for c in range(8)}

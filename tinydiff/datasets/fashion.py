@@ -59,15 +59,17 @@ def captioned_fashion(split: str, data: str | Path | None = None, seed: int = 0)
     return captioned(grey, labels, colour, background, np.random.default_rng(0), source)
 
 
-def draw_training(grey: np.ndarray, labels: np.ndarray, rng: np.random.Generator, source: str) -> CaptionedImages:
+def draw_training(
+    grey: np.ndarray, labels: np.ndarray, rng: np.random.Generator, source: str, every_pair: bool = False
+) -> CaptionedImages:
     """Colours, backgrounds and captions drawn anew for grey uint8 (N, 28, 28) and labels (N,): once an epoch.
 
-    No pair of UNSEEN is ever drawn.
+    No pair of UNSEEN is ever drawn, unless `every_pair` is asked for: whoever judges those pairs must know them.
     """
     colour = np.empty(len(labels), np.int64)
     for label, seen in enumerate(SEEN_COLOURS):
         place = np.flatnonzero(labels == label)
-        colour[place] = rng.choice(seen, len(place))
+        colour[place] = rng.choice(len(COLOURS) if every_pair else seen, len(place))
     background = rng.integers(0, len(BACKGROUNDS), len(labels))
     return captioned(grey, labels, colour, background, rng, source)
 

@@ -46,8 +46,11 @@ def as_floats(images: np.ndarray) -> np.ndarray:
 class Fashion:
     """The training garments, with colours, backgrounds and captions drawn anew each epoch."""
 
-    def __init__(self, grey: np.ndarray, labels: np.ndarray, source: str, seed: int) -> None:
+    def __init__(
+        self, grey: np.ndarray, labels: np.ndarray, source: str, seed: int, every_pair: bool = False
+    ) -> None:
         self.grey, self.labels, self.source, self.seed = grey, labels, source, seed
+        self.every_pair = every_pair
         self._epoch = -1
         self._drawn: CaptionedImages | None = None
 
@@ -59,7 +62,7 @@ class Fashion:
         if number != self._epoch or self._drawn is None:
             self._drawn = None  # the old pictures' memory is free before the new ones are made
             rng = np.random.default_rng([self.seed, 1, number])
-            self._drawn = draw_training(self.grey, self.labels, rng, self.source)
+            self._drawn = draw_training(self.grey, self.labels, rng, self.source, self.every_pair)
             self._epoch = number
         return self._drawn
 
@@ -154,7 +157,12 @@ def train_denoiser(
 
 
 def train_judge(fashion: Fashion, preset: Preset, out: Path, resume: bool) -> Judge:
-    """Name garment, colour and background of real pictures, mirrored half of the time."""
+    """Name garment, colour and background of real pictures, mirrored half of the time.
+
+    The judge learns from every pair of garment and colour: one that never saw a green dress would call it anything
+    but a dress, and could not tell whether the denoiser, which never saw one either, has drawn it.
+    """
+    fashion = Fashion(fashion.grey, fashion.labels, fashion.source, preset.seed, every_pair=True)
     model = Judge(preset.judge, np.random.default_rng([preset.seed, 40]))
     batches = Shuffle(len(fashion), preset.judge_optim.batch, preset.seed + 2)
 
