@@ -46,7 +46,7 @@ class Preset:
     names: tuple[str, ...] = field(default=("autoencoder", "words", "denoiser"))  # the parts of `train all`
 
 
-_JUDGE = OptimConfig(steps=1_800, batch=128, lr=2e-3, warmup=200, weight_decay=0.05, ema=0.995)
+_JUDGE = OptimConfig(steps=3_600, batch=64, lr=2e-3, warmup=200, weight_decay=0.02, ema=0.998)
 
 PRESETS = {
     "quick": Preset(

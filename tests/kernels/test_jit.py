@@ -8,6 +8,7 @@ import threading
 from pathlib import Path
 
 import numpy as np
+from numba import typeof as type_of
 
 from tinydiff.kernels import cpu
 from tinydiff.kernels.cpu import jit
@@ -45,3 +46,13 @@ def test_concurrent_calls_wait_for_each_other():
         thread.join()
     assert len(results) == 8
     assert all(np.array_equal(result, expected) for result in results)
+
+
+def test_one_version_of_a_kernel_whatever_was_called_before():
+    """A writable array and a read-only one would make two versions, which may round differently."""
+    x = np.random.default_rng(0).standard_normal((2, 5, 5, 3), np.float32)
+    frozen = x.copy()
+    frozen.setflags(write=False)
+    assert type_of(cpu.conv.as_float32("test", x)) == type_of(cpu.conv.as_float32("test", frozen))
+    assert type_of(cpu.conv.as_float32("test", x[:, ::2])) == type_of(cpu.conv.as_float32("test", frozen))
+    assert x.flags.writeable

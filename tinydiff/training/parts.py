@@ -46,9 +46,7 @@ def as_floats(images: np.ndarray) -> np.ndarray:
 class Fashion:
     """The training garments, with colours, backgrounds and captions drawn anew each epoch."""
 
-    def __init__(
-        self, grey: np.ndarray, labels: np.ndarray, source: str, seed: int, every_pair: bool = False
-    ) -> None:
+    def __init__(self, grey: np.ndarray, labels: np.ndarray, source: str, seed: int, every_pair: bool = False) -> None:
         self.grey, self.labels, self.source, self.seed = grey, labels, source, seed
         self.every_pair = every_pair
         self._epoch = -1
@@ -157,7 +155,7 @@ def train_denoiser(
 
 
 def train_judge(fashion: Fashion, preset: Preset, out: Path, resume: bool) -> Judge:
-    """Name garment, colour and background of real pictures, mirrored half of the time.
+    """Name garment, colour and background of real pictures.
 
     The judge learns from every pair of garment and colour: one that never saw a green dress would call it anything
     but a dress, and could not tell whether the denoiser, which never saw one either, has drawn it.
@@ -169,10 +167,7 @@ def train_judge(fashion: Fashion, preset: Preset, out: Path, resume: bool) -> Ju
     def loss_of(step: int, rng: np.random.Generator) -> Tensor:
         position = batches.at(step)
         drawn, indices = fashion.epoch(position.epoch), position.indices
-        x = as_floats(drawn.images[indices])
-        mirrored = rng.random(len(x)) < 0.5
-        x[mirrored] = x[mirrored, :, ::-1]
-        garment, colour, background = model(Tensor(x))
+        garment, colour, background = model(Tensor(as_floats(drawn.images[indices])))
         return (
             ops.cross_entropy_loss(garment, drawn.garment[indices])
             + ops.cross_entropy_loss(colour, drawn.colour[indices])

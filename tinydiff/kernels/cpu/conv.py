@@ -106,7 +106,7 @@ def conv2d_forward(
     out_h = (x.shape[1] + top + bottom - kernel_h) // stride + 1
     out_w = (x.shape[2] + left + right - kernel_w) // stride + 1
     y = np.empty((x.shape[0], out_h, out_w, filters), np.float32)
-    bias = np.zeros(filters, np.float32) if bias is None else as_float32("conv2d_forward", bias)
+    bias = as_float32("conv2d_forward", np.zeros(filters, np.float32) if bias is None else bias)
     panels = pack(as_float32("conv2d_forward", w).reshape(-1, filters))
     _convolve(as_float32("conv2d_forward", x), panels, bias, kernel_w, stride, 1, top, left, y)
     return y
@@ -121,7 +121,8 @@ def conv2d_input_grad(
     turned = as_float32("conv2d_input_grad", w[::-1, ::-1].transpose(0, 1, 3, 2))
     panels = pack(turned.reshape(-1, channels))
     dx = np.empty(x_shape, np.float32)
-    dy, none = as_float32("conv2d_input_grad", dy), np.zeros(channels, np.float32)
+    dy = as_float32("conv2d_input_grad", dy)
+    none = as_float32("conv2d_input_grad", np.zeros(channels, np.float32))
     _convolve(dy, panels, none, kernel_w, 1, stride, kernel_h - 1 - top, kernel_w - 1 - left, dx)
     return dx
 
@@ -154,7 +155,13 @@ def matmul(a: np.ndarray, b: np.ndarray, transpose_a: bool = False, transpose_b:
 
 
 def as_float32(name: str, x: np.ndarray) -> np.ndarray:
-    """x, contiguous.  Raises TypeError unless it is float32: another type would compile a second kernel."""
+    """x, contiguous and read-only: what a kernel reads.  Raises TypeError unless it is float32.
+
+    Numba compiles one version for each combination of types, layouts and read-only flags, and may use any version
+    that fits.  Two versions can round differently, so that results would depend on what was called before: hence one.
+    """
     if x.dtype != np.float32:
         raise TypeError(f'{name}: backend "cpu" computes in float32, not {x.dtype}; use("numpy") takes any float type')
-    return np.ascontiguousarray(x)
+    x = np.ascontiguousarray(x).view()
+    x.setflags(write=False)
+    return x

@@ -109,6 +109,7 @@ def group_norm(
     """y and what `group_norm_backward` needs; x (N, …, C), statistics over all but N and within a group of channels."""
     shape, channels = x.shape, x.shape[-1]
     x = as_float32("group_norm", x).reshape(shape[0], -1, channels)
+    scale, shift = as_float32("group_norm", scale), as_float32("group_norm", shift)
     y = np.empty_like(x)
     mean, rstd = np.empty((2, shape[0], groups), np.float32)
     _forward(x, scale, shift, groups, np.float32(eps), silu, y, mean, rstd)

@@ -147,4 +147,4 @@ def _adamw(p, g, m, v, average, lr, beta1, beta2, eps, decay, correct1, correct2
 
 def adamw(p: np.ndarray, g: np.ndarray, m: np.ndarray, v: np.ndarray, average: np.ndarray, *settings: float) -> None:
     """In place on flat arrays; `settings` as `training.optim.adamw_step` names them."""
-    _adamw(p, g, m, v, average, *(np.float32(s) for s in settings))
+    _adamw(p, as_float32("adamw", g), m, v, average, *(np.float32(s) for s in settings))
