@@ -3,6 +3,8 @@
 * Numba's cache does not see changes in imported modules, so the index folder bears a hash of all kernel sources:
   a change anywhere in this package is noticed everywhere.
 * Numba's simplest threading layer aborts on concurrent calls, so one lock lets one kernel run at a time.
+* No fastmath: freedom to reorder or contract lets a kernel round differently when it is compiled and when it comes
+  from the cache (seen with the group norm's gradient).  Multiplying and adding at once is the register tile's business.
 * The first call compiles; when that takes long, one line says so.
 """
 
@@ -23,9 +25,6 @@ import numba
 from numba.core import config
 
 Function = TypeVar("Function", bound=Callable[..., Any])
-
-# Contraction and reassociation let sums use vectors; the flags that assume "no NaN" stay off, so NaN comes out as NaN.
-FAST = {"contract", "reassoc", "nsz", "arcp"}
 
 _lock = threading.RLock()
 
@@ -61,7 +60,7 @@ def _compile(function: Function, **options: Any) -> Any:
     """numba.njit, with the cache in our own folder where that can be written."""
     before, config.CACHE_DIR = config.CACHE_DIR, str(FOLDER)
     try:
-        return numba.njit(cache=CACHED, fastmath=FAST, **options)(function)
+        return numba.njit(cache=CACHED, **options)(function)
     finally:
         config.CACHE_DIR = before
 
