@@ -46,7 +46,7 @@ class Preset:
     names: tuple[str, ...] = field(default=("autoencoder", "words", "denoiser"))  # the parts of `train all`
 
 
-_JUDGE = OptimConfig(steps=3_600, batch=64, lr=2e-3, warmup=200, weight_decay=0.02, ema=0.998)
+_JUDGE = OptimConfig(steps=5_000, batch=64, lr=2e-3, warmup=200, weight_decay=0.02, ema=0.998)
 
 PRESETS = {
     "quick": Preset(
@@ -69,7 +69,7 @@ PRESETS = {
     ),
     "full-48": Preset(
         autoencoder=FOUR,
-        autoencoder_optim=OptimConfig(steps=1_000, batch=32, lr=2e-3, ema=0.995),
+        autoencoder_optim=OptimConfig(steps=1_700, batch=32, lr=2e-3, ema=0.995),
         denoiser=UNetConfig(
             widths=(96, 160), layers=1, attention=(True, True), heads=4, groups=8, text_width=TEXT_WIDTH
         ),

@@ -121,7 +121,8 @@ def test_gradient_at_every_number(awake, name):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["denoiser", "autoencoder"])
 def test_gradient_at_every_number_of_the_large(awake, name):
-    errors = module_errors(*MODELS[name](awake))
+    # Ten times the usual step: gradients by way of the words are so small that the output's rounding would show.
+    errors = module_errors(*MODELS[name](awake), step=10 * STEP)
     assert max(errors.values()) <= 1e-6, errors
 
 

@@ -26,7 +26,7 @@ class Judge(Module):
     def __init__(self, config: JudgeConfig, rng: Generator) -> None:
         self.config = config
         inputs = (3, *config.widths)
-        self.downs = [Conv2d(rng, inputs[i], width, stride=2) for i, width in enumerate(config.widths)]
+        self.convs = [Conv2d(rng, inputs[i], width) for i, width in enumerate(config.widths)]
         self.resnets = [ResnetBlock(rng, width, width, config.groups) for width in config.widths]
         self.norm = GroupNorm(rng, config.widths[-1], config.groups, silu=True)
         self.heads = [Linear(rng, config.widths[-1], k) for k in (config.garments, config.colours, config.backgrounds)]
@@ -37,8 +37,8 @@ class Judge(Module):
 
     def features(self, x: Tensor) -> Tensor:
         """The vector (N, C) before the last layer: the space in which Fréchet distances are measured."""
-        for down, resnet in zip(self.downs, self.resnets, strict=True):
-            x = resnet(down(x))
+        for conv, resnet in zip(self.convs, self.resnets, strict=True):
+            x = resnet(ops.max_pool2d(conv(x)))
         return ops.mean_positions(self.norm(x))
 
     def classify(self, images: Array) -> tuple[Array, ...]:
