@@ -60,12 +60,13 @@ def processor() -> Findings:
 
 
 def kernels() -> Findings:
-    from tinydiff.kernels.cpu.tile import INSTRUCTION_SET, LANES, ROWS, VECTORS
+    from tinydiff.kernels.cpu.tile import ROWS, VECTORS
+    from tinydiff.kernels.cpu.vectors import INSTRUCTIONS, LANES
 
     yield "default", "cpu for float32, numpy for every other type; tinydiff.use(…) chooses"
     yield (
         "register tile",
-        f"{ROWS} rows x {VECTORS} vectors of {LANES} floats, the largest whose sums fit {INSTRUCTION_SET}'s registers",
+        f"{ROWS} rows x {VECTORS} vectors of {LANES} floats, the largest whose sums fit the registers of {INSTRUCTIONS}",
     )
 
 

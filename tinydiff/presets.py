@@ -60,20 +60,20 @@ PRESETS = {
     ),
     "full": Preset(
         autoencoder=EIGHT,
-        autoencoder_optim=OptimConfig(steps=1_700, batch=32, lr=2e-3, ema=0.995),
+        autoencoder_optim=OptimConfig(steps=5_000, batch=32, lr=2e-3, ema=0.998),
         denoiser=UNetConfig(
             widths=(64, 128), layers=1, attention=(False, True), heads=4, groups=8, text_width=TEXT_WIDTH
         ),
-        denoiser_optim=OptimConfig(steps=2_800, batch=96, lr=1.5e-3, warmup=200, ema=0.998),
+        denoiser_optim=OptimConfig(steps=6_000, batch=96, lr=1.5e-3, warmup=200, ema=0.999),
         judge_optim=_JUDGE,
     ),
     "full-48": Preset(
         autoencoder=FOUR,
-        autoencoder_optim=OptimConfig(steps=1_700, batch=32, lr=2e-3, ema=0.995),
+        autoencoder_optim=OptimConfig(steps=5_000, batch=32, lr=2e-3, ema=0.998),
         denoiser=UNetConfig(
             widths=(96, 160), layers=1, attention=(True, True), heads=4, groups=8, text_width=TEXT_WIDTH
         ),
-        denoiser_optim=OptimConfig(steps=2_800, batch=96, lr=1.5e-3, warmup=200, ema=0.998),
+        denoiser_optim=OptimConfig(steps=6_000, batch=96, lr=1.5e-3, warmup=200, ema=0.999),
         judge_optim=_JUDGE,
     ),
 }

@@ -31,8 +31,8 @@ def attention(q: Array, k: Array, v: Array, *, heads: int = 1) -> tuple[Array, B
     n, _, width = q.shape
     fast = kernels.offered("attention", q)
     if fast is not None:
-        y, p = fast(q, k, v, heads)
-        return y, lambda dy: kernels.kernel("attention_backward", dy)(q, k, v, heads, p, dy)
+        y, lse = fast(q, k, v, heads)
+        return y, lambda dy: kernels.kernel("attention_backward", dy)(q, k, v, heads, lse, y, dy)
 
     def split(x: Array) -> Array:  # (N, L, D) → (N, heads, L, d)
         return x.reshape(n, -1, heads, width // heads).transpose(0, 2, 1, 3)

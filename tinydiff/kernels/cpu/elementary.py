@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from tinydiff.kernels.cpu.jit import helper
-from tinydiff.kernels.cpu.tile import power_of_two
+from tinydiff.kernels.cpu.vectors import power_of_two
 
 LOG2_E = np.float32(1.4426950408889634)
 LN2_HIGH, LN2_LOW = np.float32(0.693359375), np.float32(-2.12194440e-4)  # ln 2 in two parts: the first is exact

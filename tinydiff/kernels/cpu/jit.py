@@ -60,7 +60,7 @@ def _compile(function: Function, **options: Any) -> Any:
     """numba.njit, with the cache in our own folder where that can be written."""
     before, config.CACHE_DIR = config.CACHE_DIR, str(FOLDER)
     try:
-        return numba.njit(cache=CACHED, **options)(function)
+        return numba.njit(cache=CACHED, error_model="numpy", **options)(function)
     finally:
         config.CACHE_DIR = before
 

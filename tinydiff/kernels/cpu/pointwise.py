@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numba import prange
 
-from tinydiff.kernels.cpu.conv import as_float32
+from tinydiff.kernels.cpu.arrays import as_float32
 from tinydiff.kernels.cpu.elementary import HALF, ONE, exp, normal_cdf
 from tinydiff.kernels.cpu.jit import kernel
 

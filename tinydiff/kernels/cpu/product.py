@@ -1,4 +1,4 @@
-"""A block of a matrix product on the register tile, and how its right-hand side is laid out.
+"""Products of matrices on the register tile, and how their right-hand side is laid out.
 
 The right-hand side b (steps, columns) is stored in *panels* (columns / WIDTH, steps, WIDTH): what the tile reads one
 after the other lies one after the other.  The last panel is filled up with zeros.
@@ -10,69 +10,114 @@ import numpy as np
 from numba import prange
 
 from tinydiff.kernels.cpu.jit import helper, kernel
-from tinydiff.kernels.cpu.tile import ROWS, WIDTH, tile
+from tinydiff.kernels.cpu.tile import PLAN, ROWS, WIDTH, multiply_columns, multiply_rows
 
-STEPS = 320  # of the sum at a time, at most: a panel of b, STEPS × WIDTH floats, stays in the first cache
+STEPS = 256  # of a sum at a time, about: the panel of b, STEPS × WIDTH floats, then stays in the first cache
 
 
 @helper
-def multiply_block(a, a_row, a_step, rows, panels, c, accumulate):  # type: ignore[no-untyped-def]
-    """c[i, p·WIDTH + j] (+)= Σ_k a[i·a_row + k·a_step] · panels[p, k, j] for i < rows.
+def multiply(plan, skip, steps, b, b_rows, bias, rows, columns, c, c_row):  # type: ignore[no-untyped-def]
+    """c[i, :columns] = bias + Σ_{tap, k} a[i, tap, k] · b[tap, k, :]; `steps` numbers of a for each tap of the plan.
 
-    `a` is an address; a and c must have room for a whole number of ROWS, of which those past `rows` are garbage.
+    plan (blocks, taps, PLAN) holds the addresses of a's rows, ROWS to a block; `skip` bytes are added to each.
+    b, bias and c are addresses: b's of panels (columns / WIDTH, b_rows, WIDTH), c's of room for whole vectors.
     """
-    steps, c_row = panels.shape[1], c.shape[1]
-    pc, pb = c.ctypes.data, panels.ctypes.data
+    taps = plan.shape[1]
+    taps_at_once = max(1, STEPS // steps)
     parts = (steps + STEPS - 1) // STEPS
-    for part in range(parts):
-        first = part * steps // parts
-        count = (part + 1) * steps // parts - first
-        for p in range(panels.shape[0]):
-            b = pb + 4 * (p * steps + first) * WIDTH
-            for i in range(0, rows, ROWS):
-                start = a + 4 * (i * a_row + first * a_step)
-                tile(start, a_row, a_step, b, count, pc + 4 * (i * c_row + p * WIDTH), c_row, accumulate or first > 0)
+    for tap in range(0, taps, taps_at_once):
+        for part in range(parts):
+            first = part * steps // parts
+            count = (part + 1) * steps // parts - first
+            beginning = tap == 0 and part == 0
+            for column in range(0, columns, WIDTH):
+                b_part = b + 4 * (column * b_rows + first * WIDTH)
+                for row in range(0, rows, ROWS):
+                    c_part = c + 4 * (row * c_row + column)
+                    multiply_rows(
+                        plan.ctypes.data + 8 * PLAN * (row // ROWS * taps + tap),
+                        min(taps_at_once, taps - tap),
+                        count,
+                        skip + 4 * first,
+                        b_part,
+                        bias + 4 * column if beginning else c_part,
+                        0 if beginning else c_row,
+                        c_part,
+                        c_row,
+                        min(ROWS, rows - row),
+                        min(WIDTH, columns - column),
+                    )
 
 
 @helper
-def _panel(b, first, p, panel):  # type: ignore[no-untyped-def]
-    """panel[k, j] = b[first + k, p·WIDTH + j], zero outside b."""
+def multiply_transposed(plan, steps, skip, b, b_rows, rows, columns, c, c_row):  # type: ignore[no-untyped-def]
+    """c[i, :columns] += Σ_k a[k, i] · b[k, :], where a's row k begins `skip` bytes after plan[k]."""
+    for first in range(0, steps, STEPS):
+        for column in range(0, columns, WIDTH):
+            for row in range(0, rows, ROWS):
+                multiply_columns(
+                    plan.ctypes.data + 8 * first,
+                    min(STEPS, steps - first),
+                    skip + 4 * row,
+                    b + 4 * (column * b_rows + first * WIDTH),
+                    c + 4 * (row * c_row + column),
+                    c_row,
+                    min(ROWS, rows - row),
+                    min(WIDTH, columns - column),
+                )
+
+
+@helper
+def plan_rows(address, row_bytes, rows):  # type: ignore[no-untyped-def]
+    """The plan (blocks, 1, PLAN) of a plain matrix of `rows` rows, for `multiply`."""
+    plan = np.zeros(((rows + ROWS - 1) // ROWS, 1, PLAN), np.int64)
+    for i in range(rows):
+        plan[i // ROWS, 0, i % ROWS] = address + i * row_bytes
+    return plan
+
+
+@helper
+def plan_steps(address, row_bytes, steps):  # type: ignore[no-untyped-def]
+    """The plan (steps,) of a plain matrix, for `multiply_transposed`."""
+    plan = np.empty(steps, np.int64)
+    for k in range(steps):
+        plan[k] = address + k * row_bytes
+    return plan
+
+
+@helper
+def rounded(n, multiple):  # type: ignore[no-untyped-def]
+    return (n + multiple - 1) // multiple * multiple
+
+
+@helper
+def fill_panel(b, first, column, panel):  # type: ignore[no-untyped-def]
+    """panel[k, j] = b[first + k, column + j], zero outside b."""
     steps, columns = b.shape
-    filled = min(WIDTH, columns - p * WIDTH)
+    filled = min(WIDTH, columns - column)
     for k in range(panel.shape[0]):
         inside = filled if first + k < steps else 0
         for j in range(inside):
-            panel[k, j] = b[first + k, p * WIDTH + j]
+            panel[k, j] = b[first + k, column + j]
         for j in range(inside, WIDTH):
             panel[k, j] = np.float32(0)
 
 
-@helper
-def _pack(b, panels):  # type: ignore[no-untyped-def]
-    for p in range(panels.shape[0]):
-        _panel(b, 0, p, panels[p])
-
-
 @kernel
-def _pack_slabs(b, slabs):  # type: ignore[no-untyped-def]
+def _pack(b, slabs):  # type: ignore[no-untyped-def]
     count, in_a_row, depth, _ = slabs.shape
-    for slab in prange(count):
-        for p in range(in_a_row):
-            _panel(b, slab * depth, p, slabs[slab, p])
+    for task in prange(count * in_a_row):
+        slab, p = task // in_a_row, task % in_a_row
+        fill_panel(b, slab * depth, p * WIDTH, slabs[slab, p])
 
 
-def pack(b: np.ndarray) -> np.ndarray:
-    """b (steps, columns), C-contiguous float32, in panels (columns / WIDTH, steps, WIDTH).
+def pack(b: np.ndarray, depth: int | None = None) -> np.ndarray:
+    """b (steps, columns), C-contiguous float32, in panels, `depth` steps a slab: (slabs, columns / WIDTH, depth, WIDTH).
 
-    For weights: too few numbers to be worth sharing among threads.
+    Without a depth there is one slab.
     """
-    panels = np.empty((-(-b.shape[1] // WIDTH), b.shape[0], WIDTH), np.float32)
-    _pack(b, panels)
-    return panels
-
-
-def pack_slabs(b: np.ndarray, depth: int) -> np.ndarray:
-    """The same, `depth` steps a slab, in parallel: (steps / depth, columns / WIDTH, depth, WIDTH)."""
-    slabs = np.empty((-(-b.shape[0] // depth), -(-b.shape[1] // WIDTH), depth, WIDTH), np.float32)
-    _pack_slabs(b, slabs)
+    steps, columns = b.shape
+    depth = depth or steps
+    slabs = np.empty((-(-steps // depth), -(-columns // WIDTH), depth, WIDTH), np.float32)
+    _pack(b, slabs)
     return slabs

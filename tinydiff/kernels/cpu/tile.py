@@ -1,131 +1,136 @@
 """The register tile: the one loop that does the multiplications.
 
-    c[i, :] (+)= Σ_k a[i·a_row + k·a_step] · b[k, :]      for i < ROWS, over WIDTH = VECTORS · LANES columns
+    c[i, :] = start[i, :] + Σ_k a[i, k] · b[k, :]      for a few rows i, over one or two vectors of columns
 
-All ROWS · VECTORS partial sums live in vector registers while k runs; each step loads VECTORS vectors of b, spreads
-one number of each row of a over a register, and multiplies and adds.  LLVM's own vectoriser does not find this form,
-so it is emitted as explicit vectors.  The shape follows the machine: AVX-512 has 32 registers of 16 floats, AVX2 16
-of 8 (12 sums + 2 of b + 1 of a; a larger tile spills), NEON 32 of 4.
+All sums of a tile live in vector registers while k runs; each step loads the vectors of b, spreads one number of each
+row of a over a register, multiplies and adds.  Where a's numbers are is told by a *plan*, a table of addresses, so that
+nothing needs to be copied together before it is multiplied: a row may be a patch of a picture, pixel by pixel, and a
+pixel outside the picture is the address of zeros.  (The indirection buffer of Dukhan 2019, arXiv:1907.02129.)
+
+The shape follows the machine: AVX-512 has 32 registers of 16 floats, room for 12 rows of 2 vectors; AVX2 has 16 of 8,
+where 12 × 2 would spill and 6 × 2 does not; NEON has 32 of 4.  Where fewer rows or columns are left, smaller tiles of
+the same form finish the work.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
-import llvmlite.binding as llvm
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from tinydiff.kernels.cpu.vectors import I64, INSTRUCTIONS, LANES, Vectors
 
-def _shape() -> tuple[str, int, int, int]:
-    """Instruction set, rows, vectors and lanes for the processor that this runs on."""
-    features = llvm.get_host_cpu_features()
-    if features.get("avx512f"):
-        return "AVX-512", 12, 2, 16
-    if features.get("avx2") and features.get("fma"):
-        return "AVX2", 6, 2, 8
-    if llvm.get_default_triple().startswith(("aarch64", "arm64")):
-        return "NEON", 8, 3, 4
-    return "generic", 4, 2, 4
-
-
-INSTRUCTION_SET, ROWS, VECTORS, LANES = _shape()
+ROWS, VECTORS = {"avx512": (12, 2), "avx2": (6, 2), "neon": (8, 2), "generic": (4, 2)}[INSTRUCTIONS]
 WIDTH = VECTORS * LANES
+SIZES = (ROWS, *(rows for rows in (8, 4, 2, 1) if rows < ROWS))  # rows of the tiles that there are
+PLAN = ROWS + 1  # numbers of a tap in a plan of rows: an address for each, and how many bytes into b the tap begins
 
 
 @intrinsic
-def tile(
-    typingctx: Any, a: Any, a_row: Any, a_step: Any, b: Any, steps: Any, c: Any, c_row: Any, accumulate: Any
+def multiply_rows(
+    typingctx: Any,
+    plan: Any,
+    taps: Any,
+    steps: Any,
+    skip: Any,
+    b: Any,
+    start: Any,
+    start_row: Any,
+    c: Any,
+    c_row: Any,
+    rows: Any,
+    columns: Any,
 ) -> Any:
-    """tile(a, a_row, a_step, b, steps, c, c_row, accumulate): a, b, c are addresses of float32; strides in elements.
+    """At most ROWS rows by WIDTH columns, rows by address: a[i, tap·steps + k] is the float at plan[tap, i] + skip + 4k.
 
-    b is (steps, WIDTH), contiguous; steps ≥ 1; `accumulate` adds to what stands in c.
+    plan, b, start and c are addresses; b's rows are WIDTH floats apart, those of start and c start_row and c_row.
+    A start_row of 0 begins every row with the same numbers, a bias for instance.  Whole vectors of c are written.
     """
-    signature = types.void(*[types.intp] * 7, types.boolean)
 
     def emit(context: Any, build: Any, signature: Any, arguments: Any) -> Any:
-        a, a_row, a_step, b, steps, c, c_row, accumulate = arguments
-        i64, f32, vector = ir.IntType(64), ir.FloatType(), ir.VectorType(ir.FloatType(), LANES)
-        fma = cgutils.get_or_insert_function(
-            build.module, ir.FunctionType(vector, [vector] * 3), f"llvm.fma.v{LANES}f32"
-        )
+        plan, taps, steps, skip, b, start, start_row, c, c_row, rows, columns = arguments
+        v = Vectors(build)
 
-        def const(value: int) -> Any:
-            return ir.Constant(i64, value)
+        def tile(height: int, vectors: int, first: Any) -> None:
+            first_row = v.plus(plan, first, 8)
+            sums = _begin(v, height, vectors, v.plus(start, first, start_row, 4), start_row)
+            with v.repeat(taps) as tap:
+                addresses = [
+                    build.add(v.load_integer(v.plus(v.plus(first_row, tap, 8 * PLAN), 8 * i)), skip)
+                    for i in range(height)
+                ]
+                b_tap = build.add(b, v.load_integer(v.plus(v.plus(plan, tap, 8 * PLAN), 8 * ROWS)))
+                with v.repeat(steps) as k:
+                    b_k = [v.load(v.plus(v.plus(b_tap, k, 4 * WIDTH), 4 * LANES * j)) for j in range(vectors)]
+                    for address, row in zip(addresses, sums, strict=True):
+                        _add(v, row, v.spread(v.plus(address, k, 4)), b_k)
+            _finish(v, sums, v.plus(c, first, c_row, 4), c_row)
 
-        def at(address: Any, kind: Any) -> Any:
-            return build.inttoptr(address, kind.as_pointer())
-
-        def in_bytes(elements: Any) -> Any:
-            return build.mul(elements, const(4))
-
-        def spread(scalar: Any) -> Any:
-            one = build.insert_element(ir.Constant(vector, ir.Undefined), scalar, ir.Constant(ir.IntType(32), 0))
-            return build.shuffle_vector(
-                one, ir.Constant(vector, ir.Undefined), ir.Constant(ir.VectorType(ir.IntType(32), LANES), [0] * LANES)
-            )
-
-        row_offsets = [in_bytes(build.mul(a_row, const(i))) for i in range(ROWS)]
-        c_places = [
-            at(build.add(c, build.add(in_bytes(build.mul(c_row, const(i))), const(4 * LANES * j))), vector)
-            for i in range(ROWS)
-            for j in range(VECTORS)
-        ]
-        entry = build.block
-        load, start, loop, done = (
-            build.function.append_basic_block(name) for name in ("load", "start", "loop", "done")
-        )
-        flag = accumulate if accumulate.type == ir.IntType(1) else build.trunc(accumulate, ir.IntType(1))
-        build.cbranch(flag, load, start)
-
-        build.position_at_end(load)
-        before = [build.load(place, align=4) for place in c_places]
-        build.branch(start)
-
-        build.position_at_end(start)
-        first = [build.phi(vector) for _ in c_places]
-        for sum_, value in zip(first, before, strict=True):
-            sum_.add_incoming(ir.Constant(vector, [0.0] * LANES), entry)
-            sum_.add_incoming(value, load)
-        build.branch(loop)
-
-        build.position_at_end(loop)
-        k, pa, pb = build.phi(i64), build.phi(i64), build.phi(i64)
-        sums = [build.phi(vector) for _ in c_places]
-        columns = [build.load(at(build.add(pb, const(4 * LANES * j)), vector), align=4) for j in range(VECTORS)]
-        updated = []
-        for i in range(ROWS):
-            row = spread(build.load(at(build.add(pa, row_offsets[i]), f32), align=4))
-            updated += [build.call(fma, [row, columns[j], sums[i * VECTORS + j]]) for j in range(VECTORS)]
-        following = [
-            build.add(k, const(1)),
-            build.add(pa, in_bytes(a_step)),
-            build.add(pb, const(4 * WIDTH)),
-            *updated,
-        ]
-        for phi, initial, value in zip([k, pa, pb, *sums], [const(0), a, b, *first], following, strict=True):
-            phi.add_incoming(initial, start)
-            phi.add_incoming(value, loop)
-        build.cbranch(build.icmp_signed("<", following[0], steps), loop, done)
-
-        build.position_at_end(done)
-        for place, value in zip(c_places, updated, strict=True):
-            build.store(value, place, align=4)
+        _in_tiles(v, rows, columns, tile)
         return context.get_dummy_value()
 
-    return signature, emit
+    return types.void(*[types.intp] * 11), emit
 
 
 @intrinsic
-def power_of_two(typingctx: Any, k: Any) -> Any:
-    """2ᵏ for an int32 −126 ≤ k ≤ 127, by writing k into the exponent of a float32."""
+def multiply_columns(
+    typingctx: Any, plan: Any, steps: Any, skip: Any, b: Any, c: Any, c_row: Any, rows: Any, columns: Any
+) -> Any:
+    """The same with a's columns by address, added to c: a[i, k] is the float at plan[k] + skip + 4i."""
 
     def emit(context: Any, build: Any, signature: Any, arguments: Any) -> Any:
-        i32 = ir.IntType(32)
-        return build.bitcast(
-            build.shl(build.add(arguments[0], ir.Constant(i32, 127)), ir.Constant(i32, 23)), ir.FloatType()
-        )
+        plan, steps, skip, b, c, c_row, rows, columns = arguments
+        v = Vectors(build)
 
-    return types.float32(types.int32), emit
+        def tile(height: int, vectors: int, first: Any) -> None:
+            c_first, a_first = v.plus(c, first, c_row, 4), v.plus(skip, first, 4)
+            sums = _begin(v, height, vectors, c_first, c_row)
+            with v.repeat(steps) as k:
+                address = build.add(v.load_integer(v.plus(plan, k, 8)), a_first)
+                b_k = [v.load(v.plus(v.plus(b, k, 4 * WIDTH), 4 * LANES * j)) for j in range(vectors)]
+                for i, row in enumerate(sums):
+                    _add(v, row, v.spread(v.plus(address, 4 * i)), b_k)
+            _finish(v, sums, c_first, c_row)
+
+        _in_tiles(v, rows, columns, tile)
+        return context.get_dummy_value()
+
+    return types.void(*[types.intp] * 8), emit
+
+
+def _in_tiles(v: Vectors, rows: Any, columns: Any, tile: Callable[[int, int, Any], None]) -> None:
+    """`tile(height, vectors, first row)` for the tiles that make up the rows, as wide as the columns need."""
+    build = v.build
+    for vectors in range(VECTORS, 0, -1):
+        fits = build.icmp_signed("<=", columns, ir.Constant(I64, vectors * LANES))
+        needed = build.icmp_signed(">", columns, ir.Constant(I64, (vectors - 1) * LANES))
+        with build.if_then(build.and_(fits, needed)):
+            place = cgutils.alloca_once_value(build, ir.Constant(I64, 0))
+            build.store(ir.Constant(I64, 0), place)
+            for height in SIZES:
+                first = build.load(place)
+                after = v.plus(first, height)
+                with build.if_then(build.icmp_signed("<=", after, rows)):
+                    tile(height, vectors, first)
+                    build.store(after, place)
+
+
+def _begin(v: Vectors, rows: int, vectors: int, start: Any, start_row: Any) -> list[list[Any]]:
+    """The sums, one variable for each vector of each row."""
+    places = [v.plus(start, start_row, 4 * i) for i in range(rows)]
+    return [[v.variable(v.load(v.plus(place, 4 * LANES * j))) for j in range(vectors)] for place in places]
+
+
+def _add(v: Vectors, row: list[Any], number: Any, columns: list[Any]) -> None:
+    for (read, write), column in zip(row, columns, strict=True):
+        write(v.multiply_add(number, column, read()))
+
+
+def _finish(v: Vectors, sums: list[list[Any]], c: Any, c_row: Any) -> None:
+    for i, row in enumerate(sums):
+        for j, (read, _) in enumerate(row):
+            v.store(read(), v.plus(v.plus(c, c_row, 4 * i), 4 * LANES * j))

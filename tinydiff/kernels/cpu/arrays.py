@@ -1,0 +1,18 @@
+"""What the compiled kernels take: contiguous float32, read-only."""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+def as_float32(name: str, x: np.ndarray) -> np.ndarray:
+    """x, contiguous and read-only: what a kernel reads.  Raises TypeError unless it is float32.
+
+    Numba compiles one version for each combination of types, layouts and read-only flags, and may use any version
+    that fits.  Two versions can round differently, so that results would depend on what was called before: hence one.
+    """
+    if x.dtype != np.float32:
+        raise TypeError(f'{name}: backend "cpu" computes in float32, not {x.dtype}; use("numpy") takes any float type')
+    x = np.ascontiguousarray(x).view()
+    x.setflags(write=False)
+    return x

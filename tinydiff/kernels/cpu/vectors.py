@@ -1,0 +1,180 @@
+"""Explicit vectors: a few LLVM instructions under readable names, and how many floats a vector has here.
+
+LLVM's own vectoriser does not find the forms of the register tile and of Winograd's transforms, so those two are
+written instruction by instruction.  TINYDIFF_INSTRUCTIONS=avx2 (or avx512, neon, generic) forces a set, for tests and
+for fair comparisons: Numba is then held to it too.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+import llvmlite.binding as llvm
+import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils, config
+from numba.extending import intrinsic
+
+from tinydiff.errors import InputError
+
+LANES_OF = {"avx512": 16, "avx2": 8, "neon": 4, "generic": 4}  # float32 in a vector register
+_CPU_NAMES = {"avx2": "haswell", "generic": "generic"}  # what Numba is held to where a smaller set is forced
+
+
+def _instruction_set() -> str:
+    """The forced set, or the best that this processor has."""
+    forced = os.environ.get("TINYDIFF_INSTRUCTIONS")
+    features = llvm.get_host_cpu_features()
+    found = "generic"
+    if features.get("avx512f"):
+        found = "avx512"
+    elif features.get("avx2") and features.get("fma"):
+        found = "avx2"
+    elif llvm.get_default_triple().startswith(("aarch64", "arm64")):
+        found = "neon"
+    if forced is None or forced == found:
+        return found
+    if forced not in LANES_OF or (forced, found) != ("avx2", "avx512") and forced != "generic":
+        raise InputError(f"TINYDIFF_INSTRUCTIONS={forced}: this processor has {found}; expected that, or a smaller set")
+    if forced in _CPU_NAMES and found.startswith("avx"):
+        config.CPU_NAME, config.CPU_FEATURES = _CPU_NAMES[forced], ""
+    return forced
+
+
+INSTRUCTIONS = _instruction_set()
+LANES = LANES_OF[INSTRUCTIONS]
+
+I64, FLOAT, VECTOR = ir.IntType(64), ir.FloatType(), ir.VectorType(ir.FloatType(), LANES)
+
+
+class Vectors:
+    """Writes instructions on vectors of LANES floats; addresses are integers, in bytes."""
+
+    def __init__(self, build: Any) -> None:
+        self.build = build
+        self._fma = cgutils.get_or_insert_function(
+            build.module, ir.FunctionType(VECTOR, [VECTOR] * 3), f"llvm.fma.v{LANES}f32"
+        )
+
+    def load(self, address: Any) -> Any:
+        return self.build.load(self.at(address, VECTOR), align=4)
+
+    def store(self, vector: Any, address: Any) -> None:
+        self.build.store(vector, self.at(address, VECTOR), align=4)
+
+    def load_integer(self, address: Any) -> Any:
+        return self.build.load(self.at(address, I64))
+
+    def spread(self, address: Any) -> Any:
+        """The float at the address, in every lane."""
+        return self._in_every_lane(self.build.load(self.at(address, FLOAT), align=4))
+
+    def constant(self, value: float) -> Any:
+        return ir.Constant(VECTOR, [value] * LANES)
+
+    def multiply_add(self, a: Any, b: Any, c: Any) -> Any:
+        """a·b + c, rounded once."""
+        return self.build.call(self._fma, [a, b, c])
+
+    def combine(self, terms: list[tuple[float, Any]]) -> Any:
+        """Σ factor · vector, without the multiplications by 0 and ±1."""
+        result = None
+        for factor, vector in sorted((t for t in terms if t[0]), key=lambda t: t[0] != 1):
+            if result is None:
+                result = vector if factor == 1 else self.build.fmul(self.constant(factor), vector)
+            elif abs(factor) == 1:
+                result = (self.build.fadd if factor == 1 else self.build.fsub)(result, vector)
+            else:
+                result = self.multiply_add(self.constant(factor), vector, result)
+        return result
+
+    def plus(self, address: Any, *counts: Any) -> Any:
+        """address + the product of the counts: integers, or numbers of the program."""
+        product = None
+        for count in counts:
+            count = ir.Constant(I64, count) if isinstance(count, int) else count
+            product = count if product is None else self.build.mul(product, count)
+        return self.build.add(address, product)
+
+    def variable(self, value: Any) -> tuple[Callable[[], Any], Callable[[Any], None]]:
+        """A vector that a loop changes: (read, write).  LLVM keeps it in a register."""
+        place = cgutils.alloca_once(self.build, VECTOR)
+        self.build.store(value, place)
+        return lambda: self.build.load(place), lambda new: self.build.store(new, place)
+
+    def repeat(self, count: Any) -> Any:
+        """`with repeat(count) as k:` the instructions within, for k = 0 … count − 1."""
+        return _loop(self.build, count)
+
+    def at(self, address: Any, kind: Any) -> Any:
+        """The address as a pointer."""
+        return self.build.inttoptr(address, kind.as_pointer())
+
+    def _in_every_lane(self, scalar: Any) -> Any:
+        undefined, i32 = ir.Constant(VECTOR, ir.Undefined), ir.IntType(32)
+        one = self.build.insert_element(undefined, scalar, ir.Constant(i32, 0))
+        return self.build.shuffle_vector(one, undefined, ir.Constant(ir.VectorType(i32, LANES), [0] * LANES))
+
+
+class _loop:
+    def __init__(self, build: Any, count: Any) -> None:
+        self._range = cgutils.for_range(build, count)
+
+    def __enter__(self) -> Any:
+        return self._range.__enter__().index
+
+    def __exit__(self, *error: Any) -> Any:
+        return self._range.__exit__(*error)
+
+
+def _reduction(combine: str) -> Any:
+    @intrinsic
+    def reduce(typingctx: Any, address: Any, count: Any) -> Any:
+        """Of `count` ≥ 1 floats: each lane first combines its own, then neighbours, so that the order is always one."""
+
+        def emit(context: Any, build: Any, signature: Any, arguments: Any) -> Any:
+            address, count = arguments
+            v = Vectors(build)
+
+            def both(a: Any, b: Any) -> Any:
+                return build.fadd(a, b) if combine == "sum" else build.select(build.fcmp_ordered(">", a, b), a, b)
+
+            start = -0.0 if combine == "sum" else -np.inf
+            read, write = v.variable(v.constant(start))
+            whole = build.sdiv(count, ir.Constant(I64, LANES))
+            with v.repeat(whole) as i:
+                write(both(read(), v.load(v.plus(address, i, 4 * LANES))))
+            lanes = [build.extract_element(read(), ir.Constant(ir.IntType(32), i)) for i in range(LANES)]
+            while len(lanes) > 1:
+                lanes = [both(a, b) for a, b in zip(lanes[::2], lanes[1::2], strict=True)]
+            result = cgutils.alloca_once(build, FLOAT)
+            build.store(lanes[0], result)
+            first_left = build.mul(whole, ir.Constant(I64, LANES))
+            with v.repeat(build.sub(count, first_left)) as i:
+                number = build.load(v.at(v.plus(address, build.add(first_left, i), 4), FLOAT), align=4)
+                build.store(both(build.load(result), number), result)
+            return build.load(result)
+
+        return types.float32(types.intp, types.intp), emit
+
+    return reduce
+
+
+sum_of = _reduction("sum")
+max_of = _reduction("max")
+
+
+@intrinsic
+def power_of_two(typingctx: Any, k: Any) -> Any:
+    """2ᵏ for an int32 −126 ≤ k ≤ 127, by writing k into the exponent of a float32."""
+
+    def emit(context: Any, build: Any, signature: Any, arguments: Any) -> Any:
+        i32 = ir.IntType(32)
+        return build.bitcast(
+            build.shl(build.add(arguments[0], ir.Constant(i32, 127)), ir.Constant(i32, 23)), ir.FloatType()
+        )
+
+    return types.float32(types.int32), emit

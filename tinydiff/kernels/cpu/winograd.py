@@ -1,0 +1,248 @@
+"""Winograd's convolution F(4×4, 3×3): a quarter of the multiplications of the direct one.
+
+A 3×3 kernel g makes 4×4 outputs from 6×6 inputs d.  Seen as polynomials, a convolution is a product, and a product of
+polynomials is known from its values at a few points: evaluate both (Bᵀ·d·B and G·g·Gᵀ), multiply the 36 pairs of
+values, and interpolate (Aᵀ·m·A).  The pairs are multiplied and summed over channels, so that at each of the 36 points
+there is one product of matrices, (tiles, C) · (C, K), and all of them run on the register tile:
+
+    y = Aᵀ·[Σ_c (G·g·Gᵀ) ⊙ (Bᵀ·d·B)]·A        dg = Gᵀ·[Σ_tiles (Bᵀ·d·B) ⊙ (A·dy·Aᵀ)]·G
+
+The points are 0, ±√½, ±√2 and ∞: with the usual 0, ±1, ±2, ∞ the rounding error is three times as large.
+(Lavin & Gray 2015, arXiv:1509.09308)
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numba import get_num_threads, prange, types
+from numba.extending import intrinsic
+
+from tinydiff.kernels.cpu.arrays import as_float32
+from tinydiff.kernels.cpu.jit import helper, kernel
+from tinydiff.kernels.cpu.product import STEPS, multiply, multiply_transposed, plan_rows, plan_steps
+from tinydiff.kernels.cpu.tile import ROWS, WIDTH
+from tinydiff.kernels.cpu.vectors import LANES, Vectors
+
+P, Q = 0.5**0.5, 2**0.5  # the points are 0, P, −P, Q, −Q, ∞, one for each row below; P·Q = 1
+CACHE, SLAB = 3 << 18, 8 << 20  # bytes of values that a task, and a weight gradient, work on at a time
+OUT, IN, POINTS = 4, 6, 36  # output and input pixels of a tile, each way, and points where it is evaluated
+
+
+def _matrices(p: float, q: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Aᵀ, Bᵀ and G for the points 0, ±p, ±q, ∞: values of the outputs', inputs' and kernel's polynomials there."""
+    points = [0.0, p, -p, q, -q]
+    a = np.array([[x**i for i in range(OUT)] for x in points] + [[0, 0, 0, 1]])
+    g, b = np.zeros((IN, 3)), np.zeros((IN, IN))
+    for row, x in enumerate(points):
+        others = [y for y in points if y != x]
+        g[row] = np.array([1, x, x * x]) / np.prod([x - y for y in others])
+        b[row, :5] = np.poly(others)[::-1]
+    g[5, 2] = 1
+    b[5] = np.poly(points)[::-1]
+    for matrix in (a, b, g):
+        matrix[abs(matrix) < 1e-12] = 0
+    return a, b, g
+
+
+A, B, G = _matrices(P, Q)  # (6, 4), (6, 6) = Bᵀ, (6, 3)
+
+
+def _evaluate(v: Vectors, matrix: np.ndarray, x: list[Any]) -> list[Any]:
+    """matrix · x.  Rows 1 and 2, and 3 and 4, belong to points ±p: their even parts are equal, their odd ones opposite."""
+    rows = [v.combine(list(zip(matrix[0], x, strict=True)))]
+    for r in (1, 3):
+        even = v.combine([(f, vector) for i, (f, vector) in enumerate(zip(matrix[r], x, strict=True)) if i % 2 == 0])
+        odd = v.combine([(f, vector) for i, (f, vector) in enumerate(zip(matrix[r], x, strict=True)) if i % 2 == 1])
+        rows += [v.build.fadd(even, odd), v.build.fsub(even, odd)]
+    return [*rows, v.combine(list(zip(matrix[5], x, strict=True)))]
+
+
+def _interpolate(v: Vectors, matrix: np.ndarray, x: list[Any]) -> list[Any]:
+    """matrixᵀ · x, with the sums and differences of the values at ±p taken first."""
+    sums = {r: (v.build.fadd(x[r], x[r + 1]), v.build.fsub(x[r], x[r + 1])) for r in (1, 3)}
+    return [
+        v.combine([(matrix[0, i], x[0]), *((matrix[r, i], sums[r][i % 2]) for r in (1, 3)), (matrix[5, i], x[5])])
+        for i in range(matrix.shape[1])
+    ]
+
+
+def _transform(along: Any, matrix: np.ndarray, count: int, shifted: bool = False) -> Any:
+    """An intrinsic that takes count × count vectors and applies `along(matrix)` down the columns, then along the rows."""
+
+    @intrinsic
+    def transform(typingctx: Any, source: Any, source_plan: Any, target: Any, target_plan: Any, shift: Any) -> Any:
+        """Vector i is read at source + source_plan[i] and written at target + target_plan[i]; all are addresses.
+
+        Where `shifted`, the vector at `shift` is added to each.
+        """
+
+        def emit(context: Any, build: Any, signature: Any, arguments: Any) -> Any:
+            source, source_plan, target, target_plan, shift = arguments
+            v = Vectors(build)
+
+            def place(base: Any, plan: Any, i: int) -> Any:
+                return build.add(base, v.load_integer(v.plus(plan, 8 * i)))
+
+            columns = [
+                along(v, matrix, [v.load(place(source, source_plan, i * count + j)) for i in range(count)])
+                for j in range(count)
+            ]
+            size = len(columns[0])
+            for i in range(size):
+                for j, vector in enumerate(along(v, matrix, [column[i] for column in columns])):
+                    vector = build.fadd(vector, v.load(shift)) if shifted else vector
+                    v.store(vector, place(target, target_plan, i * size + j))
+            return context.get_dummy_value()
+
+        return types.void(*[types.intp] * 5), emit
+
+    return transform
+
+
+transform_input = _transform(_evaluate, B, IN)  # 6×6 → 6×6
+transform_kernel = _transform(_evaluate, G, 3)  # 3×3 → 6×6
+transform_output = _transform(_interpolate, A, IN, shifted=True)  # 6×6 → 4×4
+transform_output_grad = _transform(_evaluate, A, OUT)  # 4×4 → 6×6
+transform_kernel_grad = _transform(_interpolate, G, IN)  # 6×6 → 3×3
+
+
+@helper
+def _apart(count, size):  # type: ignore[no-untyped-def]
+    """The plan of `count` vectors that lie `size` numbers apart."""
+    plan = np.empty(count, np.int64)
+    for i in range(count):
+        plan[i] = 4 * size * i
+    return plan
+
+
+@helper
+def _plan_tile(plan, x, size, tile, tiles_h, tiles_w, top, left, outside):  # type: ignore[no-untyped-def]
+    """The addresses of the size × size pixels of tile number `tile`, which begins at (4·row − top, 4·column − left)."""
+    height, width, channels = x.shape[1], x.shape[2], x.shape[3]
+    n, place = divmod(tile, tiles_h * tiles_w)
+    first_row, first_column = place // tiles_w * OUT - top, place % tiles_w * OUT - left
+    for i in range(size):
+        row = first_row + i
+        line = x.ctypes.data + 4 * ((n * height + row) * width + first_column) * channels
+        for j in range(size):
+            column = first_column + j
+            inside = 0 <= row and row < height and 0 <= column and column < width
+            plan[i * size + j] = line + 4 * channels * j if inside else outside
+
+
+@kernel
+def _transform_weights(w, u):  # type: ignore[no-untyped-def]
+    """w (3, 3, C, K) → u (36, K / WIDTH, C, WIDTH)."""
+    channels, filters = w.shape[2], w.shape[3]
+    for c in prange(channels):
+        taps, values = _apart(9, channels * filters), _apart(POINTS, u.shape[1] * channels * WIDTH)
+        for k in range(0, filters, LANES):
+            source = w.ctypes.data + 4 * (c * filters + k)
+            target = u.ctypes.data + 4 * ((k // WIDTH * channels + c) * WIDTH + k % WIDTH)
+            transform_kernel(source, taps.ctypes.data, target, values.ctypes.data, 0)
+
+
+@kernel
+def _convolve(x, u, bias, zeros, top, left, tiles_in_a_task, y):  # type: ignore[no-untyped-def]
+    """All three stages for some tiles at a time, which stay in the second cache meanwhile."""
+    channels, filters = x.shape[3], y.shape[3]
+    tiles_h, tiles_w = (y.shape[1] + OUT - 1) // OUT, (y.shape[2] + OUT - 1) // OUT
+    tiles = y.shape[0] * tiles_h * tiles_w
+    for task in prange((tiles + tiles_in_a_task - 1) // tiles_in_a_task):
+        first = task * tiles_in_a_task
+        count = min(tiles_in_a_task, tiles - first)
+        v, m = np.empty((POINTS, count, channels), np.float32), np.empty((POINTS, count, filters), np.float32)
+        nowhere = np.empty(filters, np.float32)  # where outputs past the border go
+        pixels = np.empty(POINTS, np.int64)
+        values = _apart(POINTS, count * channels)
+        for i in range(count):
+            _plan_tile(pixels, x, IN, first + i, tiles_h, tiles_w, top, left, zeros.ctypes.data)
+            for c in range(0, channels, LANES):
+                target = v.ctypes.data + 4 * (i * channels + c)
+                transform_input(4 * c, pixels.ctypes.data, target, values.ctypes.data, 0)
+        plan = plan_rows(v.ctypes.data, 4 * channels, count)
+        for p in range(POINTS):
+            b, c = u[p].ctypes.data, m[p].ctypes.data
+            multiply(plan, 4 * p * count * channels, channels, b, channels, zeros.ctypes.data, count, filters, c, filters)
+        values = _apart(POINTS, count * filters)
+        for i in range(count):
+            _plan_tile(pixels, y, OUT, first + i, tiles_h, tiles_w, 0, 0, nowhere.ctypes.data)
+            for k in range(0, filters, LANES):
+                source = m.ctypes.data + 4 * (i * filters + k)
+                transform_output(source, values.ctypes.data, 4 * k, pixels.ctypes.data, bias.ctypes.data + 4 * k)
+
+
+@kernel
+def _weight_grad(x, dy, zeros, top, left, v, z, du):  # type: ignore[no-untyped-def]
+    """du (36, C, K) += vᵀ·z at each point, for as many tiles at a time as v (36, tiles, C) and z have room for."""
+    channels, filters, room = x.shape[3], dy.shape[3], v.shape[1]
+    tiles_h, tiles_w = (dy.shape[1] + OUT - 1) // OUT, (dy.shape[2] + OUT - 1) // OUT
+    tiles, in_a_task = dy.shape[0] * tiles_h * tiles_w, 4 * ROWS
+    parts = (channels + in_a_task - 1) // in_a_task
+    for first in range(0, tiles, room):
+        count = min(room, tiles - first)
+        for chunk in prange((count + 7) // 8):
+            pixels = np.empty(POINTS, np.int64)
+            values, panels = _apart(POINTS, room * channels), _apart(POINTS, z.shape[1] * room * WIDTH)
+            for i in range(8 * chunk, min(count, 8 * chunk + 8)):
+                _plan_tile(pixels, x, IN, first + i, tiles_h, tiles_w, top, left, zeros.ctypes.data)
+                for c in range(0, channels, LANES):
+                    target = v.ctypes.data + 4 * (i * channels + c)
+                    transform_input(4 * c, pixels.ctypes.data, target, values.ctypes.data, 0)
+                _plan_tile(pixels, dy, OUT, first + i, tiles_h, tiles_w, 0, 0, zeros.ctypes.data)
+                for k in range(0, filters, LANES):
+                    target = z.ctypes.data + 4 * ((k // WIDTH * room + i) * WIDTH + k % WIDTH)
+                    transform_output_grad(4 * k, pixels.ctypes.data, target, panels.ctypes.data, 0)
+        for task in prange(POINTS * parts):
+            p, begin = task // parts, task % parts * in_a_task
+            plan = plan_steps(v[p].ctypes.data, 4 * channels, count)
+            rows, c = min(in_a_task, channels - begin), du[p, begin:].ctypes.data
+            multiply_transposed(plan, count, 4 * begin, z[p].ctypes.data, room, rows, filters, c, filters)
+
+
+@kernel
+def _transform_weights_back(du, dw):  # type: ignore[no-untyped-def]
+    channels, filters = dw.shape[2], dw.shape[3]
+    for c in prange(channels):
+        values, taps = _apart(POINTS, channels * filters), _apart(9, channels * filters)
+        for k in range(0, filters, LANES):
+            at = 4 * (c * filters + k)
+            transform_kernel_grad(
+                du.ctypes.data + at, values.ctypes.data, dw.ctypes.data + at, taps.ctypes.data, 0
+            )
+
+
+def convolve(x: np.ndarray, w: np.ndarray, bias: np.ndarray, top: int, left: int, y: np.ndarray) -> None:
+    """y = bias + x ∗ w, in place; w (3, 3, C, K), stride 1, C and K whole vectors; bias filled up to whole panels."""
+    channels, filters = w.shape[2:]
+    u = np.empty((POINTS, -(-filters // WIDTH), channels, WIDTH), np.float32)
+    _transform_weights(w, u)
+    tiles = y.shape[0] * -(-y.shape[1] // OUT) * -(-y.shape[2] // OUT)
+    fit = CACHE // (4 * POINTS * (channels + filters))
+    threads = get_num_threads()
+    tasks = threads * max(1, -(-tiles // (threads * max(fit, 2 * ROWS))))
+    zeros = as_float32("winograd", np.zeros(max(channels, u.shape[1] * WIDTH), np.float32))
+    _convolve(x, u, bias, zeros, top, left, -(-tiles // tasks), y)
+
+
+def weight_grad(x: np.ndarray, dy: np.ndarray, top: int, left: int) -> np.ndarray:
+    """dw (3, 3, C, K) of the same convolution."""
+    channels, filters = x.shape[3], dy.shape[3]
+    panels = -(-filters // WIDTH)
+    tiles = dy.shape[0] * -(-dy.shape[1] // OUT) * -(-dy.shape[2] // OUT)
+    room = min(tiles, max(STEPS, SLAB // (4 * POINTS * (channels + panels * WIDTH)) // STEPS * STEPS))
+    v = np.empty((POINTS, room, channels), np.float32)
+    z = np.empty((POINTS, panels, room, WIDTH), np.float32)
+    du, dw = np.zeros((POINTS, channels, filters), np.float32), np.empty((3, 3, channels, filters), np.float32)
+    zeros = as_float32("winograd", np.zeros(max(channels, filters), np.float32))
+    _weight_grad(x, dy, zeros, top, left, v, z, du)
+    _transform_weights_back(du, dw)
+    return dw
+
+
+def wins(shape: tuple[int, ...], stride: int) -> bool:
+    """Whether Winograd is used for kernels (KH, KW, C, K) and this stride."""
+    kernel_h, kernel_w, channels, filters = shape
+    return kernel_h == kernel_w == 3 and stride == 1 and channels % LANES == 0 and filters % LANES == 0
