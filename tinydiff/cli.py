@@ -1,4 +1,4 @@
-"""The command line: `tinydiff generate | train | evaluate | doctor`.
+"""The command line: `tinydiff generate | train | evaluate | bench | doctor`.
 
 Arguments are checked before anything heavy is imported, so that `--help` and mistakes answer at once.
 """
@@ -15,6 +15,7 @@ import tinydiff
 from tinydiff.errors import InputError
 from tinydiff.files import written_whole
 
+BENCHMARKS = ("conv", "ladder", "step", "sampling", "memory", "threads")
 PARTS = ("autoencoder", "words", "denoiser", "judge", "all")
 WIDEST_ROW = 8  # pictures of one prompt that still make one row of the grid
 
@@ -145,6 +146,22 @@ def evaluate(args: argparse.Namespace) -> None:
         print(f"written to {args.json}")
 
 
+def bench(args: argparse.Namespace) -> None:
+    from tinydiff.bench import GROUPS, bench, conditions, report
+
+    found = conditions()
+    print(", ".join(f"{name} {value}" for name, value in found.items()), flush=True)
+    groups = GROUPS if "all" in args.groups else args.groups
+    rows = bench(groups, args.rounds, on_row=lambda row: print(report.line(row), flush=True))
+    print("\n".join(report.summary(rows)))
+    if args.json:
+        report.write_json(args.json, rows, found)
+        print(f"written to {args.json}")
+    if args.output:
+        report.write_picture(args.output, rows, found)
+        print(f"{args.output}: the ratios as a picture")
+
+
 def doctor(args: argparse.Namespace) -> None:
     from tinydiff.doctor import report
 
@@ -218,6 +235,12 @@ def parser() -> argparse.ArgumentParser:
     sampling(sub)
     sub.add_argument("--data", type=existing_folder, metavar="DIR", help="folder of Fashion-MNIST's files")
     sub.add_argument("--json", type=file_to_write, metavar="FILE", help="write the figures to a file, too")
+
+    sub = command(bench, "measure speed and memory, against PyTorch where it is installed")
+    sub.add_argument("groups", nargs="*", choices=(*BENCHMARKS, "all"), default="all", help="what to measure")
+    sub.add_argument("--rounds", type=at_least(1), default=15, help="how often each is timed; the median counts")
+    sub.add_argument("--json", type=file_to_write, metavar="FILE", help="write the figures to a file, too")
+    sub.add_argument("-o", "--output", type=picture_to_write, metavar="FILE", help="draw the ratios as a PNG")
 
     command(doctor, "show versions, threads, vector width, cache, data, weights and CUDA: what is used and why")
     return top

@@ -1,0 +1,72 @@
+"""The benchmarks compute what they say, compare only what is equal, and write what they measured."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tinydiff import bench, cli
+from tinydiff.bench import conv, report, timing
+from tinydiff.bench.timing import Row
+from tinydiff.errors import InputError
+
+
+def test_race_interleaves_and_takes_the_median(monkeypatch):
+    clock, order = [0.0], []
+    seconds = iter([1, 10, 5, 30, 3, 20])  # a, b, a, b, a, b
+    monkeypatch.setattr(timing.time, "perf_counter", lambda: clock[0])
+
+    def contender(name):
+        def run():
+            order.append(name)
+            clock[0] += next(seconds)
+
+        return run
+
+    assert timing.race(contender("a"), contender("b"), rounds=3, warmup=0) == [3, 20]
+    assert order == ["a", "b"] * 3
+
+
+def test_a_row_knows_its_ratio_and_rate():
+    row = Row("forward", "x", ours=0.5, theirs=1.0, work=1e9)
+    assert row.ratio == 2 and row.rate == 4
+    assert Row("forward", "x", 1.0).ratio is None and Row("forward", "x", 1.0).rate is None
+    assert timing.geometric_mean([1, 4]) == 2
+
+
+def test_only_equal_work_is_timed():
+    a = np.array([1.0, 2.0])
+    timing.agree("y", a, a + 1e-5)
+    for other in (a + 1e-3, a[:1], np.array([1.0, np.nan])):
+        with pytest.raises(ValueError, match="^bench: y "):
+            timing.agree("y", other, a)
+
+
+def test_the_ladder_climbs():
+    rows = {row.name: row for row in bench.bench(["ladder"], rounds=1)}
+    assert list(rows) == ["loops", "NumPy", "compiled loops", "register tile", "Winograd"]
+    assert all(row.ratio > 10 for name, row in rows.items() if name != "loops")
+
+
+def test_an_unknown_group_is_refused():
+    with pytest.raises(InputError, match="no group 'speed'; there are conv, ladder"):
+        bench.bench(["speed"])
+
+
+def test_the_command_writes_json_and_a_picture(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(conv, "SHAPES", [(1, 16, 16, 8)])
+    monkeypatch.setattr(conv, "OTHERS", [(1, 1, 1, 8, 8, 4)])
+    arguments = ["bench", "conv", "--rounds", "1", "--json", str(tmp_path / "b.json"), "-o", str(tmp_path / "b.png")]
+    assert cli.main(arguments) == 0
+    written = json.loads((tmp_path / "b.json").read_text())
+    assert written["conditions"]["threads"] >= 1 and written["conditions"]["peak, GFLOP/s"] > 0
+    assert [row["name"] for row in written["rows"]] == ["3×3, 1×8×8, 16 → 16"] * 2 + ["1×1, 1×4×4, 8 → 8"]
+    assert all(row["ours"] > 0 for row in written["rows"])
+    Image.open(tmp_path / "b.png").verify()
+    assert "3×3, 1×8×8, 16 → 16" in capsys.readouterr().out
+
+
+def test_lines_read_well():
+    assert "1.50 ms   PyTorch   3.00 ms   ratio     2.00" in report.line(Row("forward", "x", 1.5e-3, 3e-3))
+    assert "2 MB   PyTorch      4 MB   ratio     2.00" in report.line(Row("memory", "x", 2 << 20, 4 << 20))

@@ -1,0 +1,92 @@
+"""How fast, against PyTorch on the same cores in the same run: `tinydiff bench`.
+
+A ratio above 1 says that tinydiff is the faster one.  Where PyTorch is not installed, rates are shown beside the peak
+that this machine reaches on multiply-adds alone.
+"""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable, Iterator, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from tinydiff.bench.timing import Row
+from tinydiff.errors import InputError
+
+
+def _groups() -> dict[str, Callable[[int], Iterator[Row]]]:
+    from tinydiff.bench import conv, memory, steps
+
+    return {
+        "conv": conv.conv_rows,
+        "ladder": conv.ladder_rows,
+        "step": steps.step_rows,
+        "sampling": steps.sampling_rows,
+        "memory": memory.memory_rows,
+        "threads": steps.thread_rows,
+    }
+
+
+GROUPS = ("conv", "ladder", "step", "sampling", "memory", "threads")
+
+
+def bench(groups: Sequence[str] = GROUPS, rounds: int = 15, on_row: Callable[[Row], None] | None = None) -> list[Row]:
+    """Time the named groups; `on_row` is called with each row as it is measured.
+
+    Raises InputError for an unknown group, ValueError where tinydiff and its twin do not compute the same.
+    """
+    known = _groups()
+    for group in groups:
+        if group not in known:
+            raise InputError(f"bench: no group {group!r}; there are {', '.join(known)}")
+    from tinydiff.kernels.cpu import memory
+
+    memory.reuse()
+    _same_threads()
+    rows = []
+    for group in groups:
+        for row in known[group](rounds):
+            rows.append(row)
+            if on_row is not None:
+                on_row(row)
+    return rows
+
+
+def conditions() -> dict[str, Any]:
+    """What the figures depend on."""
+    import numba
+
+    from tinydiff.bench.peak import peak_rate
+    from tinydiff.kernels.cpu.vectors import INSTRUCTIONS
+
+    found = {}
+    for package in ("numpy", "numba", "torch"):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "not installed"
+    return {
+        "processor": _processor(),
+        "threads": numba.get_num_threads(),
+        "instructions": INSTRUCTIONS,
+        "peak, GFLOP/s": round(peak_rate()),
+        **found,
+    }
+
+
+def _same_threads() -> None:
+    """PyTorch may use as many threads as tinydiff, no more and no fewer."""
+    try:
+        import torch
+    except ModuleNotFoundError:
+        return
+    import numba
+
+    torch.set_num_threads(numba.get_num_threads())
+
+
+def _processor() -> str:
+    import llvmlite.binding as llvm
+
+    return f"{llvm.get_host_cpu_name()} ({platform.machine()})"

@@ -1,0 +1,30 @@
+"""What the processor can do at most: multiply-adds on numbers that stay in the first cache."""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import get_num_threads, prange
+
+from tinydiff.bench.timing import race
+from tinydiff.kernels.cpu.jit import kernel
+from tinydiff.kernels.cpu.product import multiply, plan_rows
+from tinydiff.kernels.cpu.tile import ROWS, WIDTH
+
+STEPS, TIMES = 128, 2000
+
+
+@kernel
+def _spin(a, b, zeros, c):  # type: ignore[no-untyped-def]
+    for thread in prange(c.shape[0]):
+        plan = plan_rows(a.ctypes.data, 4 * STEPS, ROWS)
+        for _ in range(TIMES):
+            multiply(plan, 0, STEPS, b.ctypes.data, STEPS, zeros.ctypes.data, ROWS, WIDTH, c[thread].ctypes.data, WIDTH)
+
+
+def peak_rate(rounds: int = 5) -> float:
+    """Billions of floating-point operations a second on all threads."""
+    threads = get_num_threads()
+    a, b = np.ones((ROWS, STEPS), np.float32), np.ones((STEPS, WIDTH), np.float32)
+    zeros, c = np.zeros(WIDTH, np.float32), np.empty((threads, ROWS, WIDTH), np.float32)
+    (seconds,) = race(lambda: _spin(a, b, zeros, c), rounds=rounds)
+    return 2e-9 * threads * TIMES * ROWS * WIDTH * STEPS / seconds

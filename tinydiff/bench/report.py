@@ -1,0 +1,76 @@
+"""Benchmark rows as lines of text, as JSON, and as a picture."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from tinydiff.bench.timing import Row, geometric_mean
+from tinydiff.files import written_whole
+
+
+def line(row: Row) -> str:
+    """One row: what, how long or how much, what it is compared with, the ratio, the rate."""
+    value = _bytes if row.group == "memory" else _time
+    text = f"{row.group:<22} {row.name:<42} {value(row.ours):>9}"
+    if row.theirs is not None and row.ratio is not None:
+        text += f"   {row.against} {value(row.theirs):>9}   ratio {row.ratio:8.2f}"
+    return text + (f"   {row.rate:6.0f} GFLOP/s" if row.rate is not None else "")
+
+
+def summary(rows: Sequence[Row]) -> list[str]:
+    """Geometric means of the ratios of 3×3 convolutions over the shapes of `conv.SHAPES`."""
+    from tinydiff.bench.conv import SHAPES, label
+
+    names = {label(3, 1, *shape) for shape in SHAPES}
+    lines = []
+    for group in ("forward", "forward and gradients"):
+        ratios = [row.ratio for row in rows if row.group == group and row.name in names and row.ratio]
+        if ratios:
+            lines.append(
+                f"{group:<22} {'geometric mean of 3×3':<42} ratio {geometric_mean(ratios):.2f}, least {min(ratios):.2f}"
+            )
+    return lines
+
+
+def write_json(path: Path, rows: Sequence[Row], conditions: dict[str, Any]) -> None:
+    entries = [{**asdict(row), "ratio": row.ratio, "gflops": row.rate} for row in rows]
+    with written_whole(path) as beside:
+        text = json.dumps({"conditions": conditions, "rows": entries}, indent=2, ensure_ascii=False)
+        beside.write_text(text + "\n", encoding="utf-8")
+
+
+def write_picture(path: Path, rows: Sequence[Row], conditions: dict[str, Any]) -> None:
+    """A bar for each ratio to PyTorch; the line at 1 is PyTorch."""
+    from matplotlib.figure import Figure
+
+    shown = [row for row in rows if row.ratio is not None and row.against == "PyTorch"]
+    figure = Figure(figsize=(8, 0.6 + 0.3 * len(shown)), layout="constrained")
+    axes = figure.subplots()
+    colours = {"forward": "#9ecae1", "forward and gradients": "#4292c6"}
+    for i, row in enumerate(reversed(shown)):
+        assert row.ratio is not None
+        axes.barh(i, row.ratio, color=colours.get(row.group, "#08519c"), height=0.72)
+        axes.text(row.ratio + 0.03, i, f"{row.ratio:.2f}", va="center", fontsize=8)
+    axes.set_yticks(range(len(shown)), [f"{row.group}: {row.name}" for row in reversed(shown)], fontsize=8)
+    axes.axvline(1, color="#333333", linewidth=1)
+    axes.set_xlabel(
+        f"times as fast as PyTorch {conditions['torch']} (its memory over tinydiff's, where it says memory); "
+        f"{conditions['threads']} threads, {conditions['instructions']}",
+        fontsize=8,
+    )
+    axes.set_xlim(0, 1.12 * max((row.ratio or 0) for row in shown))
+    axes.spines[["top", "right"]].set_visible(False)
+    with written_whole(path) as beside:
+        figure.savefig(beside, format="png", dpi=130)
+
+
+def _time(seconds: float) -> str:
+    return f"{1e3 * seconds:.2f} ms" if seconds < 10 else f"{seconds:.1f} s"
+
+
+def _bytes(count: float) -> str:
+    return f"{count / 2**20:.0f} MB"

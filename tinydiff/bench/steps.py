@@ -1,0 +1,219 @@
+"""Whole training steps and whole pictures, tinydiff against its twin in PyTorch.
+
+Both hold the same weights; their outputs, gradients and first ten losses must agree before anything is timed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from tinydiff import ops
+from tinydiff.autograd import Tensor
+from tinydiff.bench.timing import Row, agree, race
+from tinydiff.models.autoencoder import Autoencoder
+from tinydiff.models.denoiser import Denoiser
+from tinydiff.models.text_encoder import TextEncoderConfig
+from tinydiff.models.unet import UNetConfig
+from tinydiff.nn.module import Module
+from tinydiff.presets import TEXT_WIDTH
+from tinydiff.presets import preset as preset_named
+from tinydiff.training.optim import AdamW, OptimConfig, ema_decay, learning_rate
+
+LOSSES = 10  # that must agree
+PIXELS = UNetConfig(
+    3, 3, widths=(32, 64, 128), layers=2, attention=(False, False, True), groups=8, text_width=TEXT_WIDTH
+)
+TEXT = TextEncoderConfig(vocabulary=54, length=16, width=TEXT_WIDTH, layers=2, heads=4)
+
+
+@dataclass(frozen=True)
+class Task:
+    """A model of tinydiff's, its loss, and how the twin is made and computes the same loss."""
+
+    name: str
+    batch: int
+    model: Module
+    loss: Callable[[], Tensor]
+    twin: Callable[[], tuple[Any, Callable[[], Any]]]
+
+
+def tasks() -> Iterator[Task]:
+    """Made one after the other, so that one model's memory is free before the next is made."""
+    full = preset_named("full")
+    yield denoiser_task("denoiser, 8×8×4, batch 64", full.denoiser, 8, 64)
+    yield autoencoder_task("autoencoder, 32×32×3, batch 32", full.autoencoder, 32)
+    yield denoiser_task("pixel-space denoiser, 32×32×3, batch 32", PIXELS, 32, 32)
+
+
+def denoiser_task(name: str, config: UNetConfig, size: int, batch: int) -> Task:
+    rng = np.random.default_rng(0)
+    model = Denoiser(config, TEXT, rng)
+    _stir(model, rng)
+    x, target = rng.standard_normal((2, batch, size, size, config.in_channels), np.float32)
+    t, tokens = rng.integers(0, 1000, batch), rng.integers(0, TEXT.vocabulary, (batch, TEXT.length))
+
+    def twin() -> tuple[Any, Callable[[], Any]]:
+        import torch
+
+        from tinydiff.bench import twin as twins
+
+        other = twins.carry_over(model, twins.Denoiser(config, TEXT))
+        x_, target_ = twins.channels_first(x.copy()), twins.channels_first(target.copy())
+        t_, tokens_ = torch.from_numpy(t), torch.from_numpy(tokens)
+        return other, lambda: torch.nn.functional.mse_loss(other(x_, t_, tokens_), target_)
+
+    return Task(name, batch, model, lambda: ops.mse_loss(model(Tensor(x), t, tokens), Tensor(target)), twin)
+
+
+def autoencoder_task(name: str, config: Any, batch: int) -> Task:
+    rng = np.random.default_rng(0)
+    model = Autoencoder(config, rng)
+    _stir(model, rng)
+    x = rng.uniform(-1, 1, (batch, 32, 32, 3)).astype(np.float32)
+    noise = rng.standard_normal(model.encode(x).shape, np.float32)
+
+    def loss() -> Tensor:
+        mean, log_variance = model.moments(Tensor(x))
+        y = model.reconstruct(ops.sample_gaussian(mean, log_variance, noise))
+        kl = ops.kl_loss(mean, log_variance) * np.float32(1e-6)
+        return ops.l1_loss(y, Tensor(x)) + ops.mse_loss(y, Tensor(x)) + kl
+
+    def twin() -> tuple[Any, Callable[[], Any]]:
+        import torch.nn.functional as F
+
+        from tinydiff.bench import twin as twins
+
+        other = twins.carry_over(model, twins.Autoencoder(config))
+        x_, noise_ = twins.channels_first(x.copy()), twins.channels_first(noise)
+
+        def twin_loss() -> Any:
+            mean, log_variance = other.moments(x_)
+            y = other.reconstruct(mean + (log_variance / 2).exp() * noise_)
+            kl = 0.5e-6 * (mean**2 + log_variance.exp() - 1 - log_variance).sum() / batch
+            return F.l1_loss(y, x_) + F.mse_loss(y, x_) + kl
+
+        return other, twin_loss
+
+    return Task(name, batch, model, loss, twin)
+
+
+def step_rows(rounds: int) -> Iterator[Row]:
+    """Forward, backward, clipping, AdamW and moving average."""
+    for task in tasks():
+        config = OptimConfig(steps=10_000, batch=task.batch, warmup=100)
+        twin = twin_trainer(task, config)
+        if twin is not None:
+            _same_gradients(task, *twin[:2])
+        ours = trainer(task, config)
+        if twin is None:
+            (seconds,) = race(ours, rounds=rounds)
+            yield Row("training step", task.name, seconds)
+            continue
+        for i in range(LOSSES):
+            agree(f"loss {i + 1} of {task.name}", np.array([ours()]), np.array([twin[2]()]))
+        seconds, twins = race(ours, twin[2], rounds=rounds)
+        yield Row("training step", task.name, seconds, twins)
+
+
+def trainer(task: Task, config: OptimConfig) -> Callable[[], float]:
+    optimiser, step = AdamW(task.model, config), 0
+
+    def run() -> float:
+        nonlocal step
+        loss = task.loss()
+        loss.backward()
+        optimiser.step(step)
+        step += 1
+        return loss.item()
+
+    return run
+
+
+def twin_trainer(task: Task, config: OptimConfig) -> tuple[Any, Any, Callable[[], float]] | None:
+    try:
+        from tinydiff.bench import twin as twins
+    except ModuleNotFoundError:
+        return None
+    model, loss = task.twin()
+    optimiser, step = twins.Trainer(model, config), 0
+
+    def run() -> float:
+        nonlocal step
+        value = optimiser.step(loss(), learning_rate(config, step), ema_decay(config, step))
+        step += 1
+        return value
+
+    return model, loss, run
+
+
+def _same_gradients(task: Task, model: Any, twin_loss: Callable[[], Any]) -> None:
+    from tinydiff.bench.twin import to_torch_layout
+
+    loss, other = task.loss(), twin_loss()
+    agree(f"the loss of {task.name}", np.array([loss.item()]), np.array([other.item()]))
+    loss.backward()
+    other.backward()
+    gradients = {name: p.grad for name, p in task.model.named_parameters() if p.grad is not None}
+    largest = max(float(abs(g).max()) for g in gradients.values())
+    for name, parameter in model.named_parameters():
+        ours = to_torch_layout(name, gradients[name])
+        # A gradient that is nothing but rounding, a key's bias say, is compared with the largest of all.
+        agree(f"the gradient of {name}", ours, parameter.grad.numpy(), least=1e-3 * largest)
+    for p in task.model.parameters():
+        p.grad = None
+
+
+def _stir(model: Module, rng: np.random.Generator) -> None:
+    """Zero weights would hide what lies behind them."""
+    for parameter in model.parameters():
+        if not parameter.data.any():
+            parameter.assign((0.02 * rng.standard_normal(parameter.shape)).astype(np.float32))
+
+
+def sampling_rows(rounds: int) -> Iterator[Row]:
+    """Sixteen pictures from a prompt, 25 steps with guidance: text encoder, denoiser, sampler and decoder."""
+    import tinydiff
+
+    pipe = tinydiff.load()
+    prompts = ["a red dress on a white background"] * 16
+    name = "16 pictures, 25 steps, guidance 3"
+    try:
+        from tinydiff.bench import twin as twins
+    except ModuleNotFoundError:
+        (seconds,) = race(lambda: pipe.generate(prompts), rounds=rounds)
+        yield Row("sampling", name, seconds)
+        return
+    other = twins.Pipeline(pipe)
+    difference = abs(pipe.generate(prompts).astype(int) - other.generate(prompts))
+    if np.percentile(difference, 99) > 2:
+        raise ValueError(f"bench: the twin's pictures differ, 1 % of the pixels by more than 2 of 255 ({name})")
+    seconds, others = race(lambda: pipe.generate(prompts), lambda: other.generate(prompts), rounds=rounds)
+    yield Row("sampling", name, seconds, others)
+
+
+def thread_rows(rounds: int) -> Iterator[Row]:
+    """The training step on all threads against one."""
+    import numba
+
+    threads = numba.get_num_threads()
+    if threads < 2:
+        return
+    for task in tasks():
+        run = trainer(task, OptimConfig(steps=10_000, batch=task.batch, warmup=100))
+
+        def on(count: int, run: Callable[[], float] = run) -> Callable[[], None]:
+            def call() -> None:
+                numba.set_num_threads(count)
+                try:
+                    run()
+                finally:
+                    numba.set_num_threads(threads)
+
+            return call
+
+        seconds, alone = race(on(threads), on(1), rounds=rounds)
+        yield Row("threads", task.name, seconds, alone, against="one thread")

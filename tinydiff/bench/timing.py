@@ -1,0 +1,61 @@
+"""Fair timing: contenders take turns, so that a slow moment of the machine hits them all, and medians are compared."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of a benchmark: seconds of tinydiff and of what it is compared with, medians over the rounds."""
+
+    group: str
+    name: str
+    ours: float
+    theirs: float | None = None
+    against: str = "PyTorch"
+    work: float | None = None  # multiply-adds, where a rate says something
+
+    @property
+    def ratio(self) -> float | None:
+        """How many times as fast tinydiff is."""
+        return None if self.theirs is None else self.theirs / self.ours
+
+    @property
+    def rate(self) -> float | None:
+        """Billions of floating-point operations a second, counted as the direct way would need them."""
+        return None if self.work is None else 2e-9 * self.work / self.ours
+
+
+def race(*contenders: Callable[[], object], rounds: int = 15, warmup: int = 2) -> list[float]:
+    """Median seconds of each contender over interleaved rounds."""
+    for _ in range(warmup):
+        for contender in contenders:
+            contender()
+    times: list[list[float]] = [[] for _ in contenders]
+    for _ in range(rounds):
+        for contender, seconds in zip(contenders, times, strict=True):
+            start = time.perf_counter()
+            contender()
+            seconds.append(time.perf_counter() - start)
+    return [float(np.median(seconds)) for seconds in times]
+
+
+def geometric_mean(numbers: list[float]) -> float:
+    return float(np.exp(np.mean(np.log(numbers))))
+
+
+def agree(name: str, ours: np.ndarray, theirs: np.ndarray, tolerance: float = 1e-4, least: float = 1e-6) -> None:
+    """Raises ValueError unless both are the same up to `tolerance` of the largest (or of `least`, if that is more).
+
+    Only equal work is timed.
+    """
+    if ours.shape != theirs.shape:
+        raise ValueError(f"bench: {name} has shape {ours.shape} here and {theirs.shape} in the twin")
+    error = float(abs(ours - theirs).max() / max(abs(theirs).max(), least))
+    if not error <= tolerance:
+        raise ValueError(f"bench: {name} differs from the twin's by {error:.1e} of the largest, expected ≤ {tolerance}")

@@ -1,0 +1,449 @@
+"""The same models in PyTorch, as a user would write them today: what tinydiff's speed is compared with.
+
+Channels first in name and channels last in memory, PyTorch's own attention, fused AdamW.  Every class mirrors the one
+of the same name in tinydiff and its parameters have the same names, so `carry_over` can hand the weights across, and
+outputs, gradients and losses can be compared before anything is timed.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from tinydiff.models.autoencoder import AutoencoderConfig
+from tinydiff.models.text_encoder import TextEncoderConfig
+from tinydiff.models.unet import UNetConfig
+from tinydiff.nn.module import Module
+from tinydiff.pipelines import TextToImage
+from tinydiff.training.optim import OptimConfig
+
+
+def carry_over(ours: Module, theirs: nn.Module) -> nn.Module:
+    """Our weights into the twin: linear (in, out) → (out, in), convolution (KH, KW, in, out) → (out, in, KH, KW)."""
+    with torch.no_grad():
+        parameters = dict(theirs.named_parameters())
+        if set(parameters) != set(ours.state()):
+            raise ValueError(f"the twin's parameters differ: {sorted(set(parameters) ^ set(ours.state()))[:5]}")
+        for name, array in ours.state().items():
+            parameters[name].copy_(torch.from_numpy(to_torch_layout(name, array).copy()))
+    return theirs.to(memory_format=torch.channels_last)
+
+
+def to_torch_layout(name: str, array: np.ndarray) -> np.ndarray:
+    if array.ndim == 4:
+        return array.transpose(3, 2, 0, 1)
+    return array.T if array.ndim == 2 and "embedding.weight" not in name else array
+
+
+def channels_first(images: np.ndarray) -> torch.Tensor:
+    """(N, H, W, C) as a channels-last tensor (N, C, H, W), without a copy."""
+    return torch.from_numpy(images).permute(0, 3, 1, 2)
+
+
+class ResnetBlock(nn.Module):
+    def __init__(self, inputs: int, outputs: int, groups: int, time_width: int | None = None, eps: float = 1e-5):
+        super().__init__()
+        self.norm1, self.conv1 = nn.GroupNorm(groups, inputs, eps), nn.Conv2d(inputs, outputs, 3, padding=1)
+        if time_width is not None:
+            self.time_emb_proj = nn.Linear(time_width, outputs)
+        self.norm2, self.conv2 = nn.GroupNorm(groups, outputs, eps), nn.Conv2d(outputs, outputs, 3, padding=1)
+        self.conv_shortcut = nn.Conv2d(inputs, outputs, 1) if inputs != outputs else None
+
+    def forward(self, x: Any, time: Any = None) -> Any:
+        h = self.conv1(F.silu(self.norm1(x)))
+        if time is not None:
+            h = h + self.time_emb_proj(F.silu(time))[:, :, None, None]
+        h = self.conv2(F.silu(self.norm2(h)))
+        return h + (x if self.conv_shortcut is None else self.conv_shortcut(x))
+
+
+class Downsample(nn.Module):
+    def __init__(self, channels: int, padding: int = 1):
+        super().__init__()
+        self.conv, self.padding = nn.Conv2d(channels, channels, 3, stride=2, padding=padding), padding
+
+    def forward(self, x: Any) -> Any:
+        return self.conv(x if self.padding else F.pad(x, (0, 1, 0, 1)))
+
+
+class Upsample(nn.Module):
+    def __init__(self, channels: int):
+        super().__init__()
+        self.conv = nn.Conv2d(channels, channels, 3, padding=1)
+
+    def forward(self, x: Any) -> Any:
+        return self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))
+
+
+class Attention(nn.Module):
+    def __init__(self, width: int, heads: int, context_width: int | None = None, bias: bool = False):
+        super().__init__()
+        self.to_q = nn.Linear(width, width, bias=bias)
+        self.to_k = nn.Linear(context_width or width, width, bias=bias)
+        self.to_v = nn.Linear(context_width or width, width, bias=bias)
+        self.to_out, self.heads = nn.ModuleList([nn.Linear(width, width)]), heads
+
+    def forward(self, x: Any, context: Any = None) -> Any:
+        context = x if context is None else context
+        return self.to_out[0](attention(self.to_q(x), self.to_k(context), self.to_v(context), self.heads))
+
+
+def attention(q: Any, k: Any, v: Any, heads: int) -> Any:
+    q, k, v = (a.unflatten(2, (heads, -1)).transpose(1, 2) for a in (q, k, v))
+    return F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
+
+
+class GEGLU(nn.Module):
+    def __init__(self, inputs: int, outputs: int):
+        super().__init__()
+        self.proj = nn.Linear(inputs, 2 * outputs)
+
+    def forward(self, x: Any) -> Any:
+        values, gates = self.proj(x).chunk(2, dim=-1)
+        return values * F.gelu(gates)
+
+
+class FeedForward(nn.Module):
+    def __init__(self, width: int):
+        super().__init__()
+        self.net = nn.ModuleList([GEGLU(width, 4 * width), nn.Identity(), nn.Linear(4 * width, width)])
+
+    def forward(self, x: Any) -> Any:
+        return self.net[2](self.net[0](x))
+
+
+class TransformerBlock(nn.Module):
+    def __init__(self, width: int, heads: int, context_width: int):
+        super().__init__()
+        self.norm1, self.attn1 = nn.LayerNorm(width), Attention(width, heads)
+        self.norm2, self.attn2 = nn.LayerNorm(width), Attention(width, heads, context_width)
+        self.norm3, self.ff = nn.LayerNorm(width), FeedForward(width)
+
+    def forward(self, x: Any, context: Any) -> Any:
+        x = x + self.attn1(self.norm1(x))
+        x = x + self.attn2(self.norm2(x), context)
+        return x + self.ff(self.norm3(x))
+
+
+class SpatialTransformer(nn.Module):
+    def __init__(self, channels: int, heads: int, groups: int, context_width: int):
+        super().__init__()
+        self.norm, self.proj_in = nn.GroupNorm(groups, channels, 1e-6), nn.Conv2d(channels, channels, 1)
+        self.transformer_blocks = nn.ModuleList([TransformerBlock(channels, heads, context_width)])
+        self.proj_out = nn.Conv2d(channels, channels, 1)
+
+    def forward(self, x: Any, context: Any) -> Any:
+        n, channels, height, width = x.shape
+        h = self.proj_in(self.norm(x)).permute(0, 2, 3, 1).reshape(n, height * width, channels)
+        for block in self.transformer_blocks:
+            h = block(h, context)
+        return x + self.proj_out(h.reshape(n, height, width, channels).permute(0, 3, 1, 2))
+
+
+class TimestepEmbedding(nn.Module):
+    def __init__(self, width: int):
+        super().__init__()
+        self.linear_1, self.linear_2, self.width = nn.Linear(width, 4 * width), nn.Linear(4 * width, 4 * width), width
+
+    def forward(self, t: Any) -> Any:
+        half = self.width // 2
+        angles = t.double()[:, None] * torch.exp(-math.log(10_000) * torch.arange(half, dtype=torch.float64) / half)
+        waves = torch.cat([angles.cos(), angles.sin()], dim=1).float()
+        return self.linear_2(F.silu(self.linear_1(waves)))
+
+
+class DownBlock(nn.Module):
+    def __init__(self, config: UNetConfig, level: int, inputs: int, time_width: int, downsample: bool):
+        super().__init__()
+        width = config.widths[level]
+        self.attentions = _transformers(config, level, config.layers)
+        self.resnets = nn.ModuleList(
+            ResnetBlock(inputs if i == 0 else width, width, config.groups, time_width) for i in range(config.layers)
+        )
+        self.downsamplers = nn.ModuleList([Downsample(width)] if downsample else [])
+
+    def forward(self, x: Any, time: Any, context: Any, saved: list[Any]) -> Any:
+        for i, resnet in enumerate(self.resnets):
+            x = resnet(x, time)
+            x = self.attentions[i](x, context) if len(self.attentions) else x
+            saved.append(x)
+        for downsample in self.downsamplers:
+            x = downsample(x)
+            saved.append(x)
+        return x
+
+
+class MidBlock(nn.Module):
+    def __init__(self, config: UNetConfig, width: int, time_width: int):
+        super().__init__()
+        self.attentions = nn.ModuleList([SpatialTransformer(width, config.heads, config.groups, config.text_width)])
+        self.resnets = nn.ModuleList(ResnetBlock(width, width, config.groups, time_width) for _ in range(2))
+
+    def forward(self, x: Any, time: Any, context: Any) -> Any:
+        return self.resnets[1](self.attentions[0](self.resnets[0](x, time), context), time)
+
+
+class UpBlock(nn.Module):
+    def __init__(self, config: UNetConfig, level: int, inputs: int, saved: list[int], time_width: int, upsample: bool):
+        super().__init__()
+        width = config.widths[level]
+        self.attentions = _transformers(config, level, len(saved))
+        self.resnets = nn.ModuleList(
+            ResnetBlock((inputs if i == 0 else width) + skip, width, config.groups, time_width)
+            for i, skip in enumerate(saved)
+        )
+        self.upsamplers = nn.ModuleList([Upsample(width)] if upsample else [])
+
+    def forward(self, x: Any, time: Any, context: Any, saved: list[Any]) -> Any:
+        for i, resnet in enumerate(self.resnets):
+            x = resnet(torch.cat([x, saved.pop()], dim=1), time)
+            x = self.attentions[i](x, context) if len(self.attentions) else x
+        for upsample in self.upsamplers:
+            x = upsample(x)
+        return x
+
+
+class UNet(nn.Module):
+    def __init__(self, config: UNetConfig):
+        super().__init__()
+        first, last = config.widths[0], config.widths[-1]
+        time_width, deepest = 4 * first, len(config.widths) - 1
+        self.conv_in, self.time_embedding = nn.Conv2d(config.in_channels, first, 3, padding=1), TimestepEmbedding(first)
+        self.down_blocks, self.up_blocks = nn.ModuleList(), nn.ModuleList()
+        skips, inputs = [first], first
+        for level, width in enumerate(config.widths):
+            self.down_blocks.append(DownBlock(config, level, inputs, time_width, level < deepest))
+            skips += [width] * (config.layers + (level < deepest))
+            inputs = width
+        self.mid_block = MidBlock(config, last, time_width)
+        for level in reversed(range(len(config.widths))):
+            saved = [skips.pop() for _ in range(config.layers + 1)]
+            self.up_blocks.append(UpBlock(config, level, inputs, saved, time_width, level > 0))
+            inputs = config.widths[level]
+        self.conv_norm_out = nn.GroupNorm(config.groups, first)
+        self.conv_out = nn.Conv2d(first, config.out_channels, 3, padding=1)
+
+    def forward(self, x: Any, t: Any, context: Any) -> Any:
+        time, x = self.time_embedding(t), self.conv_in(x)
+        saved = [x]
+        for block in self.down_blocks:
+            x = block(x, time, context, saved)
+        x = self.mid_block(x, time, context)
+        for block in self.up_blocks:
+            x = block(x, time, context, saved)
+        return self.conv_out(F.silu(self.conv_norm_out(x)))
+
+
+class SelfAttention(nn.Module):
+    def __init__(self, width: int, heads: int):
+        super().__init__()
+        self.q_proj, self.k_proj, self.v_proj, self.out_proj = (nn.Linear(width, width) for _ in range(4))
+        self.heads = heads
+
+    def forward(self, x: Any) -> Any:
+        return self.out_proj(attention(self.q_proj(x), self.k_proj(x), self.v_proj(x), self.heads))
+
+
+class MLP(nn.Module):
+    def __init__(self, width: int):
+        super().__init__()
+        self.fc1, self.fc2 = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
+
+    def forward(self, x: Any) -> Any:
+        return self.fc2(F.gelu(self.fc1(x)))
+
+
+class EncoderLayer(nn.Module):
+    def __init__(self, config: TextEncoderConfig):
+        super().__init__()
+        self.layer_norm1, self.self_attn = nn.LayerNorm(config.width), SelfAttention(config.width, config.heads)
+        self.layer_norm2, self.mlp = nn.LayerNorm(config.width), MLP(config.width)
+
+    def forward(self, x: Any) -> Any:
+        x = x + self.self_attn(self.layer_norm1(x))
+        return x + self.mlp(self.layer_norm2(x))
+
+
+class TextEncoder(nn.Module):
+    def __init__(self, config: TextEncoderConfig):
+        super().__init__()
+        self.embeddings = Embeddings(config)
+        self.encoder = nn.ModuleDict({"layers": nn.Sequential(*(EncoderLayer(config) for _ in range(config.layers)))})
+        self.final_layer_norm = nn.LayerNorm(config.width)
+
+    def forward(self, tokens: Any) -> Any:
+        x = self.embeddings(tokens)
+        x = self.encoder["layers"](x)
+        return self.final_layer_norm(x)
+
+
+class Embeddings(nn.Module):
+    def __init__(self, config: TextEncoderConfig):
+        super().__init__()
+        self.token_embedding = nn.Embedding(config.vocabulary, config.width)
+        self.position_embedding = nn.Embedding(config.length, config.width)
+
+    def forward(self, tokens: Any) -> Any:
+        return self.token_embedding(tokens) + self.position_embedding.weight
+
+
+class Denoiser(nn.Module):
+    def __init__(self, unet: UNetConfig, text: TextEncoderConfig):
+        super().__init__()
+        self.text_encoder, self.unet = TextEncoder(text), UNet(unet)
+
+    def forward(self, x: Any, t: Any, tokens: Any) -> Any:
+        return self.unet(x, t, self.text_encoder(tokens))
+
+
+class AttentionBlock(Attention):
+    def __init__(self, channels: int, groups: int):
+        super().__init__(channels, heads=1, bias=True)
+        self.group_norm = nn.GroupNorm(groups, channels, 1e-6)
+
+    def forward(self, x: Any, context: Any = None) -> Any:
+        n, channels, height, width = x.shape
+        h = super().forward(self.group_norm(x).permute(0, 2, 3, 1).reshape(n, height * width, channels))
+        return x + h.reshape(n, height, width, channels).permute(0, 3, 1, 2)
+
+
+class CodecBlock(nn.Module):
+    """A level of the autoencoder's encoder or decoder, or its middle."""
+
+    def __init__(self, config: AutoencoderConfig, inputs: int, width: int, layers: int, change: str = ""):
+        super().__init__()
+        self.resnets = nn.ModuleList(
+            ResnetBlock(inputs if i == 0 else width, width, config.groups, eps=1e-6) for i in range(layers)
+        )
+        if change == "middle":
+            self.attentions = nn.ModuleList([AttentionBlock(width, config.groups)] if config.attention else [])
+        if change == "down":
+            self.downsamplers = nn.ModuleList([Downsample(width, padding=0)])
+        if change == "up":
+            self.upsamplers = nn.ModuleList([Upsample(width)])
+
+    def forward(self, x: Any) -> Any:
+        x = self.resnets[0](x)
+        for layer in getattr(self, "attentions", ()):
+            x = layer(x)
+        for layer in [*self.resnets[1:], *getattr(self, "downsamplers", ()), *getattr(self, "upsamplers", ())]:
+            x = layer(x)
+        return x
+
+
+class Encoder(nn.Module):
+    def __init__(self, config: AutoencoderConfig):
+        super().__init__()
+        widths = config.widths
+        self.conv_in = nn.Conv2d(config.channels, widths[0], 3, padding=1)
+        self.down_blocks = nn.ModuleList(
+            CodecBlock(config, widths[max(0, i - 1)], w, config.layers, "down" if i < len(widths) - 1 else "")
+            for i, w in enumerate(widths)
+        )
+        self.mid_block = CodecBlock(config, widths[-1], widths[-1], 2, "middle")
+        self.conv_norm_out = nn.GroupNorm(config.groups, widths[-1], 1e-6)
+        self.conv_out = nn.Conv2d(widths[-1], 2 * config.latent_channels, 3, padding=1)
+
+    def forward(self, x: Any) -> Any:
+        x = self.conv_in(x)
+        for block in self.down_blocks:
+            x = block(x)
+        return self.conv_out(F.silu(self.conv_norm_out(self.mid_block(x))))
+
+
+class Decoder(nn.Module):
+    def __init__(self, config: AutoencoderConfig):
+        super().__init__()
+        widths = config.widths[::-1]
+        self.conv_in = nn.Conv2d(config.latent_channels, widths[0], 3, padding=1)
+        self.mid_block = CodecBlock(config, widths[0], widths[0], 2, "middle")
+        self.up_blocks = nn.ModuleList(
+            CodecBlock(config, widths[max(0, i - 1)], w, config.layers + 1, "up" if i < len(widths) - 1 else "")
+            for i, w in enumerate(widths)
+        )
+        self.conv_norm_out = nn.GroupNorm(config.groups, widths[-1], 1e-6)
+        self.conv_out = nn.Conv2d(widths[-1], config.channels, 3, padding=1)
+
+    def forward(self, z: Any) -> Any:
+        z = self.mid_block(self.conv_in(z))
+        for block in self.up_blocks:
+            z = block(z)
+        return self.conv_out(F.silu(self.conv_norm_out(z)))
+
+
+class Autoencoder(nn.Module):
+    def __init__(self, config: AutoencoderConfig):
+        super().__init__()
+        latent = config.latent_channels
+        self.encoder, self.decoder = Encoder(config), Decoder(config)
+        self.quant_conv, self.post_quant_conv = nn.Conv2d(2 * latent, 2 * latent, 1), nn.Conv2d(latent, latent, 1)
+
+    def moments(self, x: Any) -> Any:
+        return self.quant_conv(self.encoder(x)).chunk(2, dim=1)
+
+    def reconstruct(self, z: Any) -> Any:
+        return self.decoder(self.post_quant_conv(z))
+
+
+class Pipeline:
+    """The whole of `tinydiff.pipelines.TextToImage.generate` with DDIM and guidance."""
+
+    def __init__(self, pipe: TextToImage):
+        self.pipe = pipe
+        unet, text = pipe.denoiser.unet.config, pipe.denoiser.text_encoder.config
+        self.denoiser = carry_over(pipe.denoiser, Denoiser(unet, text))
+        self.autoencoder = carry_over(pipe.autoencoder, Autoencoder(pipe.autoencoder.config))
+
+    @torch.inference_mode()
+    def generate(self, prompts: list[str], steps: int = 25, guidance: float = 3.0, seed: int = 0) -> np.ndarray:
+        noise = np.random.default_rng(seed).standard_normal((len(prompts), *self.pipe.latent), np.float32)
+        vocabulary, schedule = self.pipe.vocabulary, self.pipe.schedule
+        tokens = np.concatenate([vocabulary.null(len(prompts)), vocabulary.encode(prompts)])
+        words, x = self.denoiser.text_encoder(torch.from_numpy(tokens)), channels_first(noise)
+        timesteps = schedule.timesteps(steps)
+        alpha_bars = [float(schedule.alpha_bar[t]) for t in timesteps]
+        for t, a, p in zip(timesteps, alpha_bars, [*alpha_bars[1:], 1.0], strict=True):
+            both = self.denoiser.unet(torch.cat([x, x]), torch.full((2 * len(x),), t), words)
+            unconditional, conditional = both.chunk(2)
+            v = unconditional + guidance * (conditional - unconditional)
+            x0, epsilon = a**0.5 * x - (1 - a) ** 0.5 * v, a**0.5 * v + (1 - a) ** 0.5 * x
+            x = p**0.5 * x0 + (1 - p) ** 0.5 * epsilon
+        images = self.autoencoder.reconstruct(x / self.pipe.autoencoder.latent_scale)
+        return ((images.clamp(-1, 1) + 1) * 127.5).round().permute(0, 2, 3, 1).to(torch.uint8).numpy()
+
+
+class Trainer:
+    """AdamW with the same settings, clipping and moving average as `tinydiff.training.optim.AdamW`."""
+
+    def __init__(self, model: nn.Module, config: OptimConfig):
+        self.parameters, self.config = list(model.parameters()), config
+        groups: list[dict[str, Any]] = [
+            {"params": [p for p in self.parameters if p.ndim > 1]},
+            {"params": [p for p in self.parameters if p.ndim <= 1], "weight_decay": 0.0},
+        ]
+        self.optimiser = torch.optim.AdamW(
+            groups, lr=config.lr, betas=config.betas, eps=config.eps, weight_decay=config.weight_decay, fused=True
+        )
+        self.average = [p.detach().clone() for p in self.parameters]
+
+    def step(self, loss: Any, lr: float, ema: float) -> float:
+        for group in self.optimiser.param_groups:
+            group["lr"] = lr
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.parameters, self.config.clip)
+        self.optimiser.step()
+        with torch.no_grad():
+            torch._foreach_lerp_(self.average, list[torch.Tensor](self.parameters), 1 - ema)
+        return loss.item()
+
+
+def _transformers(config: UNetConfig, level: int, count: int) -> nn.ModuleList:
+    width, present = config.widths[level], config.attention[level]
+    made = [SpatialTransformer(width, config.heads, config.groups, config.text_width) for _ in range(count * present)]
+    return nn.ModuleList(made)
