@@ -169,3 +169,31 @@ def test_an_array_may_be_given_by_name():
     bias = leaf(1.0, 2.0)
     ops.linear(np.ones((3, 1)), np.ones((1, 2)), b=bias).backward(np.ones((3, 2)))
     np.testing.assert_array_equal(bias.grad, [3, 3])
+
+
+def test_gradients_that_nobody_needs_are_not_computed(monkeypatch):
+    """The pictures of the first layer are no parameters; neither is a frozen weight."""
+    from tinydiff.kernels import cpu
+
+    called = []
+    for name in ("conv2d_input_grad", "conv2d_weight_grad"):
+        original = getattr(cpu, name)
+        monkeypatch.setattr(cpu, name, lambda *a, name=name, original=original: (called.append(name), original(*a))[1])
+    x, w = np.ones((1, 4, 4, 2), np.float32), np.ones((3, 3, 2, 3), np.float32)
+    for tensors, expected in (
+        ((Tensor(x), Tensor(w, requires_grad=True)), ["conv2d_weight_grad"]),
+        ((Tensor(x, requires_grad=True), Tensor(w)), ["conv2d_input_grad"]),
+        ((Tensor(x, requires_grad=True), Tensor(w, requires_grad=True)), ["conv2d_input_grad", "conv2d_weight_grad"]),
+    ):
+        called.clear()
+        ops.conv2d(*tensors, padding=1).backward(np.ones((1, 4, 4, 3), np.float32))
+        assert called == expected
+        assert [t.grad is not None for t in tensors] == [t.requires_grad for t in tensors]
+
+
+def test_an_optional_array_by_its_name_gets_its_gradient():
+    x, w, b = leaf([1.0, 2.0]), leaf([1.0], [3.0]), leaf(0.5)
+    ops.linear(x, b=b, w=w).backward(np.array([[2.0]]))
+    assert b.grad == 2 and w.grad.tolist() == [[2], [4]] and x.grad.tolist() == [[2, 6]]
+    with pytest.raises(TypeError):
+        ops.linear(x)

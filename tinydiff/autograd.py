@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 Array = Any  # a NumPy array, or a CuPy array on a GPU
-Backward = Callable[[Array], tuple]
+Backward = Callable[..., tuple]  # dy → a gradient for each array that went in
 
 _recording = True
 
@@ -149,27 +149,39 @@ class Tensor:
 def op(forward: Callable[..., tuple[Array, Backward]]) -> Any:
     """Lift `forward(*arrays, **options) -> (y, backward)` to Tensors.
 
-    `backward(dy)` returns one gradient for each array that came in, None for one that has none (indices, say).
+    `backward(dy)` returns one gradient for each array that came in, None for one that has none (indices, say).  Where a
+    gradient is costly it may take `needs` too, which says for each array whether anyone waits for its gradient.
     `forward` stays at hand on the op for whoever works on plain arrays: notebooks, exercises, tests.
     """
-    signature = inspect.signature(forward)
+    parameters = inspect.signature(forward).parameters.values()
+    arrays_in = [p for p in parameters if p.kind is not p.KEYWORD_ONLY]
 
     @functools.wraps(forward)
     def apply(*inputs: Any, **options: Any) -> Tensor:
-        bound = signature.bind(*inputs, **options)
-        bound.apply_defaults()  # an optional array, a bias say, has its place among the parents even if it is left out
-        inputs, options = bound.args, bound.kwargs
+        # An optional array, a bias say, has its place among the parents even if it is left out or given by its name.
+        for p in arrays_in[len(inputs) :]:
+            if p.default is p.empty and p.name not in options:
+                break  # forward itself says what is missing
+            inputs = (*inputs, options.pop(p.name, p.default))
         arrays = [i.data if isinstance(i, Tensor) else i for i in inputs]
         y, backward = forward(*arrays, **options)
         parents = [i if isinstance(i, Tensor) else None for i in inputs]
-        if _recording and any(p is not None and p.requires_grad for p in parents):
+        needs = tuple(p is not None and p.requires_grad for p in parents)
+        if _recording and any(needs):
             for array in arrays:
                 _read_only(array)
-            return Tensor(y, parents, backward)
+            return Tensor(y, parents, _without_waste(backward, needs))
         return Tensor(y)
 
     apply.forward = forward  # type: ignore[attr-defined]
     return apply
+
+
+def _without_waste(backward: Backward, needs: tuple[bool, ...]) -> Backward:
+    """Gradients that nobody needs, the pictures' in the first layer say, are left out where the op knows how."""
+    code = getattr(backward, "__code__", None)
+    takes_needs = code is not None and "needs" in code.co_varnames[: code.co_argcount]
+    return functools.partial(backward, needs=needs) if takes_needs else backward
 
 
 def unbroadcast(dy: Array, shape: tuple[int, ...]) -> Array:

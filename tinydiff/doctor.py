@@ -66,7 +66,7 @@ def kernels() -> Findings:
     yield "default", "cpu for float32, numpy for every other type; tinydiff.use(…) chooses"
     yield (
         "register tile",
-        f"{ROWS} rows x {VECTORS} vectors of {LANES} floats, the largest whose sums fit the registers of {INSTRUCTIONS}",
+        f"{ROWS} rows x {VECTORS} vectors of {LANES} floats: its sums fit the registers of {INSTRUCTIONS}",
     )
 
 

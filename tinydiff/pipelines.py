@@ -13,6 +13,7 @@ from tinydiff.diffusion.guidance import guided
 from tinydiff.diffusion.samplers import SAMPLERS
 from tinydiff.diffusion.schedule import Schedule, make_schedule
 from tinydiff.errors import InputError
+from tinydiff.kernels.cpu import constant_weights, memory
 from tinydiff.models.autoencoder import Autoencoder
 from tinydiff.models.denoiser import Denoiser
 from tinydiff.weights import load_autoencoder, load_denoiser, shipped
@@ -60,12 +61,14 @@ class TextToImage:
         self.check(prompts, steps, sampler)
         if seed < 0:
             raise InputError(f"generate: the seed must be 0 or more, not {seed}")
+        memory.reuse()
         rng = np.random.default_rng(seed)
         noise = rng.standard_normal((len(prompts), *self.latent), np.float32)
-        parts = [
-            self._draw(list(prompts[i : i + BATCH]), noise[i : i + BATCH], steps, guidance, sampler, rng)
-            for i in range(0, len(prompts), BATCH)
-        ]
+        with constant_weights():
+            parts = [
+                self._draw(list(prompts[i : i + BATCH]), noise[i : i + BATCH], steps, guidance, sampler, rng)
+                for i in range(0, len(prompts), BATCH)
+            ]
         return np.concatenate(parts)
 
     def _draw(

@@ -68,9 +68,10 @@ def test_attention_with_large_scores_does_not_overflow():
         assert error(y, ops.attention.forward(*(a.astype(np.float64) for a in (q, k, v)))[0]) <= 1e-4
 
 
-@pytest.mark.parametrize("shape", [(1, 2), (3, 5, 14), (2, 100, 34)])
-def test_geglu(shape):
-    assert op_against_float64(ops.geglu, 3 * normal(*shape)) <= 1e-6
+@pytest.mark.parametrize("shape", [(1, 2), (3, 5, 14), (2, 100, 34), (5, 70, 100)])
+@pytest.mark.parametrize("op", [ops.gelu, ops.geglu])
+def test_gelu_and_geglu(op, shape):
+    assert op_against_float64(op, 3 * normal(*shape)) <= 1e-6
 
 
 @pytest.mark.parametrize("rows, inner, columns", [(1, 1, 1), (49, 33, 17), (3, 700, 40), (200, 12, 65)])
@@ -88,17 +89,38 @@ def adamw_arrays(n, dtype=np.float32):
     return p, g, m, normal(n, seed=4).astype(dtype) ** 2, average
 
 
-SETTINGS = (1e-2, 0.9, 0.99, 1e-8, 0.1, 1 / (1 - 0.9**3), 1 / (1 - 0.99**3), 0.5, 0.999)
+SETTINGS = (1e-2, 0.9, 0.99, 1e-8, 1 / (1 - 0.9**3), 1 / (1 - 0.99**3), 0.5, 0.999)
+SIZES, DECAYS = (1, 1000, (1 << 14) + 5), (0.1, 0.0, 0.3)
 
 
-@pytest.mark.parametrize("n", [1, 1000, (1 << 14) + 5])
-def test_adamw(n):
-    single, double = adamw_arrays(n), adamw_arrays(n, np.float64)
-    g = single[1].copy()
-    cpu.adamw(*single, *SETTINGS)
-    adamw_step(*double, *SETTINGS)
-    assert max(error(a, b) for a, b in zip(single, double, strict=True)) <= 1e-6
-    np.testing.assert_array_equal(single[1], g)
+def adamw_lists(dtype=np.float32):
+    """p, g, m, v and average, each a list of arrays of several sizes."""
+    return [list(arrays) for arrays in zip(*(adamw_arrays(n, dtype) for n in SIZES), strict=True)]
+
+
+def test_adamw():
+    single, double = adamw_lists(), adamw_lists(np.float64)
+    gradients = [g.copy() for g in single[1]]
+    cpu.adamw(*single, DECAYS, *SETTINGS)
+    adamw_step(*double, DECAYS, *SETTINGS)
+    for ours, right in zip(single, double, strict=True):
+        assert max(error(a, b) for a, b in zip(ours, right, strict=True)) <= 1e-6
+    for g, before in zip(single[1], gradients, strict=True):
+        np.testing.assert_array_equal(g, before)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (31, 5), (2, 40, 3, 33)])
+def test_sum_rows(shape):
+    x = normal(*shape)
+    assert error(cpu.sum_rows(x), x.astype(np.float64).reshape(-1, shape[-1]).sum(0)) <= 1e-6
+
+
+def test_square_sums():
+    arrays = [normal(n, seed=n) for n in SIZES]
+    expected = [np.square(a, dtype=np.float64).sum() for a in arrays]
+    np.testing.assert_allclose(cpu.square_sums(arrays), expected, rtol=1e-6)
+    arrays[1][7] = np.nan
+    np.testing.assert_array_equal(np.isnan(cpu.square_sums(arrays)), [False, True, False])
 
 
 NUMBERS = np.concatenate([np.linspace(-20, 20, 1500), np.linspace(-87, 88, 500)]).astype(np.float32)
@@ -150,9 +172,10 @@ def gradients(op, *arrays, **options):
 
 
 def updated():
-    arrays = adamw_arrays(50_000)
-    cpu.adamw(*arrays, *SETTINGS)
-    return arrays
+    lists = adamw_lists()
+    sums = cpu.square_sums(lists[1])
+    cpu.adamw(*lists, DECAYS, *SETTINGS)
+    return [sums, *(a for arrays in lists for a in arrays)]
 
 
 def products():
@@ -169,7 +192,11 @@ WORK = {
     "conv2d": lambda: gradients(ops.conv2d, normal(5, 13, 11, 19), normal(3, 3, 19, 37), normal(37), padding=1),
     "conv2d, stride 2": lambda: gradients(ops.conv2d, normal(3, 12, 9, 40), normal(3, 2, 40, 21), None, stride=2),
     "group_norm": lambda: gradients(ops.group_norm, normal(67, 5, 5, 24), normal(24), normal(24), groups=3, silu=True),
+    "conv2d, Winograd": lambda: gradients(
+        ops.conv2d, normal(7, 9, 11, 48), normal(3, 3, 48, 64), normal(64), padding=1
+    ),
     "attention": lambda: gradients(ops.attention, *(normal(3, 50, 24, seed=i) for i in range(3)), heads=3),
+    "gelu": lambda: gradients(ops.gelu, normal(300, 66)),
     "geglu": lambda: gradients(ops.geglu, normal(300, 66)),
     "max_pool2d": lambda: gradients(ops.max_pool2d, normal(3, 12, 12, 9)),
     "upsample_nearest": lambda: gradients(ops.upsample_nearest, normal(3, 12, 12, 9)),

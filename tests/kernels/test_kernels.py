@@ -93,8 +93,8 @@ def test_the_definition_is_a_sum_over_windows(case):
     np.testing.assert_allclose(dw, np.einsum("nijcab,nijk->abck", windows, dy), rtol=1e-10, atol=1e-12)
 
 
-# Off the compiled tile (rows 4 to 12, width up to 32) and off its blocks of 48 and 96 positions, 144 columns and
-# 320 steps; checked against the NumPy kernels, which the tests above hold against the loops.
+# Off the compiled tile (rows 4 to 12, width up to 32) and off its blocks of 48 and 256 positions, 128 columns and
+# 256 steps; checked against the NumPy kernels, which the tests above hold against the loops.
 @pytest.mark.parametrize("channels", [1, 3, 17, 33])
 @pytest.mark.parametrize("filters", [1, 3, 17, 33])
 def test_channels_off_the_tile(channels, filters):
@@ -102,14 +102,15 @@ def test_channels_off_the_tile(channels, filters):
     assert_convolution("cpu", x, w, 1, (1, 1, 1, 1), oracle=vectorised)
 
 
-@pytest.mark.parametrize("positions", [1, 47, 48, 49, 95, 96, 97, 193, 389])
+@pytest.mark.parametrize("positions", [1, 47, 48, 49, 97, 255, 256, 257, 523])
 def test_positions_off_the_block(positions):
     x, w = normal("cpu", 1, 1, positions, 5), normal("cpu", 1, 3, 5, 7, seed=2)
     assert_convolution("cpu", x, w, 1, (0, 0, 1, 1), oracle=vectorised)
 
 
-def test_a_patch_longer_than_the_first_cache():
-    x, w = normal("cpu", 2, 4, 4, 80), normal("cpu", 3, 3, 80, 2, seed=2)  # 720 steps
+@pytest.mark.parametrize("channels, filters", [(80, 2), (300, 5), (20, 140)])
+def test_a_patch_longer_than_the_first_cache(channels, filters):
+    x, w = normal("cpu", 2, 4, 4, channels), normal("cpu", 3, 3, channels, filters, seed=2)
     assert_convolution("cpu", x, w, 2, (0, 1, 0, 1), oracle=vectorised)
 
 

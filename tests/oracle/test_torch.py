@@ -129,7 +129,8 @@ def test_adamw(dtype):
     optimiser = torch.optim.AdamW([parameter], lr=0.05, betas=(0.9, 0.99), eps=1e-8, weight_decay=0.1)
     for t in range(1, 6):
         g = normal(50, seed=t).astype(dtype)
-        adamw_step(p, g, m, v, average, 0.05, 0.9, 0.99, 1e-8, 0.1, 1 / (1 - 0.9**t), 1 / (1 - 0.99**t), 1.0, 0.9)
+        corrections = 1 / (1 - 0.9**t), 1 / (1 - 0.99**t)
+        adamw_step([p], [g], [m], [v], [average], [0.1], 0.05, 0.9, 0.99, 1e-8, *corrections, 1.0, 0.9)
         parameter.grad = torch.tensor(g)
         optimiser.step()
         np.testing.assert_allclose(p, parameter.detach().numpy(), rtol=0, atol=10 * TOLERANCE[dtype])

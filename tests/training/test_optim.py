@@ -74,12 +74,12 @@ def test_the_compiled_step_agrees_with_float64(size):
     rng = np.random.default_rng(size)
     start = [rng.standard_normal(size) for _ in range(5)]
     start[3] **= 2
-    settings = (3e-3, 0.9, 0.99, 1e-8, 0.01, 1 / (1 - 0.9**4), 1 / (1 - 0.99**4), 0.7, 0.6)
+    settings = ([0.01], 3e-3, 0.9, 0.99, 1e-8, 1 / (1 - 0.9**4), 1 / (1 - 0.99**4), 0.7, 0.6)
     exact = [a.copy() for a in start]
     fast = [a.astype(np.float32) for a in start]
-    adamw_step(*exact, *settings)
+    adamw_step(*([a] for a in exact), *settings)
     assert kernels.offered("adamw", fast[0]) is not None
-    adamw_step(*fast, *settings)
+    adamw_step(*([a] for a in fast), *settings)
     for name, a, b in zip(("p", "g", "m", "v", "average"), fast, exact, strict=True):
         assert a.dtype == np.float32
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6, err_msg=name)
@@ -88,11 +88,11 @@ def test_the_compiled_step_agrees_with_float64(size):
 def test_float32_in_numpy_agrees_with_float64():
     rng = np.random.default_rng(3)
     start = [rng.standard_normal(9) ** 2 for _ in range(5)]
-    settings = (3e-3, 0.9, 0.99, 1e-8, 0.01, 2.9, 25.4, 0.7, 0.6)
+    settings = ([0.01], 3e-3, 0.9, 0.99, 1e-8, 2.9, 25.4, 0.7, 0.6)
     plain, exact = [a.astype(np.float32) for a in start], [a.copy() for a in start]
     with kernels.use("numpy"):
-        adamw_step(*plain, *settings)
-    adamw_step(*exact, *settings)
+        adamw_step(*([a] for a in plain), *settings)
+    adamw_step(*([a] for a in exact), *settings)
     for a, b in zip(plain, exact, strict=True):
         assert a.dtype == np.float32
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)

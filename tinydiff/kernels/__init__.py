@@ -31,28 +31,40 @@ MANDATORY = (
 )
 
 _chosen: str | None = None
+_winograd = True
+_SAME: Any = object()  # what stays as it is
 
 
 class use:
     """Set the backend: `use("numpy")` from here on, or `with use("numpy"):` for a block.  `use(None)` is the default.
 
-    Raises InputError for a name that is not a backend, or one that is not available here.
+    `winograd=False` lets the compiled backend compute every convolution directly; without a backend, `use(winograd=…)`
+    leaves the backend as it is.  Raises InputError for a name that is not a backend, or one that is not available here.
     """
 
-    def __init__(self, backend: str | None) -> None:
-        global _chosen
-        if backend is not None:
-            if backend not in MODULES:
+    def __init__(self, backend: str | None = _SAME, *, winograd: bool = _SAME) -> None:
+        global _chosen, _winograd
+        self._before = _chosen, _winograd
+        if backend is not _SAME:
+            if backend is not None and backend not in MODULES:
                 raise InputError(f"use: no backend {backend!r}; there are {', '.join(map(repr, MODULES))}")
-            _module(backend)
-        self._before, _chosen = _chosen, backend
+            if backend is not None:
+                _module(backend)
+            _chosen = backend
+        if winograd is not _SAME:
+            _winograd = bool(winograd)
 
     def __enter__(self) -> use:
         return self
 
     def __exit__(self, *_: object) -> None:
-        global _chosen
-        _chosen = self._before
+        global _chosen, _winograd
+        _chosen, _winograd = self._before
+
+
+def winograd_allowed() -> bool:
+    """Whether the compiled backend may use Winograd's convolution, where it is the faster one."""
+    return _winograd
 
 
 def backend_of(x: Any) -> str:
@@ -79,6 +91,12 @@ def matmul(a: Any, b: Any, transpose_a: bool = False, transpose_b: bool = False)
     if fast is not None:
         return fast(a, b, transpose_a, transpose_b)
     return (a.T if transpose_a else a) @ (b.T if transpose_b else b)
+
+
+def sum_rows(x: Any) -> Any:
+    """The sum of x (…, C) over all axes but the last: the gradient of a bias."""
+    fast = offered("sum_rows", x)
+    return fast(x) if fast is not None else x.reshape(-1, x.shape[-1]).sum(0)
 
 
 def _module(backend: str) -> Any:

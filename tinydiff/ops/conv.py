@@ -31,12 +31,13 @@ def conv2d(
         y = forward(x, w, stride, sides)
         y = y if b is None else y + b
 
-    def backward(dy: Array) -> tuple:
-        dx = kernels.kernel("conv2d_input_grad", dy)(dy, w, x.shape, stride, sides)
-        dw = kernels.kernel("conv2d_weight_grad", dy)(x, dy, w.shape[:2], stride, sides)
-        return (dx, dw) if b is None else (dx, dw, dy.reshape(-1, dy.shape[-1]).sum(0))
+    def backward(dy: Array, needs: tuple[bool, ...] = (True, True, True)) -> tuple:
+        dx = kernels.kernel("conv2d_input_grad", dy)(dy, w, x.shape, stride, sides) if needs[0] else None
+        dw = kernels.kernel("conv2d_weight_grad", dy)(x, dy, w.shape[:2], stride, sides) if needs[1] else None
+        db = kernels.sum_rows(dy) if b is not None and needs[2] else None
+        return dx, dw, db
 
-    return y, (backward if b is not None else lambda dy: (*backward(dy), None))
+    return y, backward
 
 
 def _check(x: Array, w: Array, b: Array | None, stride: int, padding: tuple[int, ...]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tinydiff.autograd import Array, Backward, op
 from tinydiff.errors import InputError
-from tinydiff.kernels import matmul
+from tinydiff.kernels import matmul, sum_rows
 
 
 @op
@@ -23,9 +23,10 @@ def linear(x: Array, w: Array, b: Array | None = None) -> tuple[Array, Backward]
     if b is not None:
         y += b
 
-    def backward(dy: Array) -> tuple:
+    def backward(dy: Array, needs: tuple[bool, ...] = (True, True, True)) -> tuple:
         dy = dy.reshape(-1, w.shape[1])
-        dx = matmul(dy, w, transpose_b=True).reshape(x.shape)
-        return dx, matmul(rows, dy, transpose_a=True), None if b is None else dy.sum(0)
+        dx = matmul(dy, w, transpose_b=True).reshape(x.shape) if needs[0] else None
+        dw = matmul(rows, dy, transpose_a=True) if needs[1] else None
+        return dx, dw, sum_rows(dy) if b is not None and needs[2] else None
 
     return y.reshape(*x.shape[:-1], w.shape[1]), backward

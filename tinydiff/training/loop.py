@@ -23,6 +23,7 @@ from tqdm import tqdm
 from tinydiff.autograd import Tensor
 from tinydiff.errors import InputError
 from tinydiff.files import written_whole
+from tinydiff.kernels.cpu import memory
 from tinydiff.nn import module as nn_module
 from tinydiff.nn.module import Module
 from tinydiff.training import checkpoint
@@ -77,6 +78,7 @@ def fit(
     end; `identity` says what the run is, and a checkpoint of another run is refused.  The losses go to `{name}.csv`.
     Raises FloatingPointError at the first value that is not finite, naming step and layer; the last checkpoint stays.
     """
+    memory.reuse()
     path = out / f"{name}.checkpoint.safetensors"
     identity = {"part": name, "optim": asdict(config), "seed": seed, **identity}
     optimiser = AdamW(module, config)

@@ -62,70 +62,74 @@ class AdamW:
 
         Raises FloatingPointError, before anything is changed, where a gradient is not finite.
         """
-        norm = self._norm()
+        moved = {name: p for name, p in self.parameters.items() if p.grad is not None}
+        gradients = [np.ascontiguousarray(p.grad) for p in moved.values()]
+        norm = _norm(dict(zip(moved, gradients, strict=True)))
         config, t = self.config, step + 1
         beta1, beta2 = config.betas
-        scale = min(1.0, config.clip / (norm + 1e-12))
-        lr, ema = learning_rate(config, step), ema_decay(config, step)
-        for name, p in self.parameters.items():
-            if p.grad is None:
-                continue
+        for p in moved.values():
             p.data.setflags(write=True)
-            adamw_step(
-                p.data.reshape(-1),
-                np.ascontiguousarray(p.grad).reshape(-1),
-                self.m[name].reshape(-1),
-                self.v[name].reshape(-1),
-                self.average[name].reshape(-1),
-                lr,
-                beta1,
-                beta2,
-                config.eps,
-                config.weight_decay if p.ndim > 1 else 0.0,  # biases and norms are not decayed
-                1 / (1 - beta1**t),
-                1 / (1 - beta2**t),
-                scale,
-                ema,
-            )
+        adamw_step(
+            [p.data for p in moved.values()],
+            gradients,
+            [self.m[name] for name in moved],
+            [self.v[name] for name in moved],
+            [self.average[name] for name in moved],
+            [config.weight_decay if p.ndim > 1 else 0.0 for p in moved.values()],  # biases and norms are not decayed
+            learning_rate(config, step),
+            beta1,
+            beta2,
+            config.eps,
+            1 / (1 - beta1**t),
+            1 / (1 - beta2**t),
+            min(1.0, config.clip / (norm + 1e-12)),
+            ema_decay(config, step),
+        )
+        for p in moved.values():
             p.data.setflags(write=False)
             p.grad = None
         return norm
 
-    def _norm(self) -> float:
-        squares = {
-            name: float(np.square(p.grad, dtype=np.float64).sum())
-            for name, p in self.parameters.items()
-            if p.grad is not None
-        }
-        for name, square in squares.items():
-            if not math.isfinite(square):
-                raise FloatingPointError(f"the gradient of {name!r} is not finite")
-        return math.sqrt(sum(squares.values()))
+
+def _norm(gradients: dict[str, np.ndarray]) -> float:
+    """The Euclidean norm of all gradients together."""
+    arrays = list(gradients.values())
+    fast = kernels.offered("square_sums", arrays[0]) if arrays else None
+    squares = fast(arrays) if fast else [math.inf] * len(arrays)
+    total = 0.0
+    for (name, g), square in zip(gradients.items(), squares, strict=True):
+        if not math.isfinite(square):  # not taken yet, or beyond float32, or a gradient that is not finite itself
+            square = np.square(g, dtype=np.float64).sum()
+        if not math.isfinite(square):
+            raise FloatingPointError(f"the gradient of {name!r} is not finite")
+        total += float(square)
+    return math.sqrt(total)
 
 
 def adamw_step(
-    p: np.ndarray,
-    g: np.ndarray,
-    m: np.ndarray,
-    v: np.ndarray,
-    average: np.ndarray,
+    p: list[np.ndarray],
+    g: list[np.ndarray],
+    m: list[np.ndarray],
+    v: list[np.ndarray],
+    average: list[np.ndarray],
+    decays: list[float],
     lr: float,
     beta1: float,
     beta2: float,
     eps: float,
-    decay: float,
     correct1: float,
     correct2: float,
     scale: float,
     ema: float,
 ) -> None:
-    """One parameter's update, in place on flat arrays; `scale` clips the gradient, `correct` are 1 / (1 − βᵗ)."""
-    fast = kernels.offered("adamw", p)
+    """All parameters' update, in place; `scale` clips the gradients, `correct` are 1 / (1 − βᵗ), a decay for each."""
+    fast = kernels.offered("adamw", p[0]) if p else None
     if fast is not None:
-        fast(p, g, m, v, average, lr, beta1, beta2, eps, decay, correct1, correct2, scale, ema)
+        fast(p, g, m, v, average, decays, lr, beta1, beta2, eps, correct1, correct2, scale, ema)
         return
-    g = g * scale
-    m += (1 - beta1) * (g - m)
-    v += (1 - beta2) * (g * g - v)
-    p -= lr * (m * correct1 / (np.sqrt(v * correct2) + eps) + decay * p)
-    average += (1 - ema) * (p - average)
+    for p_, g_, m_, v_, average_, decay in zip(p, g, m, v, average, decays, strict=True):
+        g_ = g_ * scale
+        m_ += (1 - beta1) * (g_ - m_)
+        v_ += (1 - beta2) * (g_ * g_ - v_)
+        p_ -= lr * (m_ * correct1 / (np.sqrt(v_ * correct2) + eps) + decay * p_)
+        average_ += (1 - ema) * (p_ - average_)

@@ -4,12 +4,15 @@ First the mandatory ones, then the faster forms of what ops/ writes in array cod
 """
 
 from tinydiff.kernels.cpu.attention import attention, attention_backward
+from tinydiff.kernels.cpu.constant import constant_weights
 from tinydiff.kernels.cpu.conv import conv2d_forward, conv2d_input_grad, conv2d_weight_grad, matmul
-from tinydiff.kernels.cpu.norm import group_norm, group_norm_backward
+from tinydiff.kernels.cpu.norm import group_norm, group_norm_backward, sum_rows
+from tinydiff.kernels.cpu.optim import adamw, square_sums
 from tinydiff.kernels.cpu.pointwise import (
-    adamw,
     geglu,
     geglu_backward,
+    gelu,
+    gelu_backward,
     max_pool2d_backward,
     max_pool2d_forward,
     upsample_nearest_backward,
@@ -17,6 +20,7 @@ from tinydiff.kernels.cpu.pointwise import (
 )
 
 __all__ = [
+    "constant_weights",
     "conv2d_forward",
     "conv2d_input_grad",
     "conv2d_weight_grad",
@@ -27,9 +31,13 @@ __all__ = [
     "matmul",
     "group_norm",
     "group_norm_backward",
+    "sum_rows",
     "attention",
     "attention_backward",
+    "gelu",
+    "gelu_backward",
     "geglu",
     "geglu_backward",
     "adamw",
+    "square_sums",
 ]

@@ -16,3 +16,14 @@ def as_float32(name: str, x: np.ndarray) -> np.ndarray:
     x = np.ascontiguousarray(x).view()
     x.setflags(write=False)
     return x
+
+
+_zeros = np.zeros(1 << 12, np.float32)
+
+
+def zeros(count: int) -> np.ndarray:
+    """At least `count` zeros, read-only, always the same ones: pixels outside a picture, and the bias that is none."""
+    global _zeros
+    if _zeros.size < count:
+        _zeros = np.zeros(2 * count, np.float32)
+    return as_float32("zeros", _zeros)

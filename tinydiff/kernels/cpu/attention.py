@@ -10,127 +10,146 @@ from __future__ import annotations
 import numpy as np
 from numba import prange
 
-from tinydiff.kernels.cpu.arrays import as_float32
+from tinydiff.kernels.cpu.arrays import as_float32, zeros
 from tinydiff.kernels.cpu.elementary import ONE, exp
 from tinydiff.kernels.cpu.jit import helper, kernel
-from tinydiff.kernels.cpu.product import multiply, multiply_transposed, plan_rows, plan_steps, rounded
-from tinydiff.kernels.cpu.tile import ROWS, WIDTH
-from tinydiff.kernels.cpu.vectors import LANES, max_of, sum_of
+from tinydiff.kernels.cpu.product import multiply, multiply_transposed, rounded
+from tinydiff.kernels.cpu.tile import PLAN, ROWS, WIDTH
+from tinydiff.kernels.cpu.vectors import LANES, copy, dot_of, max_of, sum_of
 
 BLOCK = 4 * ROWS  # queries at a time
+PARTS = 32  # that the pictures and heads are shared in: each part uses its memory again
 
 
 @helper
-def _panels(x, n, first, depth):  # type: ignore[no-untyped-def]
-    """One head of x, b = (positions, depth), in panels."""
-    panels = np.zeros((rounded(depth, WIDTH) // WIDTH, x.shape[1], WIDTH), np.float32)
-    for i in range(x.shape[1]):
-        for d in range(depth):
-            panels[d // WIDTH, i, d % WIDTH] = x[n, i, first + d]
-    return panels
+def _fill(panels, x, n, begin, count, first, depth):  # type: ignore[no-untyped-def]
+    """Positions begin … begin + count of one head of x as b = (positions, depth), in panels."""
+    for p in range(panels.shape[0]):
+        filled = min(WIDTH, depth - p * WIDTH)
+        for i in range(count):
+            source = x.ctypes.data + 4 * ((n * x.shape[1] + begin + i) * x.shape[2] + first + p * WIDTH)
+            copy(source, panels.ctypes.data + 4 * (p * panels.shape[1] + i) * WIDTH, filled)
 
 
 @helper
-def _panels_transposed(x, n, first, depth):  # type: ignore[no-untyped-def]
+def _fill_transposed(panels, x, n, first, depth):  # type: ignore[no-untyped-def]
     """One head of x transposed, b = (depth, positions), in panels."""
-    panels = np.zeros((rounded(x.shape[1], WIDTH) // WIDTH, depth, WIDTH), np.float32)
-    for i in range(x.shape[1]):
-        for d in range(depth):
-            panels[i // WIDTH, d, i % WIDTH] = x[n, i, first + d]
-    return panels
+    for p in range(panels.shape[0]):
+        begin = p * WIDTH
+        for i in range(begin, min(x.shape[1], begin + WIDTH)):
+            for d in range(depth):
+                panels[p, d, i - begin] = x[n, i, first + d]
 
 
 @helper
-def _product(a, row, rows, steps, panels, columns, zeros, c):  # type: ignore[no-untyped-def]
+def _panels(columns, steps):  # type: ignore[no-untyped-def]
+    return np.zeros((rounded(columns, WIDTH) // WIDTH, steps, WIDTH), np.float32)
+
+
+@helper
+def _product(plan, a, row, rows, steps, panels, columns, none, c):  # type: ignore[no-untyped-def]
     """c[:rows] = a·b, where a's rows are `row` numbers apart and begin at the address a."""
-    plan = plan_rows(a, 4 * row, rows)
-    b, start = panels.ctypes.data, zeros.ctypes.data
-    multiply(plan, 0, steps, b, panels.shape[1], start, rows, columns, c.ctypes.data, c.shape[1])
-    return panels[0, 0, 0]  # so that the panels live until here
+    for i in range(rows):
+        plan[i // ROWS, 0, i % ROWS] = a + 4 * i * row
+    b, b_rows = panels.ctypes.data, panels.shape[1]
+    multiply(plan, 0, steps, b, b_rows, none.ctypes.data, rows, columns, c.ctypes.data, c.shape[1])
 
 
 @helper
-def _add_transposed(a, b, rows, columns, c):  # type: ignore[no-untyped-def]
-    """c[:rows] += aᵀ·b for matrices a (steps, ≥ rows) and b, a panel for every WIDTH columns."""
-    plan = plan_steps(a.ctypes.data, 4 * a.shape[1], b.shape[1])
-    where, b_address = c.ctypes.data, b.ctypes.data
-    multiply_transposed(plan, b.shape[1], 0, b_address, b.shape[1], rows, columns, where, c.shape[1])
-    return a[0, 0] + b[0, 0, 0]  # so that both live until here
+def _add_transposed(plan, a, steps, panels, rows, columns, c):  # type: ignore[no-untyped-def]
+    """c[:rows] += aᵀ·b for a (steps, ≥ rows) and b in panels."""
+    for k in range(steps):
+        plan[k] = a.ctypes.data + 4 * k * a.shape[1]
+    b, b_rows = panels.ctypes.data, panels.shape[1]
+    multiply_transposed(plan, steps, 0, b, WIDTH, WIDTH * b_rows, rows, columns, c.ctypes.data, c.shape[1])
 
 
 @kernel
-def _forward(q, k, v, heads, zeros, lse, y):  # type: ignore[no-untyped-def]
+def _forward(q, k, v, heads, none, lse, y):  # type: ignore[no-untyped-def]
     n_images, length, width = q.shape
     memory, depth = k.shape[1], width // heads
-    factor = ONE / np.sqrt(np.float32(depth))
-    for task in prange(n_images * heads):
-        n, head = task // heads, task % heads
-        first = head * depth
-        keys, values = _panels_transposed(k, n, first, depth), _panels(v, n, first, depth)
+    factor, tasks = ONE / np.sqrt(np.float32(depth)), n_images * heads
+    for part in prange(PARTS):
+        keys, values = _panels(memory, depth), _panels(depth, memory)
         weights = np.empty((BLOCK, rounded(memory, LANES)), np.float32)
         out = np.empty((BLOCK, rounded(depth, LANES)), np.float32)
-        for begin in range(0, length, BLOCK):
-            rows = min(BLOCK, length - begin)
-            address = q.ctypes.data + 4 * ((n * length + begin) * width + first)
-            _product(address, width, rows, depth, keys, memory, zeros, weights)
-            for i in range(rows):
-                largest = max_of(weights[i].ctypes.data, memory)
-                for j in range(memory):
-                    weights[i, j] = exp((weights[i, j] - largest) * factor)
-                total = sum_of(weights[i].ctypes.data, memory)
-                lse[n, head, begin + i] = largest * factor + np.log(total)
-                for j in range(memory):
-                    weights[i, j] /= total
-            _product(weights.ctypes.data, weights.shape[1], rows, memory, values, depth, zeros, out)
-            for i in range(rows):
-                for d in range(depth):
-                    y[n, begin + i, first + d] = out[i, d]
-        weights[0, 0] = out[0, 0]
+        plan = np.zeros((BLOCK // ROWS, 1, PLAN), np.int64)
+        for task in range(part * tasks // PARTS, (part + 1) * tasks // PARTS):
+            n, head = task // heads, task % heads
+            first = head * depth
+            _fill_transposed(keys, k, n, first, depth)
+            _fill(values, v, n, 0, memory, first, depth)
+            for begin in range(0, length, BLOCK):
+                rows = min(BLOCK, length - begin)
+                at = 4 * ((n * length + begin) * width + first)
+                _product(plan, q.ctypes.data + at, width, rows, depth, keys, memory, none, weights)
+                for i in range(rows):
+                    row = weights[i]
+                    largest = max_of(row.ctypes.data, memory)
+                    for j in range(memory):
+                        row[j] = exp((row[j] - largest) * factor)
+                    total = sum_of(row.ctypes.data, memory)
+                    lse[n, head, begin + i] = largest * factor + np.log(total)
+                    for j in range(memory):
+                        row[j] /= total
+                _product(plan, weights.ctypes.data, weights.shape[1], rows, memory, values, depth, none, out)
+                for i in range(rows):
+                    copy(out[i].ctypes.data, y.ctypes.data + at + 4 * i * width, depth)
 
 
 @kernel
-def _backward(q, k, v, heads, zeros, lse, y, dy, dq, dk, dv):  # type: ignore[no-untyped-def]
+def _backward(q, k, v, heads, none, lse, y, dy, dq, dk, dv):  # type: ignore[no-untyped-def]
     n_images, length, width = q.shape
     memory, depth = k.shape[1], width // heads
-    factor = ONE / np.sqrt(np.float32(depth))
-    for task in prange(n_images * heads):
-        n, head = task // heads, task % heads
-        first = head * depth
-        keys_transposed, keys = _panels_transposed(k, n, first, depth), _panels(k, n, first, depth)
-        values_transposed = _panels_transposed(v, n, first, depth)
+    factor, tasks = ONE / np.sqrt(np.float32(depth)), n_images * heads
+    for part in prange(PARTS):
+        keys_transposed, values_transposed = _panels(memory, depth), _panels(memory, depth)
+        keys, rows_of_q, rows_of_dy = _panels(depth, memory), _panels(depth, BLOCK), _panels(depth, BLOCK)
         p = np.empty((BLOCK, rounded(memory, LANES)), np.float32)
         ds = np.empty((BLOCK, rounded(memory, LANES)), np.float32)
         out = np.empty((BLOCK, rounded(depth, LANES)), np.float32)
-        dk_sum = np.zeros((memory, rounded(depth, LANES)), np.float32)
-        dv_sum = np.zeros((memory, rounded(depth, LANES)), np.float32)
-        for begin in range(0, length, BLOCK):
-            rows = min(BLOCK, length - begin)
-            at = 4 * ((n * length + begin) * width + first)
-            _product(q.ctypes.data + at, width, rows, depth, keys_transposed, memory, zeros, p)
-            _product(dy.ctypes.data + at, width, rows, depth, values_transposed, memory, zeros, ds)  # dp = dy·vᵀ
-            for i in range(rows):
-                inner, row_lse = np.float32(0), lse[n, head, begin + i]
-                for d in range(depth):
-                    inner += dy[n, begin + i, first + d] * y[n, begin + i, first + d]  # = Σ p·dp
-                for j in range(memory):
-                    p[i, j] = exp(p[i, j] * factor - row_lse)
-                    ds[i, j] = p[i, j] * (ds[i, j] - inner) * factor
-            _product(ds.ctypes.data, ds.shape[1], rows, memory, keys, depth, zeros, out)  # dq = ds·k
-            for i in range(rows):
-                for d in range(depth):
-                    dq[n, begin + i, first + d] = out[i, d]
-            _add_transposed(p, _panels(dy[:, begin : begin + rows], n, first, depth), memory, depth, dv_sum)
-            _add_transposed(ds, _panels(q[:, begin : begin + rows], n, first, depth), memory, depth, dk_sum)
-        for j in range(memory):
-            for d in range(depth):
-                dk[n, j, first + d], dv[n, j, first + d] = dk_sum[j, d], dv_sum[j, d]
+        dk_sum = np.empty((memory, rounded(depth, LANES)), np.float32)
+        dv_sum = np.empty((memory, rounded(depth, LANES)), np.float32)
+        plan, steps = np.zeros((BLOCK // ROWS, 1, PLAN), np.int64), np.empty(BLOCK, np.int64)
+        for task in range(part * tasks // PARTS, (part + 1) * tasks // PARTS):
+            n, head = task // heads, task % heads
+            first = head * depth
+            _fill_transposed(keys_transposed, k, n, first, depth)
+            _fill_transposed(values_transposed, v, n, first, depth)
+            _fill(keys, k, n, 0, memory, first, depth)
+            dk_sum[:], dv_sum[:] = np.float32(0), np.float32(0)
+            for begin in range(0, length, BLOCK):
+                rows = min(BLOCK, length - begin)
+                at = 4 * ((n * length + begin) * width + first)
+                _product(plan, q.ctypes.data + at, width, rows, depth, keys_transposed, memory, none, p)
+                _product(
+                    plan, dy.ctypes.data + at, width, rows, depth, values_transposed, memory, none, ds
+                )  # dp = dy·vᵀ
+                for i in range(rows):
+                    p_row, ds_row, row_lse = p[i], ds[i], lse[n, head, begin + i]
+                    here = at + 4 * i * width
+                    inner = dot_of(dy.ctypes.data + here, y.ctypes.data + here, depth)  # = Σ p·dp
+                    for j in range(memory):
+                        p_row[j] = exp(p_row[j] * factor - row_lse)
+                        ds_row[j] = p_row[j] * (ds_row[j] - inner) * factor
+                _product(plan, ds.ctypes.data, ds.shape[1], rows, memory, keys, depth, none, out)  # dq = ds·k
+                for i in range(rows):
+                    copy(out[i].ctypes.data, dq.ctypes.data + at + 4 * i * width, depth)
+                _fill(rows_of_dy, dy, n, begin, rows, first, depth)
+                _add_transposed(steps, p, rows, rows_of_dy, memory, depth, dv_sum)  # dv = pᵀ·dy
+                _fill(rows_of_q, q, n, begin, rows, first, depth)
+                _add_transposed(steps, ds, rows, rows_of_q, memory, depth, dk_sum)  # dk = dsᵀ·q
+            for j in range(memory):
+                at = 4 * ((n * memory + j) * width + first)
+                copy(dk_sum[j].ctypes.data, dk.ctypes.data + at, depth)
+                copy(dv_sum[j].ctypes.data, dv.ctypes.data + at, depth)
 
 
 def attention(q: np.ndarray, k: np.ndarray, v: np.ndarray, heads: int) -> tuple[np.ndarray, np.ndarray]:
     """y (N, L, D), and the logarithms of the sums (N, heads, L) that the backward needs."""
     q, k, v = (as_float32("attention", a) for a in (q, k, v))
     y, lse = np.empty_like(q), np.empty((q.shape[0], heads, q.shape[1]), np.float32)
-    _forward(q, k, v, heads, _zeros(k), lse, y)
+    _forward(q, k, v, heads, zeros(max(k.shape[1:]) + WIDTH), lse, y)
     return y, lse
 
 
@@ -140,9 +159,5 @@ def attention_backward(
     """dq, dk, dv."""
     q, k, v, lse, y, dy = (as_float32("attention", a) for a in (q, k, v, lse, y, dy))
     dq, dk, dv = np.empty_like(q), np.empty_like(k), np.empty_like(v)
-    _backward(q, k, v, heads, _zeros(k), lse, y, dy, dq, dk, dv)
+    _backward(q, k, v, heads, zeros(max(k.shape[1:]) + WIDTH), lse, y, dy, dq, dk, dv)
     return dq, dk, dv
-
-
-def _zeros(k: np.ndarray) -> np.ndarray:
-    return as_float32("attention", np.zeros(max(k.shape[1:]) + WIDTH, np.float32))

@@ -19,16 +19,19 @@ from __future__ import annotations
 import numpy as np
 from numba import prange
 
-from tinydiff.kernels.cpu import winograd
-from tinydiff.kernels.cpu.arrays import as_float32
+from tinydiff.kernels.cpu import few, winograd
+from tinydiff.kernels.cpu.arrays import as_float32, zeros
+from tinydiff.kernels.cpu.constant import made_of
 from tinydiff.kernels.cpu.jit import helper, kernel
 from tinydiff.kernels.cpu.product import STEPS, multiply, multiply_transposed, pack, rounded
 from tinydiff.kernels.cpu.tile import PLAN, ROWS, WIDTH
-from tinydiff.kernels.cpu.vectors import LANES
+from tinydiff.kernels.cpu.vectors import LANES, copy
 
 Padding = tuple[int, int, int, int]
 BLOCK = 4 * ROWS  # output positions in a task
-GROUPS = 4  # parts of the positions whose weight gradients are summed apart, so that there are tasks enough
+BLOCK_COLUMNS = 4 * WIDTH  # filters in a task of the gradient by the weights
+FEW = 8  # channels, or fewer, whose patches are read a kernel row at a time
+GROUPS = 4  # parts of the positions whose weight gradients are summed apart, where there would be too few tasks
 
 
 @helper
@@ -68,9 +71,9 @@ def _plan_patches(plan, x, first, count, out_h, out_w, rows, columns, kernel_w, 
 
 
 @kernel
-def _convolve(x, outside, panels, bias, kernel_w, rows, columns, class_row, class_column, class_step, y):  # type: ignore[no-untyped-def]
-    """The positions (class_row + class_step·i, class_column + class_step·j) of y."""
-    channels, filters = x.shape[3], y.shape[3]
+def _convolve(x, outside, steps, panels, bias, kernel_w, rows, columns, class_row, class_column, class_step, y):  # type: ignore[no-untyped-def]
+    """The positions (class_row + class_step·i, class_column + class_step·j) of y; `steps` numbers of x for each tap."""
+    filters = y.shape[3]
     out_h = (y.shape[1] - class_row + class_step - 1) // class_step
     out_w = (y.shape[2] - class_column + class_step - 1) // class_step
     positions, taps = y.shape[0] * out_h * out_w, rows[5] * columns[5]
@@ -83,48 +86,60 @@ def _convolve(x, outside, panels, bias, kernel_w, rows, columns, class_row, clas
         _plan_patches(plan, x, first, count, out_h, out_w, rows, columns, kernel_w, outside.ctypes.data)
         block = np.empty((0 if straight else count, c_row), np.float32)
         c = y.ctypes.data + 4 * first * filters if straight else block.ctypes.data
-        multiply(plan, 0, channels, panels.ctypes.data, panels.shape[1], bias.ctypes.data, count, filters, c, c_row)
+        multiply(plan, 0, steps, panels.ctypes.data, panels.shape[1], bias.ctypes.data, count, filters, c, c_row)
         if not straight:
             for r in range(count):
                 n, place = divmod(first + r, out_h * out_w)
                 i, j = divmod(place, out_w)
-                for k in range(filters):
-                    y[n, class_row + class_step * i, class_column + class_step * j, k] = block[r, k]
+                target = y[n, class_row + class_step * i, class_column + class_step * j]
+                copy(block[r].ctypes.data, target.ctypes.data, filters)
 
 
 @kernel
-def _weight_grad(x, outside, slabs, out_h, out_w, kernel_w, stride, top, left, dw):  # type: ignore[no-untyped-def]
-    groups, taps, channels, filters = dw.shape
-    height, width, pixel = x.shape[1], x.shape[2], 4 * channels
-    positions, in_a_task = x.shape[0] * out_h * out_w, 4 * ROWS
-    tasks = (channels + in_a_task - 1) // in_a_task
-    for task in prange(groups * taps * tasks):
-        group, tap, begin = task % groups, task // groups % taps, task // groups // taps * in_a_task
-        rows = min(in_a_task, channels - begin)
+def _weight_grad(x, outside, dy, kernel_w, stride, top, left, dw):  # type: ignore[no-untyped-def]
+    """dw (groups, taps, steps, K): the sums over each group's positions; `steps` numbers of x for each tap."""
+    groups, taps, steps, filters = dw.shape
+    height, width, pixel, out_h, out_w = x.shape[1], x.shape[2], 4 * x.shape[3], dy.shape[1], dy.shape[2]
+    slabs = (dy.shape[0] * out_h * out_w + STEPS - 1) // STEPS
+    flat = dy.reshape(-1, filters)
+    straight = filters % LANES == 0  # the tile may read dy itself
+    row_tasks, column_tasks = (steps + BLOCK - 1) // BLOCK, (filters + BLOCK_COLUMNS - 1) // BLOCK_COLUMNS
+    for task in prange(groups * taps * row_tasks * column_tasks):
+        group, rest = task % groups, task // groups
+        tap, rest = rest % taps, rest // taps
+        row, column = rest % row_tasks * BLOCK, rest // row_tasks * BLOCK_COLUMNS
+        rows, columns = min(BLOCK, steps - row), min(BLOCK_COLUMNS, filters - column)
         a, b = divmod(tap, kernel_w)
         plan = np.empty(STEPS, np.int64)
-        block = np.zeros((rows, rounded(filters, LANES)), np.float32)
-        for slab in range(group * slabs.shape[0] // groups, (group + 1) * slabs.shape[0] // groups):
-            count = min(STEPS, positions - slab * STEPS)
-            n, place = divmod(slab * STEPS, out_h * out_w)
+        panels = np.zeros((0 if straight else rounded(columns, WIDTH) // WIDTH, STEPS, WIDTH), np.float32)
+        block = np.zeros((rows, rounded(columns, LANES)), np.float32)
+        for slab in range(group * slabs // groups, (group + 1) * slabs // groups):
+            first = slab * STEPS
+            count = min(STEPS, flat.shape[0] - first)
+            n, place = divmod(first, out_h * out_w)
             i, j = divmod(place, out_w)
             for k in range(count):
-                row, column = i * stride + a - top, j * stride + b - left
-                inside = 0 <= row and row < height and 0 <= column and column < width
-                at = x.ctypes.data + ((n * height + row) * width + column) * pixel
+                x_row, x_column = i * stride + a - top, j * stride + b - left
+                inside = 0 <= x_row and x_row < height and 0 <= x_column and x_column < width
+                at = x.ctypes.data + ((n * height + x_row) * width + x_column) * pixel
                 plan[k] = at if inside else outside.ctypes.data
                 j += 1
                 if j == out_w:
                     i, j = i + 1, 0
                     if i == out_h:
                         n, i = n + 1, 0
-            b_address = slabs[slab].ctypes.data
-            multiply_transposed(
-                plan, count, 4 * begin, b_address, STEPS, rows, filters, block.ctypes.data, block.shape[1]
-            )
+            for p in range(0 if straight else panels.shape[0]):
+                begin = column + p * WIDTH
+                filled = min(WIDTH, filters - begin)
+                for k in range(count):
+                    source = flat.ctypes.data + 4 * ((first + k) * filters + begin)
+                    copy(source, panels.ctypes.data + 4 * (p * STEPS + k) * WIDTH, filled)
+            b_at = flat.ctypes.data + 4 * (first * filters + column) if straight else panels.ctypes.data
+            b_row, b_panel = (filters, WIDTH) if straight else (WIDTH, WIDTH * STEPS)
+            c_at = block.ctypes.data
+            multiply_transposed(plan, count, 4 * row, b_at, b_row, b_panel, rows, columns, c_at, block.shape[1])
         for r in range(rows):
-            for k in range(filters):
-                dw[group, tap, begin + r, k] = block[r, k]
+            copy(block[r].ctypes.data, dw[group, tap, row + r, column:].ctypes.data, columns)
 
 
 def conv2d_forward(
@@ -137,13 +152,19 @@ def conv2d_forward(
     out_w = (x.shape[2] + left + right - kernel_w) // stride + 1
     x, w = as_float32("conv2d_forward", x), as_float32("conv2d_forward", w)
     y = np.empty((x.shape[0], out_h, out_w, filters), np.float32)
-    bias = _padded(bias, filters)
+    bias = _whole_panels(bias, filters)
     if winograd.wins(w.shape, stride):
         winograd.convolve(x, w, bias, top, left, y)
         return y
-    panels = pack(w.reshape(-1, filters))[0]
-    rows, columns = (stride, -top, 1, 0, 1, kernel_h), (stride, -left, 1, 0, 1, kernel_w)
-    _convolve(x, _padded(None, channels), panels, bias, kernel_w, rows, columns, 0, 0, 1, y)
+    if few.wins(w.shape, stride):
+        few.convolve(x, w, bias, top, left, y)
+        return y
+    panels = made_of(w, _panels)
+    rows, columns, steps = (stride, -top, 1, 0, 1, kernel_h), (stride, -left, 1, 0, 1, kernel_w), channels
+    if channels <= FEW and kernel_w > 1:
+        x, steps = _with_border(x, padding), kernel_w * channels
+        rows, columns = (stride, 0, 1, 0, 1, kernel_h), (stride, 0, 1, 0, 1, 1)
+    _convolve(x, zeros(steps), steps, panels, bias, kernel_w, rows, columns, 0, 0, 1, y)
     return y
 
 
@@ -152,26 +173,29 @@ def conv2d_input_grad(
 ) -> np.ndarray:
     """dx = Σ dy · wᵀ over the outputs that used each input; as `reference.conv2d_input_grad`, float32."""
     kernel_h, kernel_w, channels, filters = w.shape
-    top, _, left, _ = padding
-    dy, none = as_float32("conv2d_input_grad", dy), _padded(None, channels)
-    if winograd.wins((kernel_h, kernel_w, filters, channels), stride):
-        dx = np.empty(x_shape, np.float32)
-        turned = as_float32("conv2d_input_grad", w[::-1, ::-1].transpose(0, 1, 3, 2))
-        winograd.convolve(dy, turned, none, kernel_h - 1 - top, kernel_w - 1 - left, dx)
-        return dx
+    top, bottom, left, right = padding
+    if stride == 1:  # then it is a convolution too, with the kernel turned round and its channels exchanged
+        turned = w[::-1, ::-1].transpose(0, 1, 3, 2)
+        last = kernel_h - 1, kernel_w - 1
+        border = (last[0] - top, last[0] - bottom, last[1] - left, last[1] - right)
+        if min(border) >= 0:
+            return conv2d_forward(dy, turned, 1, border)
+    dy = as_float32("conv2d_input_grad", dy)
     dx = np.zeros(x_shape, np.float32)
-    panels = pack(as_float32("conv2d_input_grad", w.transpose(0, 1, 3, 2)).reshape(-1, channels))[0]
+    panels = pack(as_float32("conv2d_input_grad", w.transpose(0, 1, 3, 2)).reshape(-1, channels))
+    outside, none = zeros(filters), zeros(channels + WIDTH)
     for class_row in range(min(stride, x_shape[1])):
         rows = _meeting(class_row, stride, top, kernel_h)
         for class_column in range(min(stride, x_shape[2])):
             columns = _meeting(class_column, stride, left, kernel_w)
             if rows[5] and columns[5]:
-                _convolve(dy, _padded(None, filters), panels, none, kernel_w, rows, columns, class_row, class_column, stride, dx)
+                place = class_row, class_column, stride
+                _convolve(dy, outside, filters, panels, none, kernel_w, rows, columns, *place, dx)
     return dx
 
 
 def _meeting(place: int, stride: int, before: int, kernel: int) -> tuple[int, int, int, int, int, int]:
-    """The taps a that input rows place, place + stride, … meet, and in which row of dy: (place + before − a) / stride."""
+    """The taps a that input rows place, place + stride, … meet, in rows (row + before − a) / stride of dy."""
     first = (place + before) % stride
     return 1, (place + before - first) // stride, -1, first, stride, len(range(first, kernel, stride))
 
@@ -185,10 +209,16 @@ def conv2d_weight_grad(
     x, dy = as_float32("conv2d_weight_grad", x), as_float32("conv2d_weight_grad", dy)
     if winograd.wins((kernel_h, kernel_w, channels, filters), stride):
         return winograd.weight_grad(x, dy, top, left)
-    dw = np.empty((GROUPS, kernel_h * kernel_w, channels, filters), np.float32)
-    slabs = pack(dy.reshape(-1, filters), STEPS)
-    _weight_grad(x, _padded(None, channels), slabs, dy.shape[1], dy.shape[2], kernel_w, stride, top, left, dw)
-    return dw.sum(0).reshape(kernel_h, kernel_w, channels, filters)
+    if few.wins((kernel_h, kernel_w, channels, filters), stride):
+        return few.weight_grad(x, dy, kernel_size, top, left)
+    taps, steps, tap_columns = kernel_h * kernel_w, channels, kernel_w
+    if channels <= FEW and kernel_w > 1:
+        x, taps, steps, tap_columns = _with_border(x, padding), kernel_h, kernel_w * channels, 1
+        top = left = 0
+    tasks = taps * -(-steps // BLOCK) * -(-filters // BLOCK_COLUMNS)
+    dw = np.empty((1 if tasks >= 2 * GROUPS else GROUPS, taps, steps, filters), np.float32)
+    _weight_grad(x, zeros(steps), dy, tap_columns, stride, top, left, dw)
+    return (dw[0] if len(dw) == 1 else dw.sum(0)).reshape(kernel_h, kernel_w, channels, filters)
 
 
 def matmul(a: np.ndarray, b: np.ndarray, transpose_a: bool = False, transpose_b: bool = False) -> np.ndarray:
@@ -202,9 +232,20 @@ def matmul(a: np.ndarray, b: np.ndarray, transpose_a: bool = False, transpose_b:
     return conv2d_forward(a[None, None], b[None, None], 1, (0, 0, 0, 0))[0, 0]
 
 
-def _padded(bias: np.ndarray | None, filters: int) -> np.ndarray:
+def _panels(w: np.ndarray) -> np.ndarray:
+    return pack(w.reshape(-1, w.shape[3]))
+
+
+def _whole_panels(bias: np.ndarray | None, filters: int) -> np.ndarray:
     """The bias, or zeros, with room for whole panels."""
-    padded = np.zeros(-(-filters // WIDTH) * WIDTH, np.float32)
-    if bias is not None:
-        padded[:filters] = as_float32("conv2d_forward", bias)
-    return as_float32("conv2d_forward", padded)
+    room = -(-filters // WIDTH) * WIDTH
+    if bias is None:
+        return zeros(room)
+    bias = as_float32("conv2d_forward", bias)
+    return bias if room == filters else as_float32("conv2d_forward", np.pad(bias, (0, room - filters)))
+
+
+def _with_border(x: np.ndarray, padding: Padding) -> np.ndarray:
+    """x with its zeros around it: then each row of a patch, kernel_w·C numbers, is one run."""
+    top, bottom, left, right = padding
+    return as_float32("conv2d", np.pad(x, ((0, 0), (top, bottom), (left, right), (0, 0))))

@@ -1,8 +1,9 @@
 """How a kernel is compiled, cached and called: one decorator.
 
-* Numba's cache does not see changes in imported modules, so the index folder bears a hash of all kernel sources:
-  a change anywhere in this package is noticed everywhere.
+* Numba's cache does not see changes in imported modules, so the index folder bears a hash of all kernel sources, the
+  instruction set and the versions: a change anywhere is noticed everywhere.
 * Numba's simplest threading layer aborts on concurrent calls, so one lock lets one kernel run at a time.
+* Division follows NumPy's rules (1/0 is infinite): Python's exception is a branch that keeps a loop from being vectors.
 * No fastmath: freedom to reorder or contract lets a kernel round differently when it is compiled and when it comes
   from the cache (seen with the group norm's gradient).  Multiplying and adding at once is the register tile's business.
 * The first call compiles; when that takes long, one line says so.
@@ -21,8 +22,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
+import llvmlite
 import numba
+import numpy as np
 from numba.core import config
+
+from tinydiff.kernels.cpu.vectors import INSTRUCTIONS
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -30,9 +35,10 @@ _lock = threading.RLock()
 
 
 def cache_folder() -> Path:
-    """Where compiled kernels are kept: $NUMBA_CACHE_DIR, else the user's cache folder; by the hash of the sources."""
+    """Where compiled kernels are kept: $NUMBA_CACHE_DIR, else the user's cache folder; by a hash of what made them."""
     root = os.environ.get("NUMBA_CACHE_DIR") or os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    source = hashlib.sha256()
+    made_with = f"{INSTRUCTIONS} numba {numba.__version__} llvmlite {llvmlite.__version__} numpy {np.__version__}"
+    source = hashlib.sha256(made_with.encode())
     for file in sorted(Path(__file__).parent.glob("*.py")):
         source.update(file.read_bytes())
     return Path(root) / "tinydiff" / source.hexdigest()[:16]
@@ -72,13 +78,15 @@ def helper(function: Function) -> Any:
 
 def kernel(function: Function) -> Callable[..., Any]:
     """A compiled function whose `prange` loops run in parallel, called from Python under the lock."""
-    compiled = _compile(function, parallel=True)
+    compiled, ready = _compile(function, parallel=True), False
 
     @functools.wraps(function)
     def call(*args: Any) -> Any:
+        nonlocal ready
         with _lock:
-            if compiled.signatures:
+            if ready:
                 return compiled(*args)
+            ready = True
             notice = threading.Timer(2.0, _say_compiling)
             notice.daemon = True
             notice.start()

@@ -1,4 +1,4 @@
-"""Group norm, with or without SiLU after it, in one pass over memory for each picture; layer norm is one group.
+"""Group norm, with or without SiLU after it, picture by picture; layer norm is one group.  And the sum of rows.
 
 Work is split by picture in a fixed number of parts, and each part sums its own share of the scale's and the shift's
 gradients, so that the result does not depend on the number of threads.
@@ -12,6 +12,7 @@ from numba import prange
 from tinydiff.kernels.cpu.arrays import as_float32
 from tinydiff.kernels.cpu.elementary import ONE, sigmoid
 from tinydiff.kernels.cpu.jit import kernel
+from tinydiff.kernels.cpu.vectors import sum_of
 
 PARTS = 32
 
@@ -30,10 +31,7 @@ def _forward(x, scale, shift, groups, eps, silu, y, mean, rstd):  # type: ignore
                 for c in range(channels):
                     total[c] += x[n, p, c]
             for g in range(groups):
-                sum_ = np.float32(0)
-                for c in range(g * width, (g + 1) * width):
-                    sum_ += total[c]
-                mean[n, g] = sum_ / count
+                mean[n, g] = sum_of(total[g * width :].ctypes.data, width) / count
                 for c in range(g * width, (g + 1) * width):
                     a[c] = mean[n, g]
             total[:] = np.float32(0)
@@ -42,10 +40,7 @@ def _forward(x, scale, shift, groups, eps, silu, y, mean, rstd):  # type: ignore
                     d = x[n, p, c] - a[c]
                     total[c] += d * d
             for g in range(groups):
-                sum_ = np.float32(0)
-                for c in range(g * width, (g + 1) * width):
-                    sum_ += total[c]
-                rstd[n, g] = ONE / np.sqrt(sum_ / count + eps)
+                rstd[n, g] = ONE / np.sqrt(sum_of(total[g * width :].ctypes.data, width) / count + eps)
                 for c in range(g * width, (g + 1) * width):
                     a[c] = rstd[n, g] * scale[c]
                     b[c] = shift[c] - mean[n, g] * a[c]
@@ -88,15 +83,15 @@ def _backward(x, scale, shift, groups, silu, mean, rstd, dy, dx, dscale, dshift)
                         dx[n, p, c] = dh
                         sum_dh[c] += dh
                         sum_dh_xhat[c] += dh * (x[n, p, c] - m[c]) * r[c]
+            for c in range(channels):
+                dshift[part, c] += sum_dh[c]
+                dscale[part, c] += sum_dh_xhat[c]
+                a[c], b[c] = sum_dh[c] * scale[c], sum_dh_xhat[c] * scale[c]
             for g in range(groups):
-                first = second = np.float32(0)
+                first = sum_of(a[g * width :].ctypes.data, width) / count
+                second = sum_of(b[g * width :].ctypes.data, width) / count
                 for c in range(g * width, (g + 1) * width):
-                    dshift[part, c] += sum_dh[c]
-                    dscale[part, c] += sum_dh_xhat[c]
-                    first += sum_dh[c] * scale[c]
-                    second += sum_dh_xhat[c] * scale[c]
-                for c in range(g * width, (g + 1) * width):
-                    a[c], b[c] = first / count, second / count
+                    a[c], b[c] = first, second
             for p in range(positions):
                 for c in range(channels):
                     xhat = (x[n, p, c] - m[c]) * r[c]
@@ -123,3 +118,19 @@ def group_norm_backward(dy: np.ndarray, saved: tuple) -> tuple[np.ndarray, np.nd
     dscale, dshift = np.zeros((2, PARTS, x.shape[2]), np.float32)
     _backward(*saved, as_float32("group_norm", dy).reshape(x.shape), dx, dscale, dshift)
     return dx.reshape(dy.shape), dscale.sum(0), dshift.sum(0)
+
+
+@kernel
+def _sum_rows(x, sums):  # type: ignore[no-untyped-def]
+    rows, columns = x.shape
+    for part in prange(PARTS):
+        for i in range(part * rows // PARTS, (part + 1) * rows // PARTS):
+            for c in range(columns):
+                sums[part, c] += x[i, c]
+
+
+def sum_rows(x: np.ndarray) -> np.ndarray:
+    """The sum of all rows of x (…, C): what a bias gets back."""
+    sums = np.zeros((PARTS, x.shape[-1]), np.float32)
+    _sum_rows(as_float32("sum_rows", x).reshape(-1, x.shape[-1]), sums)
+    return sums.sum(0)

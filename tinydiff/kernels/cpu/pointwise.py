@@ -1,4 +1,4 @@
-"""Element by element: GEGLU, max-pool, nearest ×2, and AdamW with the moving average in one pass."""
+"""Element by element: GELU and GEGLU, max-pool, nearest ×2."""
 
 from __future__ import annotations
 
@@ -6,10 +6,39 @@ import numpy as np
 from numba import prange
 
 from tinydiff.kernels.cpu.arrays import as_float32
-from tinydiff.kernels.cpu.elementary import HALF, ONE, exp, normal_cdf
+from tinydiff.kernels.cpu.elementary import HALF, exp, normal_cdf
 from tinydiff.kernels.cpu.jit import kernel
 
-CHUNK = 1 << 14
+CHUNK = 1 << 14  # numbers in a task
+ROOT = np.float32(0.3989422804014327)  # 1 / √2π
+
+
+@kernel
+def _gelu(x, y):  # type: ignore[no-untyped-def]
+    for chunk in prange((x.size + CHUNK - 1) // CHUNK):
+        for i in range(chunk * CHUNK, min(x.size, (chunk + 1) * CHUNK)):
+            y[i] = x[i] * normal_cdf(x[i])
+
+
+@kernel
+def _gelu_backward(x, dy, dx):  # type: ignore[no-untyped-def]
+    for chunk in prange((x.size + CHUNK - 1) // CHUNK):
+        for i in range(chunk * CHUNK, min(x.size, (chunk + 1) * CHUNK)):
+            dx[i] = dy[i] * (normal_cdf(x[i]) + x[i] * ROOT * exp(-HALF * x[i] * x[i]))
+
+
+def gelu(x: np.ndarray) -> np.ndarray:
+    """x·Φ(x)."""
+    y = np.empty(x.shape, np.float32)
+    _gelu(as_float32("gelu", x).reshape(-1), y.reshape(-1))
+    return y
+
+
+def gelu_backward(x: np.ndarray, dy: np.ndarray) -> np.ndarray:
+    """dx of `gelu`."""
+    dx = np.empty(x.shape, np.float32)
+    _gelu_backward(as_float32("gelu", x).reshape(-1), as_float32("gelu", dy).reshape(-1), dx.reshape(-1))
+    return dx
 
 
 @kernel
@@ -28,7 +57,7 @@ def _geglu_backward(x, dy, dx):  # type: ignore[no-untyped-def]
         for d in range(width):
             gate = x[i, width + d]
             cdf = normal_cdf(gate)
-            density = np.float32(0.3989422804014327) * exp(-HALF * gate * gate)
+            density = ROOT * exp(-HALF * gate * gate)
             dx[i, d] = dy[i, d] * gate * cdf
             dx[i, width + d] = dy[i, d] * x[i, d] * (cdf + gate * density)
 
@@ -131,20 +160,3 @@ def upsample_nearest_backward(dy: np.ndarray) -> np.ndarray:
     dx = np.empty((n, height // 2, width // 2, channels), np.float32)
     _upsample_backward(as_float32("upsample_nearest", dy), dx)
     return dx
-
-
-@kernel
-def _adamw(p, g, m, v, average, lr, beta1, beta2, eps, decay, correct1, correct2, grad_scale, ema):  # type: ignore[no-untyped-def]
-    for chunk in prange((p.size + CHUNK - 1) // CHUNK):
-        for i in range(chunk * CHUNK, min(p.size, (chunk + 1) * CHUNK)):
-            gradient = g[i] * grad_scale
-            m[i] = beta1 * m[i] + (ONE - beta1) * gradient
-            v[i] = beta2 * v[i] + (ONE - beta2) * gradient * gradient
-            step = (m[i] * correct1) / (np.sqrt(v[i] * correct2) + eps)
-            p[i] -= lr * (step + decay * p[i])
-            average[i] += (ONE - ema) * (p[i] - average[i])
-
-
-def adamw(p: np.ndarray, g: np.ndarray, m: np.ndarray, v: np.ndarray, average: np.ndarray, *settings: float) -> None:
-    """In place on flat arrays; `settings` as `training.optim.adamw_step` names them."""
-    _adamw(p, as_float32("adamw", g), m, v, average, *(np.float32(s) for s in settings))

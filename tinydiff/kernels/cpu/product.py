@@ -11,6 +11,7 @@ from numba import prange
 
 from tinydiff.kernels.cpu.jit import helper, kernel
 from tinydiff.kernels.cpu.tile import PLAN, ROWS, WIDTH, multiply_columns, multiply_rows
+from tinydiff.kernels.cpu.vectors import copy
 
 STEPS = 256  # of a sum at a time, about: the panel of b, STEPS × WIDTH floats, then stays in the first cache
 
@@ -50,8 +51,12 @@ def multiply(plan, skip, steps, b, b_rows, bias, rows, columns, c, c_row):  # ty
 
 
 @helper
-def multiply_transposed(plan, steps, skip, b, b_rows, rows, columns, c, c_row):  # type: ignore[no-untyped-def]
-    """c[i, :columns] += Σ_k a[k, i] · b[k, :], where a's row k begins `skip` bytes after plan[k]."""
+def multiply_transposed(plan, steps, skip, b, b_row, b_panel, rows, columns, c, c_row):  # type: ignore[no-untyped-def]
+    """c[i, :columns] += Σ_k a[k, i] · b[k, :], where a's row k begins `skip` bytes after plan[k].
+
+    b's rows are b_row numbers apart and its panels of WIDTH columns b_panel numbers: WIDTH and WIDTH times its rows for
+    panels, its columns and WIDTH for a plain matrix of whole vectors.
+    """
     for first in range(0, steps, STEPS):
         for column in range(0, columns, WIDTH):
             for row in range(0, rows, ROWS):
@@ -59,7 +64,8 @@ def multiply_transposed(plan, steps, skip, b, b_rows, rows, columns, c, c_row): 
                     plan.ctypes.data + 8 * first,
                     min(STEPS, steps - first),
                     skip + 4 * row,
-                    b + 4 * (column * b_rows + first * WIDTH),
+                    b + 4 * (column // WIDTH * b_panel + first * b_row),
+                    b_row,
                     c + 4 * (row * c_row + column),
                     c_row,
                     min(ROWS, rows - row),
@@ -90,34 +96,20 @@ def rounded(n, multiple):  # type: ignore[no-untyped-def]
     return (n + multiple - 1) // multiple * multiple
 
 
-@helper
-def fill_panel(b, first, column, panel):  # type: ignore[no-untyped-def]
-    """panel[k, j] = b[first + k, column + j], zero outside b."""
-    steps, columns = b.shape
-    filled = min(WIDTH, columns - column)
-    for k in range(panel.shape[0]):
-        inside = filled if first + k < steps else 0
-        for j in range(inside):
-            panel[k, j] = b[first + k, column + j]
-        for j in range(inside, WIDTH):
-            panel[k, j] = np.float32(0)
-
-
 @kernel
-def _pack(b, slabs):  # type: ignore[no-untyped-def]
-    count, in_a_row, depth, _ = slabs.shape
-    for task in prange(count * in_a_row):
-        slab, p = task // in_a_row, task % in_a_row
-        fill_panel(b, slab * depth, p * WIDTH, slabs[slab, p])
-
-
-def pack(b: np.ndarray, depth: int | None = None) -> np.ndarray:
-    """b (steps, columns), C-contiguous float32, in panels, `depth` steps a slab: (slabs, columns / WIDTH, depth, WIDTH).
-
-    Without a depth there is one slab.
-    """
+def _pack(b, panels):  # type: ignore[no-untyped-def]
     steps, columns = b.shape
-    depth = depth or steps
-    slabs = np.empty((-(-steps // depth), -(-columns // WIDTH), depth, WIDTH), np.float32)
-    _pack(b, slabs)
-    return slabs
+    for task in prange(panels.shape[0] * ((steps + STEPS - 1) // STEPS)):
+        p, first = task % panels.shape[0], task // panels.shape[0] * STEPS
+        filled = min(WIDTH, columns - p * WIDTH)
+        for k in range(first, min(steps, first + STEPS)):
+            copy(b.ctypes.data + 4 * (k * columns + p * WIDTH), panels[p, k].ctypes.data, filled)
+            for j in range(filled, WIDTH):
+                panels[p, k, j] = np.float32(0)
+
+
+def pack(b: np.ndarray) -> np.ndarray:
+    """b (steps, columns), C-contiguous float32, in panels (columns / WIDTH, steps, WIDTH)."""
+    panels = np.empty((-(-b.shape[1] // WIDTH), b.shape[0], WIDTH), np.float32)
+    _pack(b, panels)
+    return panels

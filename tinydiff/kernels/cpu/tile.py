@@ -45,7 +45,7 @@ def multiply_rows(
     rows: Any,
     columns: Any,
 ) -> Any:
-    """At most ROWS rows by WIDTH columns, rows by address: a[i, tap·steps + k] is the float at plan[tap, i] + skip + 4k.
+    """At most ROWS rows by WIDTH columns, a's rows by address: a[i, tap, k] is the float at plan[tap, i] + skip + 4k.
 
     plan, b, start and c are addresses; b's rows are WIDTH floats apart, those of start and c start_row and c_row.
     A start_row of 0 begins every row with the same numbers, a bias for instance.  Whole vectors of c are written.
@@ -78,12 +78,15 @@ def multiply_rows(
 
 @intrinsic
 def multiply_columns(
-    typingctx: Any, plan: Any, steps: Any, skip: Any, b: Any, c: Any, c_row: Any, rows: Any, columns: Any
+    typingctx: Any, plan: Any, steps: Any, skip: Any, b: Any, b_row: Any, c: Any, c_row: Any, rows: Any, columns: Any
 ) -> Any:
-    """The same with a's columns by address, added to c: a[i, k] is the float at plan[k] + skip + 4i."""
+    """The same with a's columns by address, added to c: a[i, k] is the float at plan[k] + skip + 4i.
+
+    b's rows are b_row floats apart.
+    """
 
     def emit(context: Any, build: Any, signature: Any, arguments: Any) -> Any:
-        plan, steps, skip, b, c, c_row, rows, columns = arguments
+        plan, steps, skip, b, b_row, c, c_row, rows, columns = arguments
         v = Vectors(build)
 
         def tile(height: int, vectors: int, first: Any) -> None:
@@ -91,7 +94,7 @@ def multiply_columns(
             sums = _begin(v, height, vectors, c_first, c_row)
             with v.repeat(steps) as k:
                 address = build.add(v.load_integer(v.plus(plan, k, 8)), a_first)
-                b_k = [v.load(v.plus(v.plus(b, k, 4 * WIDTH), 4 * LANES * j)) for j in range(vectors)]
+                b_k = [v.load(v.plus(v.plus(b, k, b_row, 4), 4 * LANES * j)) for j in range(vectors)]
                 for i, row in enumerate(sums):
                     _add(v, row, v.spread(v.plus(address, 4 * i)), b_k)
             _finish(v, sums, c_first, c_row)
@@ -99,7 +102,7 @@ def multiply_columns(
         _in_tiles(v, rows, columns, tile)
         return context.get_dummy_value()
 
-    return types.void(*[types.intp] * 8), emit
+    return types.void(*[types.intp] * 9), emit
 
 
 def _in_tiles(v: Vectors, rows: Any, columns: Any, tile: Callable[[int, int, Any], None]) -> None:

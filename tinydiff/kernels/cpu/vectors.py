@@ -60,17 +60,23 @@ class Vectors:
         )
 
     def load(self, address: Any) -> Any:
-        return self.build.load(self.at(address, VECTOR), align=4)
+        return self.build.load(self._at(address, VECTOR), align=4)
 
     def store(self, vector: Any, address: Any) -> None:
-        self.build.store(vector, self.at(address, VECTOR), align=4)
+        self.build.store(vector, self._at(address, VECTOR), align=4)
 
     def load_integer(self, address: Any) -> Any:
-        return self.build.load(self.at(address, I64))
+        return self.build.load(self._at(address, I64))
 
     def spread(self, address: Any) -> Any:
         """The float at the address, in every lane."""
-        return self._in_every_lane(self.build.load(self.at(address, FLOAT), align=4))
+        return self._in_every_lane(self.load_float(address))
+
+    def load_float(self, address: Any) -> Any:
+        return self.build.load(self._at(address, FLOAT), align=4)
+
+    def store_float(self, number: Any, address: Any) -> None:
+        self.build.store(number, self._at(address, FLOAT), align=4)
 
     def constant(self, value: float) -> Any:
         return ir.Constant(VECTOR, [value] * LANES)
@@ -100,17 +106,25 @@ class Vectors:
         return self.build.add(address, product)
 
     def variable(self, value: Any) -> tuple[Callable[[], Any], Callable[[Any], None]]:
-        """A vector that a loop changes: (read, write).  LLVM keeps it in a register."""
-        place = cgutils.alloca_once(self.build, VECTOR)
+        """A value that a loop changes: (read, write).  LLVM keeps it in a register."""
+        place = cgutils.alloca_once(self.build, value.type)
         self.build.store(value, place)
         return lambda: self.build.load(place), lambda new: self.build.store(new, place)
+
+    def each(self, count: Any, vector: Callable[[Any], None], single: Callable[[Any], None]) -> None:
+        """`vector(bytes from the start)` for each whole vector of `count` floats, `single` for floats left over."""
+        size = ir.Constant(I64, LANES)
+        whole = self.build.mul(self.build.sdiv(count, size), size)
+        with self.repeat(self.build.sdiv(count, size)) as i:
+            vector(self.build.mul(i, ir.Constant(I64, 4 * LANES)))
+        with self.repeat(self.build.sub(count, whole)) as i:
+            single(self.build.mul(self.build.add(whole, i), ir.Constant(I64, 4)))
 
     def repeat(self, count: Any) -> Any:
         """`with repeat(count) as k:` the instructions within, for k = 0 … count − 1."""
         return _loop(self.build, count)
 
-    def at(self, address: Any, kind: Any) -> Any:
-        """The address as a pointer."""
+    def _at(self, address: Any, kind: Any) -> Any:
         return self.build.inttoptr(address, kind.as_pointer())
 
     def _in_every_lane(self, scalar: Any) -> Any:
@@ -130,41 +144,108 @@ class _loop:
         return self._range.__exit__(*error)
 
 
-def _reduction(combine: str) -> Any:
-    @intrinsic
-    def reduce(typingctx: Any, address: Any, count: Any) -> Any:
-        """Of `count` ≥ 1 floats: each lane first combines its own, then neighbours, so that the order is always one."""
+@intrinsic
+def copy(typingctx: Any, source: Any, target: Any, count: Any) -> Any:
+    """`count` floats from one address to another."""
 
-        def emit(context: Any, build: Any, signature: Any, arguments: Any) -> Any:
-            address, count = arguments
-            v = Vectors(build)
+    def emit(context: Any, build: Any, signature: Any, arguments: Any) -> Any:
+        source, target, count = arguments
+        v = Vectors(build)
+        v.each(
+            count,
+            lambda at: v.store(v.load(build.add(source, at)), build.add(target, at)),
+            lambda at: v.store_float(v.load_float(build.add(source, at)), build.add(target, at)),
+        )
+        return context.get_dummy_value()
 
-            def both(a: Any, b: Any) -> Any:
-                return build.fadd(a, b) if combine == "sum" else build.select(build.fcmp_ordered(">", a, b), a, b)
-
-            start = -0.0 if combine == "sum" else -np.inf
-            read, write = v.variable(v.constant(start))
-            whole = build.sdiv(count, ir.Constant(I64, LANES))
-            with v.repeat(whole) as i:
-                write(both(read(), v.load(v.plus(address, i, 4 * LANES))))
-            lanes = [build.extract_element(read(), ir.Constant(ir.IntType(32), i)) for i in range(LANES)]
-            while len(lanes) > 1:
-                lanes = [both(a, b) for a, b in zip(lanes[::2], lanes[1::2], strict=True)]
-            result = cgutils.alloca_once(build, FLOAT)
-            build.store(lanes[0], result)
-            first_left = build.mul(whole, ir.Constant(I64, LANES))
-            with v.repeat(build.sub(count, first_left)) as i:
-                number = build.load(v.at(v.plus(address, build.add(first_left, i), 4), FLOAT), align=4)
-                build.store(both(build.load(result), number), result)
-            return build.load(result)
-
-        return types.float32(types.intp, types.intp), emit
-
-    return reduce
+    return types.void(types.intp, types.intp, types.intp), emit
 
 
-sum_of = _reduction("sum")
-max_of = _reduction("max")
+@intrinsic
+def sum_of(typingctx: Any, address: Any, count: Any) -> Any:
+    """The sum of `count` floats: each lane first sums its own, then neighbours, so that the order is always one."""
+
+    def emit(context: Any, build: Any, signature: Any, arguments: Any) -> Any:
+        address, count = arguments
+        v = Vectors(build)
+        return _reduce(
+            v,
+            count,
+            0.0,
+            build.fadd,
+            lambda at, sum_: build.fadd(sum_, v.load(build.add(address, at))),
+            lambda at, sum_: build.fadd(sum_, v.load_float(build.add(address, at))),
+        )
+
+    return types.float32(types.intp, types.intp), emit
+
+
+@intrinsic
+def dot_of(typingctx: Any, a: Any, b: Any, count: Any) -> Any:
+    """Σ a·b over `count` floats at two addresses, summed as `sum_of` does."""
+
+    def emit(context: Any, build: Any, signature: Any, arguments: Any) -> Any:
+        a, b, count = arguments
+        v = Vectors(build)
+
+        def add(at: Any, sum_: Any) -> Any:
+            return v.multiply_add(v.load(build.add(a, at)), v.load(build.add(b, at)), sum_)
+
+        def add_float(at: Any, sum_: Any) -> Any:
+            return build.fadd(sum_, build.fmul(v.load_float(build.add(a, at)), v.load_float(build.add(b, at))))
+
+        return _reduce(v, count, 0.0, build.fadd, add, add_float)
+
+    return types.float32(types.intp, types.intp, types.intp), emit
+
+
+@intrinsic
+def max_of(typingctx: Any, address: Any, count: Any) -> Any:
+    """The largest of `count` ≥ 1 floats, NaN left out."""
+
+    def emit(context: Any, build: Any, signature: Any, arguments: Any) -> Any:
+        address, count = arguments
+        v = Vectors(build)
+
+        def larger(a: Any, b: Any) -> Any:
+            return build.select(build.fcmp_ordered(">", a, b), a, b)
+
+        return _reduce(
+            v,
+            count,
+            -np.inf,
+            larger,
+            lambda at, best: larger(v.load(build.add(address, at)), best),
+            lambda at, best: larger(v.load_float(build.add(address, at)), best),
+        )
+
+    return types.float32(types.intp, types.intp), emit
+
+
+def _reduce(v: Vectors, count: Any, start: float, both: Any, step: Any, step_float: Any) -> Any:
+    """One number from `count`: lane by lane, the lanes in pairs, and what is left over last."""
+    read, write = v.variable(v.constant(start))
+    read_left, write_left = v.variable(ir.Constant(FLOAT, start))
+    v.each(
+        count,
+        lambda at: write(step(at, read())),
+        lambda at: write_left(step_float(at, read_left())),
+    )
+    vector = read()
+    lanes = [v.build.extract_element(vector, ir.Constant(ir.IntType(32), i)) for i in range(LANES)]
+    while len(lanes) > 1:
+        lanes = [both(a, b) for a, b in zip(lanes[::2], lanes[1::2], strict=True)]
+    return both(read_left(), lanes[0])
+
+
+@intrinsic
+def floats_at(typingctx: Any, address: Any) -> Any:
+    """The address as a pointer, for numba.carray."""
+
+    def emit(context: Any, build: Any, signature: Any, arguments: Any) -> Any:
+        return build.inttoptr(arguments[0], FLOAT.as_pointer())
+
+    return types.CPointer(types.float32)(types.intp), emit
 
 
 @intrinsic

@@ -1,0 +1,90 @@
+"""AdamW with clipping and the moving average, in one pass over all parameters of a model.
+
+A model has hundreds of arrays, most of them small, so that a call for each would cost more than its work.  A table of
+addresses names them all, and the tasks are chunks of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numba import carray, prange
+
+from tinydiff.kernels.cpu.arrays import as_float32
+from tinydiff.kernels.cpu.elementary import ONE
+from tinydiff.kernels.cpu.jit import helper, kernel
+from tinydiff.kernels.cpu.vectors import dot_of, floats_at
+
+CHUNK = 1 << 14  # numbers in a task
+
+
+@kernel
+def _squares(addresses, chunks, sums):  # type: ignore[no-untyped-def]
+    """The sum of squares of each chunk (array, first, count)."""
+    for i in prange(chunks.shape[0]):
+        at = addresses[chunks[i, 0]] + 4 * chunks[i, 1]
+        sums[i] = dot_of(at, at, chunks[i, 2])
+
+
+@helper
+def _part(address, first, count):  # type: ignore[no-untyped-def]
+    """`count` numbers of the array at the address, from number `first` on."""
+    return carray(floats_at(address + 4 * first), count)
+
+
+@kernel
+def _adamw(addresses, chunks, decays, lr, beta1, beta2, eps, correct1, correct2, scale, ema):  # type: ignore[no-untyped-def]
+    for task in prange(chunks.shape[0]):
+        array, first, count = chunks[task, 0], chunks[task, 1], chunks[task, 2]
+        p, g, m, v, average = (
+            _part(addresses[0, array], first, count),
+            _part(addresses[1, array], first, count),
+            _part(addresses[2, array], first, count),
+            _part(addresses[3, array], first, count),
+            _part(addresses[4, array], first, count),
+        )
+        decay = decays[array]
+        for i in range(count):
+            gradient = g[i] * scale
+            m[i] = beta1 * m[i] + (ONE - beta1) * gradient
+            v[i] = beta2 * v[i] + (ONE - beta2) * gradient * gradient
+            step = (m[i] * correct1) / (np.sqrt(v[i] * correct2) + eps)
+            p[i] -= lr * (step + decay * p[i])
+            average[i] += (ONE - ema) * (p[i] - average[i])
+
+
+def square_sums(arrays: Sequence[np.ndarray]) -> np.ndarray:
+    """Σ g² of each array, float64 (len(arrays),)."""
+    arrays = [as_float32("square_sums", a) for a in arrays]
+    chunks = _chunks(arrays)
+    sums = np.empty(len(chunks), np.float32)
+    _squares(_addresses(arrays), chunks, sums)
+    totals = np.zeros(len(arrays))
+    np.add.at(totals, chunks[:, 0], sums)
+    return totals
+
+
+def adamw(
+    p: Sequence[np.ndarray],
+    g: Sequence[np.ndarray],
+    m: Sequence[np.ndarray],
+    v: Sequence[np.ndarray],
+    average: Sequence[np.ndarray],
+    decays: Sequence[float],
+    *settings: float,
+) -> None:
+    """Each array of p, m, v and average in place, all contiguous; `settings` as `training.optim` names them."""
+    g = [as_float32("adamw", a) for a in g]
+    table = np.stack([_addresses(arrays) for arrays in (p, g, m, v, average)])
+    _adamw(table, _chunks(g), np.array(decays, np.float32), *(np.float32(s) for s in settings))
+
+
+def _addresses(arrays: Sequence[np.ndarray]) -> np.ndarray:
+    return np.array([a.__array_interface__["data"][0] for a in arrays], np.int64)
+
+
+def _chunks(arrays: Sequence[np.ndarray]) -> np.ndarray:
+    """(array, first number, count) of each task."""
+    rows = [(i, first, min(CHUNK, a.size - first)) for i, a in enumerate(arrays) for first in range(0, a.size, CHUNK)]
+    return np.array(rows, np.int64).reshape(-1, 3)
