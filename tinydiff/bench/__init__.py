@@ -42,8 +42,8 @@ def bench(groups: Sequence[str] = GROUPS, rounds: int = 15, on_row: Callable[[Ro
             raise InputError(f"bench: no group {group!r}; there are {', '.join(known)}")
     from tinydiff.kernels.cpu import memory
 
+    _start_torch()
     memory.reuse()
-    _same_threads()
     rows = []
     for group in groups:
         for row in known[group](rounds):
@@ -55,6 +55,7 @@ def bench(groups: Sequence[str] = GROUPS, rounds: int = 15, on_row: Callable[[Ro
 
 def conditions() -> dict[str, Any]:
     """What the figures depend on."""
+    _start_torch()
     import numba
 
     from tinydiff.bench.peak import peak_rate
@@ -75,15 +76,19 @@ def conditions() -> dict[str, Any]:
     }
 
 
-def _same_threads() -> None:
-    """PyTorch may use as many threads as tinydiff, no more and no fewer."""
+def _start_torch() -> None:
+    """As many threads for PyTorch as for tinydiff, and its pool started first.
+
+    Where Numba's OpenMP pool is there before PyTorch's, PyTorch's backward takes fifty times as long.
+    """
     try:
         import torch
     except ModuleNotFoundError:
         return
     import numba
 
-    torch.set_num_threads(numba.get_num_threads())
+    torch.set_num_threads(numba.config.NUMBA_NUM_THREADS)  # get_num_threads would start Numba's
+    torch.nn.functional.conv2d(torch.ones(8, 16, 64, 64), torch.ones(16, 16, 3, 3)).sum()
 
 
 def _processor() -> str:

@@ -63,7 +63,7 @@ def denoiser_task(name: str, config: UNetConfig, size: int, batch: int) -> Task:
 
         other = twins.carry_over(model, twins.Denoiser(config, TEXT))
         x_, target_ = twins.channels_first(x.copy()), twins.channels_first(target.copy())
-        t_, tokens_ = torch.from_numpy(t), torch.from_numpy(tokens)
+        t_, tokens_ = torch.from_numpy(t.copy()), torch.from_numpy(tokens.copy())
         return other, lambda: torch.nn.functional.mse_loss(other(x_, t_, tokens_), target_)
 
     return Task(name, batch, model, lambda: ops.mse_loss(model(Tensor(x), t, tokens), Tensor(target)), twin)
@@ -88,7 +88,7 @@ def autoencoder_task(name: str, config: Any, batch: int) -> Task:
         from tinydiff.bench import twin as twins
 
         other = twins.carry_over(model, twins.Autoencoder(config))
-        x_, noise_ = twins.channels_first(x.copy()), twins.channels_first(noise)
+        x_, noise_ = twins.channels_first(x.copy()), twins.channels_first(noise.copy())
 
         def twin_loss() -> Any:
             mean, log_variance = other.moments(x_)

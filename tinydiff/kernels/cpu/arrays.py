@@ -1,8 +1,12 @@
-"""What the compiled kernels take: contiguous float32, read-only."""
+"""What the compiled kernels take and give: contiguous float32, read-only on the way in, aligned on the way out."""
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
+
+LINE = 64  # bytes of a cache line
 
 
 def as_float32(name: str, x: np.ndarray) -> np.ndarray:
@@ -16,6 +20,14 @@ def as_float32(name: str, x: np.ndarray) -> np.ndarray:
     x = np.ascontiguousarray(x).view()
     x.setflags(write=False)
     return x
+
+
+def empty(*shape: int) -> np.ndarray:
+    """Room for float32 that begins at a whole cache line: elsewhere every vector of AVX-512 would touch two."""
+    size = math.prod(shape)
+    room = np.empty(size + LINE // 4, np.float32)
+    first = -room.__array_interface__["data"][0] % LINE // 4
+    return room[first : first + size].reshape(shape)
 
 
 _zeros = np.zeros(1 << 12, np.float32)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 from numba import prange
 
-from tinydiff.kernels.cpu.arrays import as_float32, zeros
+from tinydiff.kernels.cpu.arrays import as_float32, empty, zeros
 from tinydiff.kernels.cpu.elementary import ONE, exp
 from tinydiff.kernels.cpu.jit import helper, kernel
 from tinydiff.kernels.cpu.product import multiply, multiply_transposed, rounded
@@ -148,7 +148,7 @@ def _backward(q, k, v, heads, none, lse, y, dy, dq, dk, dv):  # type: ignore[no-
 def attention(q: np.ndarray, k: np.ndarray, v: np.ndarray, heads: int) -> tuple[np.ndarray, np.ndarray]:
     """y (N, L, D), and the logarithms of the sums (N, heads, L) that the backward needs."""
     q, k, v = (as_float32("attention", a) for a in (q, k, v))
-    y, lse = np.empty_like(q), np.empty((q.shape[0], heads, q.shape[1]), np.float32)
+    y, lse = empty(*q.shape), empty(q.shape[0], heads, q.shape[1])
     _forward(q, k, v, heads, zeros(max(k.shape[1:]) + WIDTH), lse, y)
     return y, lse
 
@@ -158,6 +158,6 @@ def attention_backward(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """dq, dk, dv."""
     q, k, v, lse, y, dy = (as_float32("attention", a) for a in (q, k, v, lse, y, dy))
-    dq, dk, dv = np.empty_like(q), np.empty_like(k), np.empty_like(v)
+    dq, dk, dv = empty(*q.shape), empty(*k.shape), empty(*v.shape)
     _backward(q, k, v, heads, zeros(max(k.shape[1:]) + WIDTH), lse, y, dy, dq, dk, dv)
     return dq, dk, dv

@@ -20,7 +20,7 @@ import numpy as np
 from numba import prange
 
 from tinydiff.kernels.cpu import few, winograd
-from tinydiff.kernels.cpu.arrays import as_float32, zeros
+from tinydiff.kernels.cpu.arrays import as_float32, empty, zeros
 from tinydiff.kernels.cpu.constant import made_of
 from tinydiff.kernels.cpu.jit import helper, kernel
 from tinydiff.kernels.cpu.product import STEPS, multiply, multiply_transposed, pack, rounded
@@ -151,7 +151,7 @@ def conv2d_forward(
     out_h = (x.shape[1] + top + bottom - kernel_h) // stride + 1
     out_w = (x.shape[2] + left + right - kernel_w) // stride + 1
     x, w = as_float32("conv2d_forward", x), as_float32("conv2d_forward", w)
-    y = np.empty((x.shape[0], out_h, out_w, filters), np.float32)
+    y = empty(x.shape[0], out_h, out_w, filters)
     bias = _whole_panels(bias, filters)
     if winograd.wins(w.shape, stride):
         winograd.convolve(x, w, bias, top, left, y)
@@ -216,7 +216,7 @@ def conv2d_weight_grad(
         x, taps, steps, tap_columns = _with_border(x, padding), kernel_h, kernel_w * channels, 1
         top = left = 0
     tasks = taps * -(-steps // BLOCK) * -(-filters // BLOCK_COLUMNS)
-    dw = np.empty((1 if tasks >= 2 * GROUPS else GROUPS, taps, steps, filters), np.float32)
+    dw = empty(1 if tasks >= 2 * GROUPS else GROUPS, taps, steps, filters)
     _weight_grad(x, zeros(steps), dy, tap_columns, stride, top, left, dw)
     return (dw[0] if len(dw) == 1 else dw.sum(0)).reshape(kernel_h, kernel_w, channels, filters)
 

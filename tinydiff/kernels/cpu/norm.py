@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numba import prange
 
-from tinydiff.kernels.cpu.arrays import as_float32
+from tinydiff.kernels.cpu.arrays import as_float32, empty
 from tinydiff.kernels.cpu.elementary import ONE, sigmoid
 from tinydiff.kernels.cpu.jit import kernel
 from tinydiff.kernels.cpu.vectors import sum_of
@@ -105,7 +105,7 @@ def group_norm(
     shape, channels = x.shape, x.shape[-1]
     x = as_float32("group_norm", x).reshape(shape[0], -1, channels)
     scale, shift = as_float32("group_norm", scale), as_float32("group_norm", shift)
-    y = np.empty_like(x)
+    y = empty(*x.shape)
     mean, rstd = np.empty((2, shape[0], groups), np.float32)
     _forward(x, scale, shift, groups, np.float32(eps), silu, y, mean, rstd)
     return y.reshape(shape), (x, scale, shift, groups, silu, mean, rstd)
@@ -114,7 +114,7 @@ def group_norm(
 def group_norm_backward(dy: np.ndarray, saved: tuple) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """dx, dscale, dshift."""
     x = saved[0]
-    dx = np.empty_like(x)
+    dx = empty(*x.shape)
     dscale, dshift = np.zeros((2, PARTS, x.shape[2]), np.float32)
     _backward(*saved, as_float32("group_norm", dy).reshape(x.shape), dx, dscale, dshift)
     return dx.reshape(dy.shape), dscale.sum(0), dshift.sum(0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numba import prange
 
-from tinydiff.kernels.cpu.arrays import as_float32
+from tinydiff.kernels.cpu.arrays import as_float32, empty
 from tinydiff.kernels.cpu.elementary import HALF, exp, normal_cdf
 from tinydiff.kernels.cpu.jit import kernel
 
@@ -29,14 +29,14 @@ def _gelu_backward(x, dy, dx):  # type: ignore[no-untyped-def]
 
 def gelu(x: np.ndarray) -> np.ndarray:
     """x·Φ(x)."""
-    y = np.empty(x.shape, np.float32)
+    y = empty(*x.shape)
     _gelu(as_float32("gelu", x).reshape(-1), y.reshape(-1))
     return y
 
 
 def gelu_backward(x: np.ndarray, dy: np.ndarray) -> np.ndarray:
     """dx of `gelu`."""
-    dx = np.empty(x.shape, np.float32)
+    dx = empty(*x.shape)
     _gelu_backward(as_float32("gelu", x).reshape(-1), as_float32("gelu", dy).reshape(-1), dx.reshape(-1))
     return dx
 
@@ -64,14 +64,14 @@ def _geglu_backward(x, dy, dx):  # type: ignore[no-untyped-def]
 
 def geglu(x: np.ndarray) -> np.ndarray:
     """The first half of x's last axis times GELU of the second: (…, 2D) → (…, D)."""
-    y = np.empty((*x.shape[:-1], x.shape[-1] // 2), np.float32)
+    y = empty(*x.shape[:-1], x.shape[-1] // 2)
     _geglu(as_float32("geglu", x).reshape(-1, x.shape[-1]), y.reshape(-1, y.shape[-1]))
     return y
 
 
 def geglu_backward(x: np.ndarray, dy: np.ndarray) -> np.ndarray:
     """dx of `geglu`."""
-    dx, dy = np.empty(x.shape, np.float32), as_float32("geglu", dy)
+    dx, dy = empty(*x.shape), as_float32("geglu", dy)
     _geglu_backward(
         as_float32("geglu", x).reshape(-1, x.shape[-1]), dy.reshape(-1, dy.shape[-1]), dx.reshape(-1, x.shape[-1])
     )
@@ -110,7 +110,7 @@ def _max_pool_backward(dy, winner, size, dx):  # type: ignore[no-untyped-def]
 def max_pool2d_forward(x: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
     """As `reference.max_pool2d_forward`, float32."""
     n, height, width, channels = x.shape
-    y = np.empty((n, height // size, width // size, channels), np.float32)
+    y = empty(n, height // size, width // size, channels)
     winner = np.empty(y.shape, np.int32)
     _max_pool(as_float32("max_pool2d", x), size, y, winner)
     return y, winner
@@ -119,7 +119,7 @@ def max_pool2d_forward(x: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray
 def max_pool2d_backward(dy: np.ndarray, winner: np.ndarray, size: int) -> np.ndarray:
     """As `reference.max_pool2d_backward`, float32."""
     n, out_h, out_w, channels = dy.shape
-    dx = np.empty((n, out_h * size, out_w * size, channels), np.float32)
+    dx = empty(n, out_h * size, out_w * size, channels)
     _max_pool_backward(as_float32("max_pool2d", dy), winner, size, dx)
     return dx
 
@@ -149,7 +149,7 @@ def _upsample_backward(dy, dx):  # type: ignore[no-untyped-def]
 def upsample_nearest_forward(x: np.ndarray) -> np.ndarray:
     """As `reference.upsample_nearest_forward`, float32."""
     n, height, width, channels = x.shape
-    y = np.empty((n, 2 * height, 2 * width, channels), np.float32)
+    y = empty(n, 2 * height, 2 * width, channels)
     _upsample(as_float32("upsample_nearest", x), y)
     return y
 
@@ -157,6 +157,6 @@ def upsample_nearest_forward(x: np.ndarray) -> np.ndarray:
 def upsample_nearest_backward(dy: np.ndarray) -> np.ndarray:
     """As `reference.upsample_nearest_backward`, float32."""
     n, height, width, channels = dy.shape
-    dx = np.empty((n, height // 2, width // 2, channels), np.float32)
+    dx = empty(n, height // 2, width // 2, channels)
     _upsample_backward(as_float32("upsample_nearest", dy), dx)
     return dx

@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numba import prange
 
+from tinydiff.kernels.cpu.arrays import LINE, empty
 from tinydiff.kernels.cpu.jit import helper, kernel
 from tinydiff.kernels.cpu.tile import PLAN, ROWS, WIDTH, multiply_columns, multiply_rows
 from tinydiff.kernels.cpu.vectors import copy
@@ -92,6 +93,12 @@ def plan_steps(address, row_bytes, steps):  # type: ignore[no-untyped-def]
 
 
 @helper
+def aligned(room):  # type: ignore[no-untyped-def]
+    """The address of the first whole cache line in an array."""
+    return (room.ctypes.data + LINE - 1) // LINE * LINE
+
+
+@helper
 def rounded(n, multiple):  # type: ignore[no-untyped-def]
     return (n + multiple - 1) // multiple * multiple
 
@@ -110,6 +117,6 @@ def _pack(b, panels):  # type: ignore[no-untyped-def]
 
 def pack(b: np.ndarray) -> np.ndarray:
     """b (steps, columns), C-contiguous float32, in panels (columns / WIDTH, steps, WIDTH)."""
-    panels = np.empty((-(-b.shape[1] // WIDTH), b.shape[0], WIDTH), np.float32)
+    panels = empty(-(-b.shape[1] // WIDTH), b.shape[0], WIDTH)
     _pack(b, panels)
     return panels

@@ -26,7 +26,7 @@ from tinydiff.kernels.cpu.vectors import I64, INSTRUCTIONS, LANES, Vectors
 
 ROWS, VECTORS = {"avx512": (12, 2), "avx2": (6, 2), "neon": (8, 2), "generic": (4, 2)}[INSTRUCTIONS]
 WIDTH = VECTORS * LANES
-SIZES = (ROWS, *(rows for rows in (8, 4, 2, 1) if rows < ROWS))  # rows of the tiles that there are
+SIZES = (ROWS, *(rows for rows in (4, 1) if rows < ROWS))  # rows of the tiles that there are
 PLAN = ROWS + 1  # numbers of a tap in a plan of rows: an address for each, and how many bytes into b the tap begins
 
 
@@ -51,9 +51,9 @@ def multiply_rows(
     A start_row of 0 begins every row with the same numbers, a bias for instance.  Whole vectors of c are written.
     """
 
-    def emit(context: Any, build: Any, signature: Any, arguments: Any) -> Any:
+    def body(v: Vectors, arguments: Any) -> None:
         plan, taps, steps, skip, b, start, start_row, c, c_row, rows, columns = arguments
-        v = Vectors(build)
+        build = v.build
 
         def tile(height: int, vectors: int, first: Any) -> None:
             first_row = v.plus(plan, first, 8)
@@ -71,9 +71,8 @@ def multiply_rows(
             _finish(v, sums, v.plus(c, first, c_row, 4), c_row)
 
         _in_tiles(v, rows, columns, tile)
-        return context.get_dummy_value()
 
-    return types.void(*[types.intp] * 11), emit
+    return types.void(*[types.intp] * 11), _called("tinydiff_multiply_rows", body)
 
 
 @intrinsic
@@ -85,24 +84,40 @@ def multiply_columns(
     b's rows are b_row floats apart.
     """
 
-    def emit(context: Any, build: Any, signature: Any, arguments: Any) -> Any:
+    def body(v: Vectors, arguments: Any) -> None:
         plan, steps, skip, b, b_row, c, c_row, rows, columns = arguments
-        v = Vectors(build)
 
         def tile(height: int, vectors: int, first: Any) -> None:
             c_first, a_first = v.plus(c, first, c_row, 4), v.plus(skip, first, 4)
             sums = _begin(v, height, vectors, c_first, c_row)
             with v.repeat(steps) as k:
-                address = build.add(v.load_integer(v.plus(plan, k, 8)), a_first)
+                address = v.build.add(v.load_integer(v.plus(plan, k, 8)), a_first)
                 b_k = [v.load(v.plus(v.plus(b, k, b_row, 4), 4 * LANES * j)) for j in range(vectors)]
                 for i, row in enumerate(sums):
                     _add(v, row, v.spread(v.plus(address, 4 * i)), b_k)
             _finish(v, sums, c_first, c_row)
 
         _in_tiles(v, rows, columns, tile)
+
+    return types.void(*[types.intp] * 9), _called("tinydiff_multiply_columns", body)
+
+
+def _called(name: str, body: Callable[[Vectors, Any], None]) -> Any:
+    """What an intrinsic emits: a call of a function with this body, which is compiled once for all calls."""
+
+    def emit(context: Any, build: Any, signature: Any, arguments: Any) -> Any:
+        kind = ir.FunctionType(ir.VoidType(), [I64] * len(arguments))
+        function = cgutils.get_or_insert_function(build.module, kind, name)
+        if function.is_declaration:
+            function.linkage = "linkonce_odr"
+            function.attributes.add("noinline")
+            inside = ir.IRBuilder(function.append_basic_block("entry"))
+            body(Vectors(inside), function.args)
+            inside.ret_void()
+        build.call(function, arguments)
         return context.get_dummy_value()
 
-    return types.void(*[types.intp] * 9), emit
+    return emit
 
 
 def _in_tiles(v: Vectors, rows: Any, columns: Any, tile: Callable[[int, int, Any], None]) -> None:
@@ -112,14 +127,13 @@ def _in_tiles(v: Vectors, rows: Any, columns: Any, tile: Callable[[int, int, Any
         fits = build.icmp_signed("<=", columns, ir.Constant(I64, vectors * LANES))
         needed = build.icmp_signed(">", columns, ir.Constant(I64, (vectors - 1) * LANES))
         with build.if_then(build.and_(fits, needed)):
-            place = cgutils.alloca_once_value(build, ir.Constant(I64, 0))
-            build.store(ir.Constant(I64, 0), place)
+            done = ir.Constant(I64, 0)
             for height in SIZES:
-                first = build.load(place)
-                after = v.plus(first, height)
-                with build.if_then(build.icmp_signed("<=", after, rows)):
-                    tile(height, vectors, first)
-                    build.store(after, place)
+                size = ir.Constant(I64, height)
+                count = build.sdiv(build.sub(rows, done), size)
+                with v.repeat(count) as i:
+                    tile(height, vectors, build.add(done, build.mul(i, size)))
+                done = build.add(done, build.mul(count, size))
 
 
 def _begin(v: Vectors, rows: int, vectors: int, start: Any, start_row: Any) -> list[list[Any]]:

@@ -20,15 +20,16 @@ from numba import get_num_threads, prange, types
 from numba.extending import intrinsic
 
 from tinydiff.kernels import winograd_allowed
+from tinydiff.kernels.cpu.arrays import LINE, empty
 from tinydiff.kernels.cpu.arrays import zeros as zeros_of
 from tinydiff.kernels.cpu.constant import made_of
 from tinydiff.kernels.cpu.jit import helper, kernel
-from tinydiff.kernels.cpu.product import multiply, multiply_transposed, plan_rows, plan_steps
+from tinydiff.kernels.cpu.product import aligned, multiply, multiply_transposed, plan_rows, plan_steps
 from tinydiff.kernels.cpu.tile import ROWS, WIDTH
 from tinydiff.kernels.cpu.vectors import LANES, Vectors
 
 P, Q = 0.5**0.5, 2**0.5  # the points are 0, P, −P, Q, −Q, ∞, one for each row below; P·Q = 1
-CACHE, SLAB = 3 << 18, 1 << 20  # bytes of values that a task, and a weight gradient, work on at a time
+CACHE, SLAB = 3 << 18, 1 << 22  # bytes of values that a task, and a weight gradient, work on at a time
 OUT, IN, POINTS = 4, 6, 36  # output and input pixels of a tile, each way, and points where it is evaluated
 
 
@@ -120,6 +121,12 @@ def _apart(count, size):  # type: ignore[no-untyped-def]
 
 
 @helper
+def _room(count):  # type: ignore[no-untyped-def]
+    """Memory for `count` numbers from its first whole cache line on."""
+    return np.empty(count + LINE // 4, np.float32)
+
+
+@helper
 def _plan_tile(plan, x, size, tile, tiles_h, tiles_w, top, left, outside):  # type: ignore[no-untyped-def]
     """The addresses of the size × size pixels of tile number `tile`, which begins at (4·row − top, 4·column − left)."""
     height, width, channels = x.shape[1], x.shape[2], x.shape[3]
@@ -158,27 +165,27 @@ def _convolve(x, u, bias, zeros, top, left, tiles_in_a_task, y):  # type: ignore
     for task in prange((tiles + tiles_in_a_task - 1) // tiles_in_a_task):
         first = task * tiles_in_a_task
         count = min(tiles_in_a_task, tiles - first)
-        v, m = np.empty((POINTS, count, channels), np.float32), np.empty((POINTS, count, filters), np.float32)
+        apart = count | 1  # tiles from point to point: an odd number, so that the 36 points do not share a cache set
+        v_room, m_room = _room(POINTS * apart * channels), _room(POINTS * apart * filters)
+        v, m = aligned(v_room), aligned(m_room)  # (36, apart, C) and (36, apart, K)
         nowhere = np.empty(filters, np.float32)  # where outputs past the border go
         pixels = np.empty(POINTS, np.int64)
-        values = _apart(POINTS, count * channels)
+        values = _apart(POINTS, apart * channels)
         for i in range(count):
             _plan_tile(pixels, x, IN, first + i, tiles_h, tiles_w, top, left, zeros.ctypes.data)
             for c in range(0, channels, LANES):
-                target = v.ctypes.data + 4 * (i * channels + c)
-                transform_input(4 * c, pixels.ctypes.data, target, values.ctypes.data, 0)
-        plan = plan_rows(v.ctypes.data, 4 * channels, count)
+                transform_input(4 * c, pixels.ctypes.data, v + 4 * (i * channels + c), values.ctypes.data, 0)
+        plan, none = plan_rows(v, 4 * channels, count), zeros.ctypes.data
         for p in range(POINTS):
-            b, c = u[p].ctypes.data, m[p].ctypes.data
-            multiply(
-                plan, 4 * p * count * channels, channels, b, channels, zeros.ctypes.data, count, filters, c, filters
-            )
-        values = _apart(POINTS, count * filters)
+            skip, target = 4 * p * apart * channels, m + 4 * p * apart * filters
+            multiply(plan, skip, channels, u[p].ctypes.data, channels, none, count, filters, target, filters)
+        values = _apart(POINTS, apart * filters)
         for i in range(count):
             _plan_tile(pixels, y, OUT, first + i, tiles_h, tiles_w, 0, 0, nowhere.ctypes.data)
             for k in range(0, filters, LANES):
-                source = m.ctypes.data + 4 * (i * filters + k)
+                source = m + 4 * (i * filters + k)
                 transform_output(source, values.ctypes.data, 4 * k, pixels.ctypes.data, bias.ctypes.data + 4 * k)
+        v_room[0] = m_room[0]  # both live until here
 
 
 @kernel
@@ -234,7 +241,7 @@ def convolve(x: np.ndarray, w: np.ndarray, bias: np.ndarray, top: int, left: int
 
 def transformed(w: np.ndarray) -> np.ndarray:
     """The values of the kernels w (3, 3, C, K) at the points, in panels (36, K / WIDTH, C, WIDTH)."""
-    u = np.empty((POINTS, -(-w.shape[3] // WIDTH), w.shape[2], WIDTH), np.float32)
+    u = empty(POINTS, -(-w.shape[3] // WIDTH), w.shape[2], WIDTH)
     _transform_weights(w, u)
     return u
 
@@ -244,10 +251,11 @@ def weight_grad(x: np.ndarray, dy: np.ndarray, top: int, left: int) -> np.ndarra
     channels, filters = x.shape[3], dy.shape[3]
     panels = -(-filters // WIDTH)
     tiles = dy.shape[0] * -(-dy.shape[1] // OUT) * -(-dy.shape[2] // OUT)
-    room = min(tiles, max(64, SLAB // (4 * POINTS * (channels + panels * WIDTH)) // 64 * 64))
-    v = np.empty((POINTS, room, channels), np.float32)
-    z = np.empty((POINTS, panels, room, WIDTH), np.float32)
-    du, dw = np.zeros((POINTS, channels, filters), np.float32), np.empty((3, 3, channels, filters), np.float32)
+    room = min(tiles, max(64, SLAB // (4 * POINTS * (channels + panels * WIDTH)))) | 1  # odd, as in `_convolve`
+    v = empty(POINTS, room, channels)
+    z = empty(POINTS, panels, room, WIDTH)
+    du, dw = empty(POINTS, channels, filters), empty(3, 3, channels, filters)
+    du[:] = 0
     _weight_grad(x, dy, zeros_of(max(channels, filters)), top, left, v, z, du)
     _transform_weights_back(du, dw)
     return dw
