@@ -83,6 +83,8 @@ def test_float64_on_the_compiled_backend_names_the_way_out():
             lambda: ops.group_norm.forward(x, np.ones(1), np.ones(1), groups=1),
             lambda: ops.attention.forward(vectors, vectors, vectors),
             lambda: ops.geglu.forward(vectors),
+            lambda: ops.gelu.forward(vectors),
+            lambda: ops.concat.forward(vectors, vectors),
         ):
             with pytest.raises(TypeError, match=r'float32, not float64; use\("numpy"\)'):
                 call()

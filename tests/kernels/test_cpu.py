@@ -109,6 +109,40 @@ def test_adamw():
         np.testing.assert_array_equal(g, before)
 
 
+@pytest.mark.parametrize("shape", [(3, 17, 20, 33), (1 << 14,), (2, 1 << 13, 1)])
+def test_add(shape):
+    a, b = normal(*shape), normal(*shape, seed=1)
+    np.testing.assert_array_equal(cpu.add(a, b), a + b)
+    if len(shape) > 2:  # one row for each picture, as the time embedding is
+        row = normal(shape[0], *[1] * (len(shape) - 2), shape[-1], seed=2)
+        np.testing.assert_array_equal(cpu.add(a, row), a + row)
+    if shape[-1] > 1 and len(shape) > 1:
+        assert cpu.add(a, a[..., :1]) is None  # another shape
+    assert cpu.add(a[:1], b[:1]) is None  # too little to be worth a call
+
+
+def test_sum_positions():
+    x = normal(3, 17, 20, 33)
+    assert error(cpu.sum_positions(x), x.astype(np.float64).sum((1, 2))) <= 1e-6
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (17, 33), (3, 2, 40, 18)])
+def test_transposed(shape):
+    x = normal(*shape)
+    for y in (x, x[::-1]):
+        np.testing.assert_array_equal(cpu.transposed(y), y.swapaxes(-1, -2))
+    assert cpu.transposed(x).flags.c_contiguous
+
+
+@pytest.mark.parametrize("shape, cut", [((1, 2), 1), ((3, 7, 5, 40), 17), ((2000, 33), 32)])
+def test_concat_and_split(shape, cut):
+    y = normal(*shape)
+    a, b = cpu.split(y, cut)
+    np.testing.assert_array_equal(a, y[..., :cut])
+    np.testing.assert_array_equal(b, y[..., cut:])
+    np.testing.assert_array_equal(cpu.concat(y[..., :cut], y[..., cut:]), y)
+
+
 @pytest.mark.parametrize("shape", [(1, 1), (31, 5), (2, 40, 3, 33)])
 def test_sum_rows(shape):
     x = normal(*shape)
@@ -202,6 +236,14 @@ WORK = {
     "upsample_nearest": lambda: gradients(ops.upsample_nearest, normal(3, 12, 12, 9)),
     "adamw": updated,
     "matmul": products,
+    "sum_rows": lambda: [cpu.sum_rows(normal(700, 33))],
+    "few filters": lambda: gradients(ops.conv2d, normal(5, 23, 11, 20), normal(3, 3, 20, 3), None, padding=1),
+    "moving": lambda: [
+        cpu.add(normal(5, 70, 70, 3), normal(5, 1, 1, 3)),
+        cpu.sum_positions(normal(5, 70, 3)),
+        cpu.transposed(normal(3, 70, 50)),
+        *cpu.split(cpu.concat(normal(700, 33), normal(700, 20)), 11),
+    ],
 }
 
 

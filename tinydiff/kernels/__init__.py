@@ -93,6 +93,13 @@ def matmul(a: Any, b: Any, transpose_a: bool = False, transpose_b: bool = False)
     return (a.T if transpose_a else a) @ (b.T if transpose_b else b)
 
 
+def add(a: Any, b: Any) -> Any:
+    """a + b; arrays and numbers, broadcast."""
+    fast = offered("add", a) if hasattr(a, "dtype") and hasattr(b, "dtype") else None
+    y = fast(a, b) if fast is not None else None
+    return a + b if y is None else y
+
+
 def sum_rows(x: Any) -> Any:
     """The sum of x (…, C) over all axes but the last: the gradient of a bias."""
     fast = offered("sum_rows", x)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tinydiff import kernels
 from tinydiff.arrays import array_module
 from tinydiff.autograd import Array, Backward, op
 from tinydiff.errors import InputError
@@ -18,9 +19,11 @@ def concat(a: Array, b: Array) -> tuple[Array, Backward]:
     cut = a.shape[-1]
 
     def backward(dy: Array) -> tuple:
-        return dy[..., :cut], dy[..., cut:]
+        split = kernels.offered("split", dy)
+        return split(dy, cut) if split is not None else (dy[..., :cut], dy[..., cut:])
 
-    return array_module(a).concatenate([a, b], axis=-1), backward
+    joined = kernels.offered("concat", a)
+    return (array_module(a).concatenate([a, b], axis=-1) if joined is None else joined(a, b)), backward
 
 
 @op

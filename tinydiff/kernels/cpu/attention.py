@@ -64,85 +64,93 @@ def _add_transposed(plan, a, steps, panels, rows, columns, c):  # type: ignore[n
     multiply_transposed(plan, steps, 0, b, WIDTH, WIDTH * b_rows, rows, columns, c.ctypes.data, c.shape[1])
 
 
-@kernel
-def _forward(q, k, v, heads, none, lse, y):  # type: ignore[no-untyped-def]
+@helper
+def _forward_part(part, q, k, v, heads, none, lse, y):  # type: ignore[no-untyped-def]
     n_images, length, width = q.shape
     memory, depth = k.shape[1], width // heads
     factor, tasks = ONE / np.sqrt(np.float32(depth)), n_images * heads
+    keys, values = _panels(memory, depth), _panels(depth, memory)
+    weights = np.empty((BLOCK, rounded(memory, LANES)), np.float32)
+    out = np.empty((BLOCK, rounded(depth, LANES)), np.float32)
+    plan = np.zeros((BLOCK // ROWS, 1, PLAN), np.int64)
+    for task in range(part * tasks // PARTS, (part + 1) * tasks // PARTS):
+        n, head = task // heads, task % heads
+        first = head * depth
+        _fill_transposed(keys, k, n, first, depth)
+        _fill(values, v, n, 0, memory, first, depth)
+        for begin in range(0, length, BLOCK):
+            rows = min(BLOCK, length - begin)
+            at = 4 * ((n * length + begin) * width + first)
+            _product(plan, q.ctypes.data + at, width, rows, depth, keys, memory, none, weights)
+            for i in range(rows):
+                row = weights[i]
+                largest = max_of(row.ctypes.data, memory)
+                for j in range(memory):
+                    row[j] = exp((row[j] - largest) * factor)
+                total = sum_of(row.ctypes.data, memory)
+                lse[n, head, begin + i] = largest * factor + np.log(total)
+                for j in range(memory):
+                    row[j] /= total
+            _product(plan, weights.ctypes.data, weights.shape[1], rows, memory, values, depth, none, out)
+            for i in range(rows):
+                copy(out[i].ctypes.data, y.ctypes.data + at + 4 * i * width, depth)
+
+
+@kernel
+def _forward(q, k, v, heads, none, lse, y):  # type: ignore[no-untyped-def]
     for part in prange(PARTS):
-        keys, values = _panels(memory, depth), _panels(depth, memory)
-        weights = np.empty((BLOCK, rounded(memory, LANES)), np.float32)
-        out = np.empty((BLOCK, rounded(depth, LANES)), np.float32)
-        plan = np.zeros((BLOCK // ROWS, 1, PLAN), np.int64)
-        for task in range(part * tasks // PARTS, (part + 1) * tasks // PARTS):
-            n, head = task // heads, task % heads
-            first = head * depth
-            _fill_transposed(keys, k, n, first, depth)
-            _fill(values, v, n, 0, memory, first, depth)
-            for begin in range(0, length, BLOCK):
-                rows = min(BLOCK, length - begin)
-                at = 4 * ((n * length + begin) * width + first)
-                _product(plan, q.ctypes.data + at, width, rows, depth, keys, memory, none, weights)
-                for i in range(rows):
-                    row = weights[i]
-                    largest = max_of(row.ctypes.data, memory)
-                    for j in range(memory):
-                        row[j] = exp((row[j] - largest) * factor)
-                    total = sum_of(row.ctypes.data, memory)
-                    lse[n, head, begin + i] = largest * factor + np.log(total)
-                    for j in range(memory):
-                        row[j] /= total
-                _product(plan, weights.ctypes.data, weights.shape[1], rows, memory, values, depth, none, out)
-                for i in range(rows):
-                    copy(out[i].ctypes.data, y.ctypes.data + at + 4 * i * width, depth)
+        _forward_part(part, q, k, v, heads, none, lse, y)
+
+
+@helper
+def _backward_part(part, q, k, v, heads, none, lse, y, dy, dq, dk, dv):  # type: ignore[no-untyped-def]
+    n_images, length, width = q.shape
+    memory, depth = k.shape[1], width // heads
+    factor, tasks = ONE / np.sqrt(np.float32(depth)), n_images * heads
+    keys_transposed, values_transposed = _panels(memory, depth), _panels(memory, depth)
+    keys, rows_of_q, rows_of_dy = _panels(depth, memory), _panels(depth, BLOCK), _panels(depth, BLOCK)
+    p = np.empty((BLOCK, rounded(memory, LANES)), np.float32)
+    ds = np.empty((BLOCK, rounded(memory, LANES)), np.float32)
+    out = np.empty((BLOCK, rounded(depth, LANES)), np.float32)
+    dk_sum = np.empty((memory, rounded(depth, LANES)), np.float32)
+    dv_sum = np.empty((memory, rounded(depth, LANES)), np.float32)
+    plan, steps = np.zeros((BLOCK // ROWS, 1, PLAN), np.int64), np.empty(BLOCK, np.int64)
+    for task in range(part * tasks // PARTS, (part + 1) * tasks // PARTS):
+        n, head = task // heads, task % heads
+        first = head * depth
+        _fill_transposed(keys_transposed, k, n, first, depth)
+        _fill_transposed(values_transposed, v, n, first, depth)
+        _fill(keys, k, n, 0, memory, first, depth)
+        dk_sum[:], dv_sum[:] = np.float32(0), np.float32(0)
+        for begin in range(0, length, BLOCK):
+            rows = min(BLOCK, length - begin)
+            at = 4 * ((n * length + begin) * width + first)
+            _product(plan, q.ctypes.data + at, width, rows, depth, keys_transposed, memory, none, p)
+            _product(plan, dy.ctypes.data + at, width, rows, depth, values_transposed, memory, none, ds)  # dp = dy·vᵀ
+            for i in range(rows):
+                p_row, ds_row, row_lse = p[i], ds[i], lse[n, head, begin + i]
+                here = at + 4 * i * width
+                inner = dot_of(dy.ctypes.data + here, y.ctypes.data + here, depth)  # = Σ p·dp
+                for j in range(memory):
+                    p_row[j] = exp(p_row[j] * factor - row_lse)
+                    ds_row[j] = p_row[j] * (ds_row[j] - inner) * factor
+            _product(plan, ds.ctypes.data, ds.shape[1], rows, memory, keys, depth, none, out)  # dq = ds·k
+            for i in range(rows):
+                copy(out[i].ctypes.data, dq.ctypes.data + at + 4 * i * width, depth)
+            _fill(rows_of_dy, dy, n, begin, rows, first, depth)
+            _add_transposed(steps, p, rows, rows_of_dy, memory, depth, dv_sum)  # dv = pᵀ·dy
+            _fill(rows_of_q, q, n, begin, rows, first, depth)
+            _add_transposed(steps, ds, rows, rows_of_q, memory, depth, dk_sum)  # dk = dsᵀ·q
+        for j in range(memory):
+            at = 4 * ((n * memory + j) * width + first)
+            copy(dk_sum[j].ctypes.data, dk.ctypes.data + at, depth)
+            copy(dv_sum[j].ctypes.data, dv.ctypes.data + at, depth)
 
 
 @kernel
 def _backward(q, k, v, heads, none, lse, y, dy, dq, dk, dv):  # type: ignore[no-untyped-def]
-    n_images, length, width = q.shape
-    memory, depth = k.shape[1], width // heads
-    factor, tasks = ONE / np.sqrt(np.float32(depth)), n_images * heads
     for part in prange(PARTS):
-        keys_transposed, values_transposed = _panels(memory, depth), _panels(memory, depth)
-        keys, rows_of_q, rows_of_dy = _panels(depth, memory), _panels(depth, BLOCK), _panels(depth, BLOCK)
-        p = np.empty((BLOCK, rounded(memory, LANES)), np.float32)
-        ds = np.empty((BLOCK, rounded(memory, LANES)), np.float32)
-        out = np.empty((BLOCK, rounded(depth, LANES)), np.float32)
-        dk_sum = np.empty((memory, rounded(depth, LANES)), np.float32)
-        dv_sum = np.empty((memory, rounded(depth, LANES)), np.float32)
-        plan, steps = np.zeros((BLOCK // ROWS, 1, PLAN), np.int64), np.empty(BLOCK, np.int64)
-        for task in range(part * tasks // PARTS, (part + 1) * tasks // PARTS):
-            n, head = task // heads, task % heads
-            first = head * depth
-            _fill_transposed(keys_transposed, k, n, first, depth)
-            _fill_transposed(values_transposed, v, n, first, depth)
-            _fill(keys, k, n, 0, memory, first, depth)
-            dk_sum[:], dv_sum[:] = np.float32(0), np.float32(0)
-            for begin in range(0, length, BLOCK):
-                rows = min(BLOCK, length - begin)
-                at = 4 * ((n * length + begin) * width + first)
-                _product(plan, q.ctypes.data + at, width, rows, depth, keys_transposed, memory, none, p)
-                _product(
-                    plan, dy.ctypes.data + at, width, rows, depth, values_transposed, memory, none, ds
-                )  # dp = dy·vᵀ
-                for i in range(rows):
-                    p_row, ds_row, row_lse = p[i], ds[i], lse[n, head, begin + i]
-                    here = at + 4 * i * width
-                    inner = dot_of(dy.ctypes.data + here, y.ctypes.data + here, depth)  # = Σ p·dp
-                    for j in range(memory):
-                        p_row[j] = exp(p_row[j] * factor - row_lse)
-                        ds_row[j] = p_row[j] * (ds_row[j] - inner) * factor
-                _product(plan, ds.ctypes.data, ds.shape[1], rows, memory, keys, depth, none, out)  # dq = ds·k
-                for i in range(rows):
-                    copy(out[i].ctypes.data, dq.ctypes.data + at + 4 * i * width, depth)
-                _fill(rows_of_dy, dy, n, begin, rows, first, depth)
-                _add_transposed(steps, p, rows, rows_of_dy, memory, depth, dv_sum)  # dv = pᵀ·dy
-                _fill(rows_of_q, q, n, begin, rows, first, depth)
-                _add_transposed(steps, ds, rows, rows_of_q, memory, depth, dk_sum)  # dk = dsᵀ·q
-            for j in range(memory):
-                at = 4 * ((n * memory + j) * width + first)
-                copy(dk_sum[j].ctypes.data, dk.ctypes.data + at, depth)
-                copy(dv_sum[j].ctypes.data, dv.ctypes.data + at, depth)
+        _backward_part(part, q, k, v, heads, none, lse, y, dy, dq, dk, dv)
 
 
 def attention(q: np.ndarray, k: np.ndarray, v: np.ndarray, heads: int) -> tuple[np.ndarray, np.ndarray]:

@@ -23,6 +23,7 @@ from tinydiff.kernels.cpu import few, winograd
 from tinydiff.kernels.cpu.arrays import as_float32, empty, zeros
 from tinydiff.kernels.cpu.constant import made_of
 from tinydiff.kernels.cpu.jit import helper, kernel
+from tinydiff.kernels.cpu.moving import transposed
 from tinydiff.kernels.cpu.product import STEPS, multiply, multiply_transposed, pack, rounded
 from tinydiff.kernels.cpu.tile import PLAN, ROWS, WIDTH
 from tinydiff.kernels.cpu.vectors import LANES, copy
@@ -175,14 +176,16 @@ def conv2d_input_grad(
     kernel_h, kernel_w, channels, filters = w.shape
     top, bottom, left, right = padding
     if stride == 1:  # then it is a convolution too, with the kernel turned round and its channels exchanged
-        turned = w[::-1, ::-1].transpose(0, 1, 3, 2)
+        turned = transposed(w[::-1, ::-1])
         last = kernel_h - 1, kernel_w - 1
         border = (last[0] - top, last[0] - bottom, last[1] - left, last[1] - right)
         if min(border) >= 0:
             return conv2d_forward(dy, turned, 1, border)
     dy = as_float32("conv2d_input_grad", dy)
-    dx = np.zeros(x_shape, np.float32)
-    panels = pack(as_float32("conv2d_input_grad", w.transpose(0, 1, 3, 2)).reshape(-1, channels))
+    dx = empty(*x_shape)
+    if min(kernel_h, kernel_w) < stride:  # then some inputs meet no output
+        dx[:] = 0
+    panels = pack(transposed(w).reshape(-1, channels))
     outside, none = zeros(filters), zeros(channels + WIDTH)
     for class_row in range(min(stride, x_shape[1])):
         rows = _meeting(class_row, stride, top, kernel_h)
@@ -228,7 +231,7 @@ def matmul(a: np.ndarray, b: np.ndarray, transpose_a: bool = False, transpose_b:
     if transpose_a:
         return conv2d_weight_grad(a[None, None], b[None, None], (1, 1), 1, (0, 0, 0, 0))[0, 0]
     if transpose_b:
-        b = b.T
+        b = transposed(b)
     return conv2d_forward(a[None, None], b[None, None], 1, (0, 0, 0, 0))[0, 0]
 
 

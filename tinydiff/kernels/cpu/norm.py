@@ -11,91 +11,101 @@ from numba import prange
 
 from tinydiff.kernels.cpu.arrays import as_float32, empty
 from tinydiff.kernels.cpu.elementary import ONE, sigmoid
-from tinydiff.kernels.cpu.jit import kernel
+from tinydiff.kernels.cpu.jit import helper, kernel
 from tinydiff.kernels.cpu.vectors import sum_of
 
 PARTS = 32
 
 
-@kernel
-def _forward(x, scale, shift, groups, eps, silu, y, mean, rstd):  # type: ignore[no-untyped-def]
+@helper
+def _forward_part(part, x, scale, shift, groups, eps, silu, y, mean, rstd):  # type: ignore[no-untyped-def]
     n_images, positions, channels = x.shape
     width = channels // groups
     count = np.float32(positions * width)
+    total = np.empty(channels, np.float32)
+    a, b = np.empty(channels, np.float32), np.empty(channels, np.float32)
+    for n in range(part * n_images // PARTS, (part + 1) * n_images // PARTS):
+        total[:] = np.float32(0)
+        for p in range(positions):
+            for c in range(channels):
+                total[c] += x[n, p, c]
+        for g in range(groups):
+            mean[n, g] = sum_of(total[g * width :].ctypes.data, width) / count
+            for c in range(g * width, (g + 1) * width):
+                a[c] = mean[n, g]
+        total[:] = np.float32(0)
+        for p in range(positions):
+            for c in range(channels):
+                d = x[n, p, c] - a[c]
+                total[c] += d * d
+        for g in range(groups):
+            rstd[n, g] = ONE / np.sqrt(sum_of(total[g * width :].ctypes.data, width) / count + eps)
+            for c in range(g * width, (g + 1) * width):
+                a[c] = rstd[n, g] * scale[c]
+                b[c] = shift[c] - mean[n, g] * a[c]
+        for p in range(positions):
+            if silu:
+                for c in range(channels):
+                    h = x[n, p, c] * a[c] + b[c]
+                    y[n, p, c] = h * sigmoid(h)
+            else:
+                for c in range(channels):
+                    y[n, p, c] = x[n, p, c] * a[c] + b[c]
+
+
+@kernel
+def _forward(x, scale, shift, groups, eps, silu, y, mean, rstd):  # type: ignore[no-untyped-def]
     for part in prange(PARTS):
-        total = np.empty(channels, np.float32)
-        a, b = np.empty(channels, np.float32), np.empty(channels, np.float32)
-        for n in range(part * n_images // PARTS, (part + 1) * n_images // PARTS):
-            total[:] = np.float32(0)
-            for p in range(positions):
+        _forward_part(part, x, scale, shift, groups, eps, silu, y, mean, rstd)
+
+
+@helper
+def _backward_part(part, x, scale, shift, groups, silu, mean, rstd, dy, dx, dscale, dshift):  # type: ignore[no-untyped-def]
+    n_images, positions, channels = x.shape
+    width = channels // groups
+    count = np.float32(positions * width)
+    m, r = np.empty(channels, np.float32), np.empty(channels, np.float32)
+    sum_dh, sum_dh_xhat = np.empty(channels, np.float32), np.empty(channels, np.float32)
+    a, b = np.empty(channels, np.float32), np.empty(channels, np.float32)
+    for n in range(part * n_images // PARTS, (part + 1) * n_images // PARTS):
+        for c in range(channels):
+            m[c], r[c] = mean[n, c // width], rstd[n, c // width]
+            sum_dh[c] = sum_dh_xhat[c] = np.float32(0)
+        for p in range(positions):
+            if silu:
                 for c in range(channels):
-                    total[c] += x[n, p, c]
-            for g in range(groups):
-                mean[n, g] = sum_of(total[g * width :].ctypes.data, width) / count
-                for c in range(g * width, (g + 1) * width):
-                    a[c] = mean[n, g]
-            total[:] = np.float32(0)
-            for p in range(positions):
+                    xhat = (x[n, p, c] - m[c]) * r[c]
+                    h = xhat * scale[c] + shift[c]
+                    s = sigmoid(h)
+                    dh = dy[n, p, c] * s * (ONE + h * (ONE - s))
+                    dx[n, p, c] = dh
+                    sum_dh[c] += dh
+                    sum_dh_xhat[c] += dh * xhat
+            else:
                 for c in range(channels):
-                    d = x[n, p, c] - a[c]
-                    total[c] += d * d
-            for g in range(groups):
-                rstd[n, g] = ONE / np.sqrt(sum_of(total[g * width :].ctypes.data, width) / count + eps)
-                for c in range(g * width, (g + 1) * width):
-                    a[c] = rstd[n, g] * scale[c]
-                    b[c] = shift[c] - mean[n, g] * a[c]
-            for p in range(positions):
-                if silu:
-                    for c in range(channels):
-                        h = x[n, p, c] * a[c] + b[c]
-                        y[n, p, c] = h * sigmoid(h)
-                else:
-                    for c in range(channels):
-                        y[n, p, c] = x[n, p, c] * a[c] + b[c]
+                    dh = dy[n, p, c]
+                    dx[n, p, c] = dh
+                    sum_dh[c] += dh
+                    sum_dh_xhat[c] += dh * (x[n, p, c] - m[c]) * r[c]
+        for c in range(channels):
+            dshift[part, c] += sum_dh[c]
+            dscale[part, c] += sum_dh_xhat[c]
+            a[c], b[c] = sum_dh[c] * scale[c], sum_dh_xhat[c] * scale[c]
+        for g in range(groups):
+            first = sum_of(a[g * width :].ctypes.data, width) / count
+            second = sum_of(b[g * width :].ctypes.data, width) / count
+            for c in range(g * width, (g + 1) * width):
+                a[c], b[c] = first, second
+        for p in range(positions):
+            for c in range(channels):
+                xhat = (x[n, p, c] - m[c]) * r[c]
+                dx[n, p, c] = r[c] * (dx[n, p, c] * scale[c] - a[c] - xhat * b[c])
 
 
 @kernel
 def _backward(x, scale, shift, groups, silu, mean, rstd, dy, dx, dscale, dshift):  # type: ignore[no-untyped-def]
-    n_images, positions, channels = x.shape
-    width = channels // groups
-    count = np.float32(positions * width)
     for part in prange(PARTS):
-        m, r = np.empty(channels, np.float32), np.empty(channels, np.float32)
-        sum_dh, sum_dh_xhat = np.empty(channels, np.float32), np.empty(channels, np.float32)
-        a, b = np.empty(channels, np.float32), np.empty(channels, np.float32)
-        for n in range(part * n_images // PARTS, (part + 1) * n_images // PARTS):
-            for c in range(channels):
-                m[c], r[c] = mean[n, c // width], rstd[n, c // width]
-                sum_dh[c] = sum_dh_xhat[c] = np.float32(0)
-            for p in range(positions):
-                if silu:
-                    for c in range(channels):
-                        xhat = (x[n, p, c] - m[c]) * r[c]
-                        h = xhat * scale[c] + shift[c]
-                        s = sigmoid(h)
-                        dh = dy[n, p, c] * s * (ONE + h * (ONE - s))
-                        dx[n, p, c] = dh
-                        sum_dh[c] += dh
-                        sum_dh_xhat[c] += dh * xhat
-                else:
-                    for c in range(channels):
-                        dh = dy[n, p, c]
-                        dx[n, p, c] = dh
-                        sum_dh[c] += dh
-                        sum_dh_xhat[c] += dh * (x[n, p, c] - m[c]) * r[c]
-            for c in range(channels):
-                dshift[part, c] += sum_dh[c]
-                dscale[part, c] += sum_dh_xhat[c]
-                a[c], b[c] = sum_dh[c] * scale[c], sum_dh_xhat[c] * scale[c]
-            for g in range(groups):
-                first = sum_of(a[g * width :].ctypes.data, width) / count
-                second = sum_of(b[g * width :].ctypes.data, width) / count
-                for c in range(g * width, (g + 1) * width):
-                    a[c], b[c] = first, second
-            for p in range(positions):
-                for c in range(channels):
-                    xhat = (x[n, p, c] - m[c]) * r[c]
-                    dx[n, p, c] = r[c] * (dx[n, p, c] * scale[c] - a[c] - xhat * b[c])
+        _backward_part(part, x, scale, shift, groups, silu, mean, rstd, dy, dx, dscale, dshift)
 
 
 def group_norm(

@@ -7,7 +7,7 @@ there is one product of matrices, (tiles, C) · (C, K), and all of them run on t
 
     y = Aᵀ·[Σ_c (G·g·Gᵀ) ⊙ (Bᵀ·d·B)]·A        dg = Gᵀ·[Σ_tiles (Bᵀ·d·B) ⊙ (A·dy·Aᵀ)]·G
 
-The points are 0, ±√½, ±√2 and ∞: with the usual 0, ±1, ±2, ∞ the rounding error is three times as large.
+The points are 0, ±√½, ±√2 and ∞: with the usual 0, ±1, ±2, ∞ the rounding error is four times as large.
 (Lavin & Gray 2015, arXiv:1509.09308)
 """
 

@@ -1,0 +1,123 @@
+"""What only moves numbers, or adds two arrays: little work, but a single thread would make the other wait for it."""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import prange
+
+from tinydiff.kernels.cpu.arrays import as_float32, empty
+from tinydiff.kernels.cpu.jit import kernel
+
+CHUNK = 1 << 14  # numbers in a task
+BLOCK = 16  # rows and columns that are transposed together
+
+
+@kernel
+def _add(a, b, y):  # type: ignore[no-untyped-def]
+    """y (N, P, C) = a (N, P, C) + b (N, P or 1, C)."""
+    n_images, positions, channels = y.shape
+    rows = max(1, CHUNK // channels)
+    parts = (positions + rows - 1) // rows
+    for task in prange(n_images * parts):
+        n, first = task // parts, task % parts * rows
+        for p in range(first, min(positions, first + rows)):
+            q = p if b.shape[1] > 1 else 0
+            for c in range(channels):
+                y[n, p, c] = a[n, p, c] + b[n, q, c]
+
+
+@kernel
+def _sum_positions(x, sums):  # type: ignore[no-untyped-def]
+    n_images, positions, channels = x.shape
+    for n in prange(n_images):
+        for c in range(channels):
+            sums[n, c] = np.float32(0)
+        for p in range(positions):
+            for c in range(channels):
+                sums[n, c] += x[n, p, c]
+
+
+@kernel
+def _transpose(x, y):  # type: ignore[no-untyped-def]
+    count, rows, columns = x.shape
+    parts = (rows + BLOCK - 1) // BLOCK
+    for task in prange(count * parts):
+        n, first = task // parts, task % parts * BLOCK
+        last = min(rows, first + BLOCK)
+        for begin in range(0, columns, BLOCK):
+            for j in range(begin, min(columns, begin + BLOCK)):
+                for i in range(first, last):
+                    y[n, j, i] = x[n, i, j]
+
+
+@kernel
+def _concat(a, b, y):  # type: ignore[no-untyped-def]
+    rows, cut = a.shape
+    step = max(1, CHUNK // y.shape[1])
+    for task in prange((rows + step - 1) // step):
+        for i in range(task * step, min(rows, (task + 1) * step)):
+            for c in range(cut):
+                y[i, c] = a[i, c]
+            for c in range(b.shape[1]):
+                y[i, cut + c] = b[i, c]
+
+
+@kernel
+def _split(y, a, b):  # type: ignore[no-untyped-def]
+    rows, cut = a.shape
+    step = max(1, CHUNK // y.shape[1])
+    for task in prange((rows + step - 1) // step):
+        for i in range(task * step, min(rows, (task + 1) * step)):
+            for c in range(cut):
+                a[i, c] = y[i, c]
+            for c in range(b.shape[1]):
+                b[i, c] = y[i, cut + c]
+
+
+def add(a: np.ndarray, b: np.ndarray) -> np.ndarray | None:
+    """a + b where both have one shape, or b (N, 1, …, 1, C) is one row for each picture of a.
+
+    None for other shapes, and where there is so little to add that a call would cost more.
+    """
+    if a.size < CHUNK or not a.dtype == b.dtype == np.float32:
+        return None
+    each = b.ndim == a.ndim > 1 and b.shape[0] == a.shape[0] and b.shape[-1] == a.shape[-1]
+    if a.shape == b.shape:
+        shapes = ((1, -1, a.shape[-1]),) * 2
+    elif each and set(b.shape[1:-1]) == {1}:
+        shapes = (a.shape[0], -1, a.shape[-1]), (a.shape[0], 1, a.shape[-1])
+    else:
+        return None
+    y = empty(*a.shape)
+    _add(as_float32("add", a).reshape(shapes[0]), as_float32("add", b).reshape(shapes[1]), y.reshape(shapes[0]))
+    return y
+
+
+def sum_positions(x: np.ndarray) -> np.ndarray:
+    """x (N, …, C) summed over all but the first axis and the last: (N, C)."""
+    sums = empty(x.shape[0], x.shape[-1])
+    _sum_positions(as_float32("sum_positions", x).reshape(x.shape[0], -1, x.shape[-1]), sums)
+    return sums
+
+
+def transposed(x: np.ndarray) -> np.ndarray:
+    """x (…, R, C) with its last two axes exchanged: (…, C, R), contiguous."""
+    y = empty(*x.shape[:-2], x.shape[-1], x.shape[-2])
+    _transpose(as_float32("transposed", x).reshape(-1, *x.shape[-2:]), y.reshape(-1, *y.shape[-2:]))
+    return y
+
+
+def concat(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """a (…, C) and b (…, D) side by side: (…, C + D)."""
+    y = empty(*a.shape[:-1], a.shape[-1] + b.shape[-1])
+    a, b = as_float32("concat", a), as_float32("concat", b)
+    _concat(a.reshape(-1, a.shape[-1]), b.reshape(-1, b.shape[-1]), y.reshape(-1, y.shape[-1]))
+    return y
+
+
+def split(y: np.ndarray, cut: int) -> tuple[np.ndarray, np.ndarray]:
+    """The first `cut` channels of y, and the others."""
+    a, b = empty(*y.shape[:-1], cut), empty(*y.shape[:-1], y.shape[-1] - cut)
+    y = as_float32("concat", y)
+    _split(y.reshape(-1, y.shape[-1]), a.reshape(-1, cut), b.reshape(-1, b.shape[-1]))
+    return a, b
