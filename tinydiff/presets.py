@@ -51,11 +51,11 @@ _JUDGE = OptimConfig(steps=5_000, batch=64, lr=2e-3, warmup=200, weight_decay=0.
 PRESETS = {
     "quick": Preset(
         autoencoder=AutoencoderConfig(widths=(16, 32, 32), layers=1, groups=8),
-        autoencoder_optim=OptimConfig(steps=500, batch=32, lr=2e-3, warmup=50, ema=0.99),
+        autoencoder_optim=OptimConfig(steps=800, batch=32, lr=2e-3, warmup=50, ema=0.99),
         denoiser=UNetConfig(
             widths=(48, 96), layers=1, attention=(False, True), heads=4, groups=8, text_width=TEXT_WIDTH
         ),
-        denoiser_optim=OptimConfig(steps=600, batch=64, lr=1.5e-3, ema=0.99),
+        denoiser_optim=OptimConfig(steps=1_200, batch=64, lr=1.5e-3, ema=0.99),
         judge_optim=_JUDGE,
     ),
     "full": Preset(

@@ -6,7 +6,7 @@ import numpy as np
 from numba import get_num_threads, prange
 
 from tinydiff.bench.timing import race
-from tinydiff.kernels.cpu.jit import kernel
+from tinydiff.kernels.cpu.jit import address, kernel
 from tinydiff.kernels.cpu.product import multiply, plan_rows
 from tinydiff.kernels.cpu.tile import ROWS, WIDTH
 
@@ -16,9 +16,9 @@ STEPS, TIMES = 128, 2000
 @kernel
 def _spin(a, b, zeros, c):  # type: ignore[no-untyped-def]
     for thread in prange(c.shape[0]):
-        plan = plan_rows(a.ctypes.data, 4 * STEPS, ROWS)
+        plan = plan_rows(address(a), 4 * STEPS, ROWS)
         for _ in range(TIMES):
-            multiply(plan, 0, STEPS, b.ctypes.data, STEPS, zeros.ctypes.data, ROWS, WIDTH, c[thread].ctypes.data, WIDTH)
+            multiply(plan, 0, STEPS, address(b), STEPS, address(zeros), ROWS, WIDTH, address(c[thread]), WIDTH)
 
 
 def peak_rate(rounds: int = 5) -> float:

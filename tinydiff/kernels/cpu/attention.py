@@ -12,7 +12,7 @@ from numba import prange
 
 from tinydiff.kernels.cpu.arrays import as_float32, empty, zeros
 from tinydiff.kernels.cpu.elementary import ONE, exp
-from tinydiff.kernels.cpu.jit import helper, kernel
+from tinydiff.kernels.cpu.jit import address, helper, kernel
 from tinydiff.kernels.cpu.product import multiply, multiply_transposed, rounded
 from tinydiff.kernels.cpu.tile import PLAN, ROWS, WIDTH
 from tinydiff.kernels.cpu.vectors import LANES, copy, dot_of, max_of, sum_of
@@ -27,8 +27,8 @@ def _fill(panels, x, n, begin, count, first, depth):  # type: ignore[no-untyped-
     for p in range(panels.shape[0]):
         filled = min(WIDTH, depth - p * WIDTH)
         for i in range(count):
-            source = x.ctypes.data + 4 * ((n * x.shape[1] + begin + i) * x.shape[2] + first + p * WIDTH)
-            copy(source, panels.ctypes.data + 4 * (p * panels.shape[1] + i) * WIDTH, filled)
+            source = address(x) + 4 * ((n * x.shape[1] + begin + i) * x.shape[2] + first + p * WIDTH)
+            copy(source, address(panels) + 4 * (p * panels.shape[1] + i) * WIDTH, filled)
 
 
 @helper
@@ -51,17 +51,19 @@ def _product(plan, a, row, rows, steps, panels, columns, none, c):  # type: igno
     """c[:rows] = a·b, where a's rows are `row` numbers apart and begin at the address a."""
     for i in range(rows):
         plan[i // ROWS, 0, i % ROWS] = a + 4 * i * row
-    b, b_rows = panels.ctypes.data, panels.shape[1]
-    multiply(plan, 0, steps, b, b_rows, none.ctypes.data, rows, columns, c.ctypes.data, c.shape[1])
+    b, b_rows = address(panels), panels.shape[1]
+    multiply(plan, np.int64(0), steps, b, b_rows, address(none), rows, columns, address(c), c.shape[1])
 
 
 @helper
 def _add_transposed(plan, a, steps, panels, rows, columns, c):  # type: ignore[no-untyped-def]
     """c[:rows] += aᵀ·b for a (steps, ≥ rows) and b in panels."""
     for k in range(steps):
-        plan[k] = a.ctypes.data + 4 * k * a.shape[1]
-    b, b_rows = panels.ctypes.data, panels.shape[1]
-    multiply_transposed(plan, steps, 0, b, WIDTH, WIDTH * b_rows, rows, columns, c.ctypes.data, c.shape[1])
+        plan[k] = address(a) + 4 * k * a.shape[1]
+    b, b_rows = address(panels), panels.shape[1]
+    multiply_transposed(
+        plan, steps, np.int64(0), b, np.int64(WIDTH), WIDTH * b_rows, rows, columns, address(c), c.shape[1]
+    )
 
 
 @helper
@@ -81,25 +83,25 @@ def _forward_part(part, q, k, v, heads, none, lse, y):  # type: ignore[no-untype
         for begin in range(0, length, BLOCK):
             rows = min(BLOCK, length - begin)
             at = 4 * ((n * length + begin) * width + first)
-            _product(plan, q.ctypes.data + at, width, rows, depth, keys, memory, none, weights)
+            _product(plan, address(q) + at, width, rows, depth, keys, memory, none, weights)
             for i in range(rows):
                 row = weights[i]
-                largest = max_of(row.ctypes.data, memory)
+                largest = max_of(address(row), memory)
                 for j in range(memory):
                     row[j] = exp((row[j] - largest) * factor)
-                total = sum_of(row.ctypes.data, memory)
+                total = sum_of(address(row), memory)
                 lse[n, head, begin + i] = largest * factor + np.log(total)
                 for j in range(memory):
                     row[j] /= total
-            _product(plan, weights.ctypes.data, weights.shape[1], rows, memory, values, depth, none, out)
+            _product(plan, address(weights), weights.shape[1], rows, memory, values, depth, none, out)
             for i in range(rows):
-                copy(out[i].ctypes.data, y.ctypes.data + at + 4 * i * width, depth)
+                copy(address(out[i]), address(y) + at + 4 * i * width, depth)
 
 
 @kernel
 def _forward(q, k, v, heads, none, lse, y):  # type: ignore[no-untyped-def]
     for part in prange(PARTS):
-        _forward_part(part, q, k, v, heads, none, lse, y)
+        _forward_part(np.int64(part), q, k, v, heads, none, lse, y)
 
 
 @helper
@@ -125,32 +127,32 @@ def _backward_part(part, q, k, v, heads, none, lse, y, dy, dq, dk, dv):  # type:
         for begin in range(0, length, BLOCK):
             rows = min(BLOCK, length - begin)
             at = 4 * ((n * length + begin) * width + first)
-            _product(plan, q.ctypes.data + at, width, rows, depth, keys_transposed, memory, none, p)
-            _product(plan, dy.ctypes.data + at, width, rows, depth, values_transposed, memory, none, ds)  # dp = dy·vᵀ
+            _product(plan, address(q) + at, width, rows, depth, keys_transposed, memory, none, p)
+            _product(plan, address(dy) + at, width, rows, depth, values_transposed, memory, none, ds)  # dp = dy·vᵀ
             for i in range(rows):
                 p_row, ds_row, row_lse = p[i], ds[i], lse[n, head, begin + i]
                 here = at + 4 * i * width
-                inner = dot_of(dy.ctypes.data + here, y.ctypes.data + here, depth)  # = Σ p·dp
+                inner = dot_of(address(dy) + here, address(y) + here, depth)  # = Σ p·dp
                 for j in range(memory):
                     p_row[j] = exp(p_row[j] * factor - row_lse)
                     ds_row[j] = p_row[j] * (ds_row[j] - inner) * factor
-            _product(plan, ds.ctypes.data, ds.shape[1], rows, memory, keys, depth, none, out)  # dq = ds·k
+            _product(plan, address(ds), ds.shape[1], rows, memory, keys, depth, none, out)  # dq = ds·k
             for i in range(rows):
-                copy(out[i].ctypes.data, dq.ctypes.data + at + 4 * i * width, depth)
+                copy(address(out[i]), address(dq) + at + 4 * i * width, depth)
             _fill(rows_of_dy, dy, n, begin, rows, first, depth)
             _add_transposed(steps, p, rows, rows_of_dy, memory, depth, dv_sum)  # dv = pᵀ·dy
             _fill(rows_of_q, q, n, begin, rows, first, depth)
             _add_transposed(steps, ds, rows, rows_of_q, memory, depth, dk_sum)  # dk = dsᵀ·q
         for j in range(memory):
             at = 4 * ((n * memory + j) * width + first)
-            copy(dk_sum[j].ctypes.data, dk.ctypes.data + at, depth)
-            copy(dv_sum[j].ctypes.data, dv.ctypes.data + at, depth)
+            copy(address(dk_sum[j]), address(dk) + at, depth)
+            copy(address(dv_sum[j]), address(dv) + at, depth)
 
 
 @kernel
 def _backward(q, k, v, heads, none, lse, y, dy, dq, dk, dv):  # type: ignore[no-untyped-def]
     for part in prange(PARTS):
-        _backward_part(part, q, k, v, heads, none, lse, y, dy, dq, dk, dv)
+        _backward_part(np.int64(part), q, k, v, heads, none, lse, y, dy, dq, dk, dv)
 
 
 def attention(q: np.ndarray, k: np.ndarray, v: np.ndarray, heads: int) -> tuple[np.ndarray, np.ndarray]:

@@ -22,7 +22,7 @@ from numba import prange
 from tinydiff.kernels.cpu import few, winograd
 from tinydiff.kernels.cpu.arrays import as_float32, empty, zeros
 from tinydiff.kernels.cpu.constant import made_of
-from tinydiff.kernels.cpu.jit import helper, kernel
+from tinydiff.kernels.cpu.jit import address, helper, kernel
 from tinydiff.kernels.cpu.moving import transposed
 from tinydiff.kernels.cpu.product import STEPS, multiply, multiply_transposed, pack, rounded
 from tinydiff.kernels.cpu.tile import PLAN, ROWS, WIDTH
@@ -45,7 +45,7 @@ def _plan_patches(plan, x, first, count, out_h, out_w, rows, columns, kernel_w, 
     height, width, channels = x.shape[1], x.shape[2], x.shape[3]
     i_step, i_offset, i_direction, a_first, a_step, a_taps = rows
     j_step, j_offset, j_direction, b_first, b_step, b_taps = columns
-    base, pixel = x.ctypes.data, 4 * channels
+    base, pixel = address(x), 4 * channels
     n, place = divmod(first, out_h * out_w)
     i, j = divmod(place, out_w)
     for r in range(count):
@@ -84,16 +84,16 @@ def _convolve(x, outside, steps, panels, bias, kernel_w, rows, columns, class_ro
         first = task * BLOCK
         count = min(BLOCK, positions - first)
         plan = np.empty(((count + ROWS - 1) // ROWS, taps, PLAN), np.int64)
-        _plan_patches(plan, x, first, count, out_h, out_w, rows, columns, kernel_w, outside.ctypes.data)
+        _plan_patches(plan, x, first, count, out_h, out_w, rows, columns, kernel_w, address(outside))
         block = np.empty((0 if straight else count, c_row), np.float32)
-        c = y.ctypes.data + 4 * first * filters if straight else block.ctypes.data
-        multiply(plan, 0, steps, panels.ctypes.data, panels.shape[1], bias.ctypes.data, count, filters, c, c_row)
+        c = address(y) + 4 * first * filters if straight else address(block)
+        multiply(plan, np.int64(0), steps, address(panels), panels.shape[1], address(bias), count, filters, c, c_row)
         if not straight:
             for r in range(count):
                 n, place = divmod(first + r, out_h * out_w)
                 i, j = divmod(place, out_w)
                 target = y[n, class_row + class_step * i, class_column + class_step * j]
-                copy(block[r].ctypes.data, target.ctypes.data, filters)
+                copy(address(block[r]), address(target), filters)
 
 
 @kernel
@@ -122,8 +122,8 @@ def _weight_grad(x, outside, dy, kernel_w, stride, top, left, dw):  # type: igno
             for k in range(count):
                 x_row, x_column = i * stride + a - top, j * stride + b - left
                 inside = 0 <= x_row and x_row < height and 0 <= x_column and x_column < width
-                at = x.ctypes.data + ((n * height + x_row) * width + x_column) * pixel
-                plan[k] = at if inside else outside.ctypes.data
+                at = address(x) + ((n * height + x_row) * width + x_column) * pixel
+                plan[k] = at if inside else address(outside)
                 j += 1
                 if j == out_w:
                     i, j = i + 1, 0
@@ -133,14 +133,14 @@ def _weight_grad(x, outside, dy, kernel_w, stride, top, left, dw):  # type: igno
                 begin = column + p * WIDTH
                 filled = min(WIDTH, filters - begin)
                 for k in range(count):
-                    source = flat.ctypes.data + 4 * ((first + k) * filters + begin)
-                    copy(source, panels.ctypes.data + 4 * (p * STEPS + k) * WIDTH, filled)
-            b_at = flat.ctypes.data + 4 * (first * filters + column) if straight else panels.ctypes.data
-            b_row, b_panel = (filters, WIDTH) if straight else (WIDTH, WIDTH * STEPS)
-            c_at = block.ctypes.data
+                    source = address(flat) + 4 * ((first + k) * filters + begin)
+                    copy(source, address(panels) + 4 * (p * STEPS + k) * WIDTH, filled)
+            b_at = address(flat) + 4 * (first * filters + column) if straight else address(panels)
+            b_row, b_panel = (filters, np.int64(WIDTH)) if straight else (np.int64(WIDTH), np.int64(WIDTH * STEPS))
+            c_at = address(block)
             multiply_transposed(plan, count, 4 * row, b_at, b_row, b_panel, rows, columns, c_at, block.shape[1])
         for r in range(rows):
-            copy(block[r].ctypes.data, dw[group, tap, row + r, column:].ctypes.data, columns)
+            copy(address(block[r]), address(dw[group, tap, row + r, column:]), columns)
 
 
 def conv2d_forward(

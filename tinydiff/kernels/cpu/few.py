@@ -15,7 +15,7 @@ import numpy as np
 from numba import prange
 
 from tinydiff.kernels.cpu.arrays import zeros
-from tinydiff.kernels.cpu.jit import kernel
+from tinydiff.kernels.cpu.jit import address, kernel
 from tinydiff.kernels.cpu.product import STEPS, multiply, multiply_transposed, pack, plan_rows, rounded
 from tinydiff.kernels.cpu.tile import ROWS, WIDTH
 from tinydiff.kernels.cpu.vectors import LANES
@@ -43,9 +43,9 @@ def _convolve(x, panels, bias, none, kernel_h, kernel_w, top, left, band, y):  #
         first, last = max(0, begin - top), min(height, end - top + kernel_h - 1)  # rows of x that the band meets
         pixels = max(0, last - first) * width
         z = np.empty((pixels, rounded(columns, LANES)), np.float32)
-        plan = plan_rows(x.ctypes.data + 4 * (n * height + first) * width * channels, 4 * channels, pixels)
-        b, start = panels.ctypes.data, none.ctypes.data
-        multiply(plan, 0, channels, b, channels, start, pixels, columns, z.ctypes.data, z.shape[1])
+        plan = plan_rows(address(x) + 4 * (n * height + first) * width * channels, 4 * channels, pixels)
+        b, start = address(panels), address(none)
+        multiply(plan, np.int64(0), channels, b, channels, start, pixels, columns, address(z), z.shape[1])
         for i in range(begin, end):
             for j in range(out_w):
                 for k in range(filters):
@@ -74,7 +74,7 @@ def _weight_grad(x, dy, kernel_h, kernel_w, top, left, dw):  # type: ignore[no-u
             count = min(STEPS, pixels - slab * STEPS)
             for step in range(count):
                 pixel = slab * STEPS + step
-                plan[step] = x.ctypes.data + 4 * pixel * channels
+                plan[step] = address(x) + 4 * pixel * channels
                 n, place = divmod(pixel, height * width)
                 i, j = divmod(place, width)
                 column = 0
@@ -86,8 +86,10 @@ def _weight_grad(x, dy, kernel_h, kernel_w, top, left, dw):  # type: ignore[no-u
                             number = dy[n, y_row, y_column, k] if inside else np.float32(0)
                             panels[column // WIDTH, step, column % WIDTH] = number
                             column += 1
-            b_at, c_at, c_row = panels.ctypes.data, block.ctypes.data, block.shape[1]
-            multiply_transposed(plan, count, 4 * row, b_at, WIDTH, WIDTH * STEPS, rows, columns, c_at, c_row)
+            b_at, c_at, c_row = address(panels), address(block), block.shape[1]
+            multiply_transposed(
+                plan, count, 4 * row, b_at, np.int64(WIDTH), np.int64(WIDTH * STEPS), rows, columns, c_at, c_row
+            )
         for r in range(rows):
             for c in range(columns):
                 dw[group, row + r, c] = block[r, c]

@@ -106,3 +106,9 @@ def _say_compiling() -> None:
     if not _announced:
         _announced = True
         print("tinydiff: compiling kernels for this machine (once; they are cached) …", file=sys.stderr, flush=True)
+
+
+@helper
+def address(array):  # type: ignore[no-untyped-def]
+    """Where an array's numbers begin, in bytes; signed, since Numba makes a float of signed and unsigned added."""
+    return np.int64(array.ctypes.data)

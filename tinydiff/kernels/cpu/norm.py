@@ -11,7 +11,7 @@ from numba import prange
 
 from tinydiff.kernels.cpu.arrays import as_float32, empty
 from tinydiff.kernels.cpu.elementary import ONE, sigmoid
-from tinydiff.kernels.cpu.jit import helper, kernel
+from tinydiff.kernels.cpu.jit import address, helper, kernel
 from tinydiff.kernels.cpu.vectors import sum_of
 
 PARTS = 32
@@ -30,7 +30,7 @@ def _forward_part(part, x, scale, shift, groups, eps, silu, y, mean, rstd):  # t
             for c in range(channels):
                 total[c] += x[n, p, c]
         for g in range(groups):
-            mean[n, g] = sum_of(total[g * width :].ctypes.data, width) / count
+            mean[n, g] = sum_of(address(total[g * width :]), width) / count
             for c in range(g * width, (g + 1) * width):
                 a[c] = mean[n, g]
         total[:] = np.float32(0)
@@ -39,7 +39,7 @@ def _forward_part(part, x, scale, shift, groups, eps, silu, y, mean, rstd):  # t
                 d = x[n, p, c] - a[c]
                 total[c] += d * d
         for g in range(groups):
-            rstd[n, g] = ONE / np.sqrt(sum_of(total[g * width :].ctypes.data, width) / count + eps)
+            rstd[n, g] = ONE / np.sqrt(sum_of(address(total[g * width :]), width) / count + eps)
             for c in range(g * width, (g + 1) * width):
                 a[c] = rstd[n, g] * scale[c]
                 b[c] = shift[c] - mean[n, g] * a[c]
@@ -56,7 +56,7 @@ def _forward_part(part, x, scale, shift, groups, eps, silu, y, mean, rstd):  # t
 @kernel
 def _forward(x, scale, shift, groups, eps, silu, y, mean, rstd):  # type: ignore[no-untyped-def]
     for part in prange(PARTS):
-        _forward_part(part, x, scale, shift, groups, eps, silu, y, mean, rstd)
+        _forward_part(np.int64(part), x, scale, shift, groups, eps, silu, y, mean, rstd)
 
 
 @helper
@@ -92,8 +92,8 @@ def _backward_part(part, x, scale, shift, groups, silu, mean, rstd, dy, dx, dsca
             dscale[part, c] += sum_dh_xhat[c]
             a[c], b[c] = sum_dh[c] * scale[c], sum_dh_xhat[c] * scale[c]
         for g in range(groups):
-            first = sum_of(a[g * width :].ctypes.data, width) / count
-            second = sum_of(b[g * width :].ctypes.data, width) / count
+            first = sum_of(address(a[g * width :]), width) / count
+            second = sum_of(address(b[g * width :]), width) / count
             for c in range(g * width, (g + 1) * width):
                 a[c], b[c] = first, second
         for p in range(positions):
@@ -105,7 +105,7 @@ def _backward_part(part, x, scale, shift, groups, silu, mean, rstd, dy, dx, dsca
 @kernel
 def _backward(x, scale, shift, groups, silu, mean, rstd, dy, dx, dscale, dshift):  # type: ignore[no-untyped-def]
     for part in prange(PARTS):
-        _backward_part(part, x, scale, shift, groups, silu, mean, rstd, dy, dx, dscale, dshift)
+        _backward_part(np.int64(part), x, scale, shift, groups, silu, mean, rstd, dy, dx, dscale, dshift)
 
 
 def group_norm(

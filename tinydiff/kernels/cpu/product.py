@@ -10,7 +10,7 @@ import numpy as np
 from numba import prange
 
 from tinydiff.kernels.cpu.arrays import LINE, empty
-from tinydiff.kernels.cpu.jit import helper, kernel
+from tinydiff.kernels.cpu.jit import address, helper, kernel
 from tinydiff.kernels.cpu.tile import PLAN, ROWS, WIDTH, multiply_columns, multiply_rows
 from tinydiff.kernels.cpu.vectors import copy
 
@@ -37,7 +37,7 @@ def multiply(plan, skip, steps, b, b_rows, bias, rows, columns, c, c_row):  # ty
                 for row in range(0, rows, ROWS):
                     c_part = c + 4 * (row * c_row + column)
                     multiply_rows(
-                        plan.ctypes.data + 8 * PLAN * (row // ROWS * taps + tap),
+                        address(plan) + 8 * PLAN * (row // ROWS * taps + tap),
                         min(taps_at_once, taps - tap),
                         count,
                         skip + 4 * first,
@@ -62,7 +62,7 @@ def multiply_transposed(plan, steps, skip, b, b_row, b_panel, rows, columns, c, 
         for column in range(0, columns, WIDTH):
             for row in range(0, rows, ROWS):
                 multiply_columns(
-                    plan.ctypes.data + 8 * first,
+                    address(plan) + 8 * first,
                     min(STEPS, steps - first),
                     skip + 4 * row,
                     b + 4 * (column // WIDTH * b_panel + first * b_row),
@@ -75,27 +75,27 @@ def multiply_transposed(plan, steps, skip, b, b_row, b_panel, rows, columns, c, 
 
 
 @helper
-def plan_rows(address, row_bytes, rows):  # type: ignore[no-untyped-def]
+def plan_rows(start, row_bytes, rows):  # type: ignore[no-untyped-def]
     """The plan (blocks, 1, PLAN) of a plain matrix of `rows` rows, for `multiply`."""
     plan = np.zeros(((rows + ROWS - 1) // ROWS, 1, PLAN), np.int64)
     for i in range(rows):
-        plan[i // ROWS, 0, i % ROWS] = address + i * row_bytes
+        plan[i // ROWS, 0, i % ROWS] = start + i * row_bytes
     return plan
 
 
 @helper
-def plan_steps(address, row_bytes, steps):  # type: ignore[no-untyped-def]
+def plan_steps(start, row_bytes, steps):  # type: ignore[no-untyped-def]
     """The plan (steps,) of a plain matrix, for `multiply_transposed`."""
     plan = np.empty(steps, np.int64)
     for k in range(steps):
-        plan[k] = address + k * row_bytes
+        plan[k] = start + k * row_bytes
     return plan
 
 
 @helper
 def aligned(room):  # type: ignore[no-untyped-def]
     """The address of the first whole cache line in an array."""
-    return (room.ctypes.data + LINE - 1) // LINE * LINE
+    return (address(room) + LINE - 1) // LINE * LINE
 
 
 @helper
@@ -110,7 +110,7 @@ def _pack(b, panels):  # type: ignore[no-untyped-def]
         p, first = task % panels.shape[0], task // panels.shape[0] * STEPS
         filled = min(WIDTH, columns - p * WIDTH)
         for k in range(first, min(steps, first + STEPS)):
-            copy(b.ctypes.data + 4 * (k * columns + p * WIDTH), panels[p, k].ctypes.data, filled)
+            copy(address(b) + 4 * (k * columns + p * WIDTH), address(panels[p, k]), filled)
             for j in range(filled, WIDTH):
                 panels[p, k, j] = np.float32(0)
 

@@ -23,7 +23,7 @@ from tinydiff.kernels import winograd_allowed
 from tinydiff.kernels.cpu.arrays import LINE, empty
 from tinydiff.kernels.cpu.arrays import zeros as zeros_of
 from tinydiff.kernels.cpu.constant import made_of
-from tinydiff.kernels.cpu.jit import helper, kernel
+from tinydiff.kernels.cpu.jit import address, helper, kernel
 from tinydiff.kernels.cpu.product import aligned, multiply, multiply_transposed, plan_rows, plan_steps
 from tinydiff.kernels.cpu.tile import ROWS, WIDTH
 from tinydiff.kernels.cpu.vectors import LANES, Vectors
@@ -134,7 +134,7 @@ def _plan_tile(plan, x, size, tile, tiles_h, tiles_w, top, left, outside):  # ty
     first_row, first_column = place // tiles_w * OUT - top, place % tiles_w * OUT - left
     for i in range(size):
         row = first_row + i
-        line = x.ctypes.data + 4 * ((n * height + row) * width + first_column) * channels
+        line = address(x) + 4 * ((n * height + row) * width + first_column) * channels
         for j in range(size):
             column = first_column + j
             inside = 0 <= row and row < height and 0 <= column and column < width
@@ -151,9 +151,9 @@ def _transform_weights(w, u):  # type: ignore[no-untyped-def]
         panel, part = task // parts, task % parts
         for c in range(16 * part, min(channels, 16 * part + 16)):
             for k in range(panel * WIDTH, min(filters, (panel + 1) * WIDTH), LANES):
-                source = w.ctypes.data + 4 * (c * filters + k)
-                target = u.ctypes.data + 4 * ((panel * channels + c) * WIDTH + k % WIDTH)
-                transform_kernel(source, taps.ctypes.data, target, values.ctypes.data, 0)
+                source = address(w) + 4 * (c * filters + k)
+                target = address(u) + 4 * ((panel * channels + c) * WIDTH + k % WIDTH)
+                transform_kernel(source, address(taps), target, address(values), 0)
 
 
 @kernel
@@ -172,19 +172,19 @@ def _convolve(x, u, bias, zeros, top, left, tiles_in_a_task, y):  # type: ignore
         pixels = np.empty(POINTS, np.int64)
         values = _apart(POINTS, apart * channels)
         for i in range(count):
-            _plan_tile(pixels, x, IN, first + i, tiles_h, tiles_w, top, left, zeros.ctypes.data)
+            _plan_tile(pixels, x, IN, first + i, tiles_h, tiles_w, top, left, address(zeros))
             for c in range(0, channels, LANES):
-                transform_input(4 * c, pixels.ctypes.data, v + 4 * (i * channels + c), values.ctypes.data, 0)
-        plan, none = plan_rows(v, 4 * channels, count), zeros.ctypes.data
+                transform_input(4 * c, address(pixels), v + 4 * (i * channels + c), address(values), 0)
+        plan, none = plan_rows(v, 4 * channels, count), address(zeros)
         for p in range(POINTS):
             skip, target = 4 * p * apart * channels, m + 4 * p * apart * filters
-            multiply(plan, skip, channels, u[p].ctypes.data, channels, none, count, filters, target, filters)
+            multiply(plan, skip, channels, address(u[p]), channels, none, count, filters, target, filters)
         values = _apart(POINTS, apart * filters)
         for i in range(count):
-            _plan_tile(pixels, y, OUT, first + i, tiles_h, tiles_w, 0, 0, nowhere.ctypes.data)
+            _plan_tile(pixels, y, OUT, first + i, tiles_h, tiles_w, 0, 0, address(nowhere))
             for k in range(0, filters, LANES):
                 source = m + 4 * (i * filters + k)
-                transform_output(source, values.ctypes.data, 4 * k, pixels.ctypes.data, bias.ctypes.data + 4 * k)
+                transform_output(source, address(values), 4 * k, address(pixels), address(bias) + 4 * k)
         v_room[0] = m_room[0]  # both live until here
 
 
@@ -201,20 +201,20 @@ def _weight_grad(x, dy, zeros, top, left, v, z, du):  # type: ignore[no-untyped-
             pixels = np.empty(POINTS, np.int64)
             values, panels = _apart(POINTS, room * channels), _apart(POINTS, z.shape[1] * room * WIDTH)
             for i in range(8 * chunk, min(count, 8 * chunk + 8)):
-                _plan_tile(pixels, x, IN, first + i, tiles_h, tiles_w, top, left, zeros.ctypes.data)
+                _plan_tile(pixels, x, IN, first + i, tiles_h, tiles_w, top, left, address(zeros))
                 for c in range(0, channels, LANES):
-                    target = v.ctypes.data + 4 * (i * channels + c)
-                    transform_input(4 * c, pixels.ctypes.data, target, values.ctypes.data, 0)
-                _plan_tile(pixels, dy, OUT, first + i, tiles_h, tiles_w, 0, 0, zeros.ctypes.data)
+                    target = address(v) + 4 * (i * channels + c)
+                    transform_input(4 * c, address(pixels), target, address(values), 0)
+                _plan_tile(pixels, dy, OUT, first + i, tiles_h, tiles_w, 0, 0, address(zeros))
                 for k in range(0, filters, LANES):
-                    target = z.ctypes.data + 4 * ((k // WIDTH * room + i) * WIDTH + k % WIDTH)
-                    transform_output_grad(4 * k, pixels.ctypes.data, target, panels.ctypes.data, 0)
+                    target = address(z) + 4 * ((k // WIDTH * room + i) * WIDTH + k % WIDTH)
+                    transform_output_grad(4 * k, address(pixels), target, address(panels), 0)
         for task in prange(POINTS * parts):
             p, begin = task // parts, task % parts * in_a_task
-            plan = plan_steps(v[p].ctypes.data, 4 * channels, count)
-            rows, c = min(in_a_task, channels - begin), du[p, begin:].ctypes.data
+            plan = plan_steps(address(v[p]), 4 * channels, count)
+            rows, c = min(in_a_task, channels - begin), address(du[p, begin:])
             multiply_transposed(
-                plan, count, 4 * begin, z[p].ctypes.data, WIDTH, WIDTH * room, rows, filters, c, filters
+                plan, count, 4 * begin, address(z[p]), np.int64(WIDTH), WIDTH * room, rows, filters, c, filters
             )
 
 
@@ -225,7 +225,7 @@ def _transform_weights_back(du, dw):  # type: ignore[no-untyped-def]
         values, taps = _apart(POINTS, channels * filters), _apart(9, channels * filters)
         for k in range(0, filters, LANES):
             at = 4 * (c * filters + k)
-            transform_kernel_grad(du.ctypes.data + at, values.ctypes.data, dw.ctypes.data + at, taps.ctypes.data, 0)
+            transform_kernel_grad(address(du) + at, address(values), address(dw) + at, address(taps), 0)
 
 
 def convolve(x: np.ndarray, w: np.ndarray, bias: np.ndarray, top: int, left: int, y: np.ndarray) -> None:
