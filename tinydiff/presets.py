@@ -55,7 +55,7 @@ PRESETS = {
         denoiser=UNetConfig(
             widths=(48, 96), layers=1, attention=(False, True), heads=4, groups=8, text_width=TEXT_WIDTH
         ),
-        denoiser_optim=OptimConfig(steps=1_200, batch=64, lr=1.5e-3, ema=0.99),
+        denoiser_optim=OptimConfig(steps=2_500, batch=64, lr=1.5e-3, ema=0.995),
         judge_optim=_JUDGE,
     ),
     "full": Preset(

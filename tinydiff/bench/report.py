@@ -58,10 +58,11 @@ def write_picture(path: Path, rows: Sequence[Row], conditions: dict[str, Any]) -
     axes.set_yticks(range(len(shown)), [f"{row.group}: {row.name}" for row in reversed(shown)], fontsize=8)
     axes.axvline(1, color="#333333", linewidth=1)
     axes.set_xlabel(
-        f"times as fast as PyTorch {conditions['torch']} (its memory over tinydiff's, where it says memory); "
-        f"{conditions['threads']} threads, {conditions['instructions']}",
+        f"times as fast as PyTorch {conditions['torch']}, on {conditions['threads']} threads with "
+        f"{conditions['instructions']}\n(memory: PyTorch's over tinydiff's)",
         fontsize=8,
     )
+    axes.set_ylim(-0.6, len(shown) - 0.4)
     axes.set_xlim(0, 1.12 * max((row.ratio or 0) for row in shown))
     axes.spines[["top", "right"]].set_visible(False)
     with written_whole(path) as beside:

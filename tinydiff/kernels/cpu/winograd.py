@@ -264,13 +264,13 @@ def weight_grad(x: np.ndarray, dy: np.ndarray, top: int, left: int) -> np.ndarra
 def wins(shape: tuple[int, ...], stride: int) -> bool:
     """Whether Winograd is used for kernels (KH, KW, C, K) and this stride: wherever it can be, and is allowed.
 
-    Measured, one thread of AVX-512, effective GFLOP/s of forward / gradient by weights, `tinydiff bench conv`:
+    Measured on two threads of AVX-512, effective GFLOP/s of y / dx / dw, and the largest error of y over the largest y:
 
-        N, C → K, H×W          direct      Winograd    largest error, of the largest value (forward)
-        32, 16 → 16, 32×32    150 / 104   310 / 176    8e-7
-        32, 64 → 64, 16×16    230 / 186   640 / 385    1e-6
-        32, 256 → 256, 4×4    215 / 210   400 / 380    3e-6
-        1, 320 → 320, 64×64   200 / 195   600 / 480    3e-6     (1280 channels: 7e-6)
+        N, C → K, H×W          direct              Winograd               error
+        32, 16 → 16, 32×32     213 / 231 / 222      532 /  560 /  460     8e-7
+        32, 64 → 64, 16×16     466 / 466 / 308     1294 / 1236 / 1323     1e-6
+        32, 256 → 256, 4×4     438 / 320 / 471      810 /  471 /  950     3e-6
+        1, 320 → 320, 64×64    492 / 468 / 390     1042 /  917 / 1175     3e-6 (1280 channels: 7e-6)
 
     Channels that fill no whole vector, other kernels and other strides go the direct way.
     """
