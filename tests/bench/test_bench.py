@@ -70,3 +70,20 @@ def test_the_command_writes_json_and_a_picture(tmp_path, monkeypatch, capsys):
 def test_lines_read_well():
     assert "1.50 ms   PyTorch   3.00 ms   ratio     2.00" in report.line(Row("forward", "x", 1.5e-3, 3e-3))
     assert "2 MB   PyTorch      4 MB   ratio     2.00" in report.line(Row("memory", "x", 2 << 20, 4 << 20))
+
+
+CONDITIONS = {"torch": "2.0", "threads": 2, "instructions": "avx2", "peak, GFLOP/s": 100}
+
+
+@pytest.mark.parametrize(
+    "rows", [[Row("training step", "x", 1.0, 2.0)], [Row("forward", "x", 1.0, work=1e9)]], ids=["PyTorch", "the peak"]
+)
+def test_a_picture_beside_pytorch_or_the_peak(rows, tmp_path):
+    report.write_picture(tmp_path / "b.png", rows, CONDITIONS)
+    Image.open(tmp_path / "b.png").verify()
+
+
+def test_a_picture_of_nothing_is_refused(tmp_path):
+    with pytest.raises(InputError, match="nothing to draw"):
+        report.write_picture(tmp_path / "b.png", [Row("training step", "x", 1.0)], CONDITIONS)
+    assert not list(tmp_path.iterdir())

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tinydiff.bench.timing import Row, geometric_mean
+from tinydiff.errors import InputError
 from tinydiff.files import written_whole
 
 
@@ -44,26 +45,32 @@ def write_json(path: Path, rows: Sequence[Row], conditions: dict[str, Any]) -> N
 
 
 def write_picture(path: Path, rows: Sequence[Row], conditions: dict[str, Any]) -> None:
-    """A bar for each ratio to PyTorch; the line at 1 is PyTorch."""
+    """A bar for each ratio to PyTorch, the line at 1; without PyTorch for each rate, the line at the machine's peak.
+
+    Raises InputError where the rows have neither.
+    """
     from matplotlib.figure import Figure
 
-    shown = [row for row in rows if row.ratio is not None and row.against == "PyTorch"]
-    figure = Figure(figsize=(8, 0.6 + 0.3 * len(shown)), layout="constrained")
+    shown = [(row, row.ratio, f"{row.ratio:.2f}") for row in rows if row.ratio is not None and row.against == "PyTorch"]
+    where = f"on {conditions['threads']} threads with {conditions['instructions']}"
+    line, caption = 1.0, f"times as fast as PyTorch {conditions['torch']}, {where}\n(memory: PyTorch's over tinydiff's)"
+    if not shown:
+        shown = [(row, row.rate, f"{row.rate:.0f}") for row in rows if row.rate is not None]
+        line, caption = conditions["peak, GFLOP/s"], f"GFLOP/s, {where}; the line is the peak of multiply-adds"
+    if not shown:
+        raise InputError("bench: nothing to draw, these groups have no rates and PyTorch is not installed")
+    figure = Figure(figsize=(8, 0.9 + 0.3 * len(shown)), layout="constrained")
     axes = figure.subplots()
     colours = {"forward": "#9ecae1", "forward and gradients": "#4292c6"}
-    for i, row in enumerate(reversed(shown)):
-        assert row.ratio is not None
-        axes.barh(i, row.ratio, color=colours.get(row.group, "#08519c"), height=0.72)
-        axes.text(row.ratio + 0.03, i, f"{row.ratio:.2f}", va="center", fontsize=8)
-    axes.set_yticks(range(len(shown)), [f"{row.group}: {row.name}" for row in reversed(shown)], fontsize=8)
-    axes.axvline(1, color="#333333", linewidth=1)
-    axes.set_xlabel(
-        f"times as fast as PyTorch {conditions['torch']}, on {conditions['threads']} threads with "
-        f"{conditions['instructions']}\n(memory: PyTorch's over tinydiff's)",
-        fontsize=8,
-    )
+    largest = max(value for _, value, _ in shown)
+    for i, (row, value, text) in enumerate(reversed(shown)):
+        axes.barh(i, value, color=colours.get(row.group, "#08519c"), height=0.72)
+        axes.text(value + 0.015 * largest, i, text, va="center", fontsize=8)
+    axes.set_yticks(range(len(shown)), [f"{row.group}: {row.name}" for row, _, _ in reversed(shown)], fontsize=8)
+    axes.axvline(line, color="#333333", linewidth=1)
+    axes.set_xlabel(caption, fontsize=8)
     axes.set_ylim(-0.6, len(shown) - 0.4)
-    axes.set_xlim(0, 1.12 * max((row.ratio or 0) for row in shown))
+    axes.set_xlim(0, 1.12 * max(largest, line))
     axes.spines[["top", "right"]].set_visible(False)
     with written_whole(path) as beside:
         figure.savefig(beside, format="png", dpi=130)
