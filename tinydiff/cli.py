@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NoReturn
 
 import tinydiff
-from tinydiff.errors import InputError
+from tinydiff.errors import Disagreement, InputError
 from tinydiff.files import written_whole
 
 BENCHMARKS = ("conv", "ladder", "step", "sampling", "memory", "threads")
@@ -247,13 +247,13 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; 0 if it went well, 2 for bad input, 1 where training met a non-finite value, 130 at Ctrl-C."""
+    """Run one command; 0 if it went well, 2 for bad input, 1 for wrong results (NaN, disagreement), 130 at Ctrl-C."""
     try:
         args = parser().parse_args(argv)
         args.run(args)
     except (InputError, argparse.ArgumentTypeError, OSError) as error:
         return _complain(error, 2)
-    except FloatingPointError as error:
+    except (FloatingPointError, Disagreement) as error:
         return _complain(error, 1)
     except KeyboardInterrupt:
         return _complain("interrupted", 130)

@@ -1,5 +1,9 @@
-"""The one error that means: what you gave does not fit, and nothing was changed because of it."""
+"""What the command line tells in one line instead of a traceback."""
 
 
 class InputError(ValueError):
-    """Bad input, told in one line: what came and what was expected.  The command line prints it and exits with 2."""
+    """What was given does not fit, and nothing was changed because of it; the command line exits with 2."""
+
+
+class Disagreement(Exception):
+    """Two ways to compute one thing gave different results, so that comparing their speed means nothing."""

@@ -9,7 +9,7 @@ from PIL import Image
 from tinydiff import bench, cli
 from tinydiff.bench import conv, report, timing
 from tinydiff.bench.timing import Row
-from tinydiff.errors import InputError
+from tinydiff.errors import Disagreement, InputError
 
 
 def test_race_interleaves_and_takes_the_median(monkeypatch):
@@ -39,7 +39,7 @@ def test_only_equal_work_is_timed():
     a = np.array([1.0, 2.0])
     timing.agree("y", a, a + 1e-5)
     for other in (a + 1e-3, a[:1], np.array([1.0, np.nan])):
-        with pytest.raises(ValueError, match="^bench: y "):
+        with pytest.raises(Disagreement, match="^bench: y "):
             timing.agree("y", other, a)
 
 
@@ -47,6 +47,16 @@ def test_the_ladder_climbs():
     rows = {row.name: row for row in bench.bench(["ladder"], rounds=1)}
     assert list(rows) == ["loops", "NumPy", "compiled loops", "register tile", "Winograd"]
     assert all(row.ratio > 10 for name, row in rows.items() if name != "loops")
+
+
+def test_the_command_line_knows_every_group():
+    assert cli.BENCHMARKS == bench.GROUPS == tuple(bench._groups())
+
+
+def test_a_disagreement_is_one_line_and_status_1(monkeypatch, capsys):
+    monkeypatch.setattr(conv, "agree", lambda name, *_: timing.agree(name, np.ones(1), np.zeros(1)))
+    assert cli.main(["bench", "ladder", "--rounds", "1"]) == 1
+    assert capsys.readouterr().err.splitlines()[-1].startswith("tinydiff: bench: loops differs from the twin's by")
 
 
 def test_an_unknown_group_is_refused():

@@ -1,5 +1,7 @@
 """Winograd's convolution: the algebra is exact, the rounding is bounded, and the way that is chosen is taken."""
 
+import threading
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -7,7 +9,7 @@ from hypothesis import strategies as st
 
 import tinydiff
 from tinydiff.kernels import cpu, vectorised, winograd_allowed
-from tinydiff.kernels.cpu import winograd
+from tinydiff.kernels.cpu import constant, winograd
 from tinydiff.kernels.cpu.vectors import LANES
 
 PADDING = (1, 1, 1, 1)
@@ -115,5 +117,28 @@ def test_constant_weights_are_transformed_once(monkeypatch):
         other = cpu.conv2d_forward(x, 2 * w, 1, PADDING)
     assert len(made) == 2
     assert all(np.array_equal(result, expected) for result in results) and np.array_equal(other, 2 * expected)
+    assert constant._kept.made is None
     w *= 3  # outside of the block weights may change
     assert np.array_equal(cpu.conv2d_forward(x, w, 1, PADDING), cpu.conv2d_forward(x, w.copy(), 1, PADDING))
+
+
+def test_threads_do_not_share_what_they_keep():
+    """Two blocks that overlap: the first to begin is the first to end, and nothing is left of either."""
+    begun, ended = threading.Event(), threading.Event()
+    left = []
+
+    def first():
+        with cpu.constant_weights():
+            begun.set()
+            ended.wait(10)
+        left.append(constant._kept.made)
+
+    thread = threading.Thread(target=first)
+    thread.start()
+    begun.wait(10)
+    assert constant._kept.made is None
+    with cpu.constant_weights():
+        ended.set()
+        thread.join()
+        assert constant._kept.made == {}
+    assert constant._kept.made is None and left == [None]

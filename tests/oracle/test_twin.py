@@ -8,6 +8,7 @@ pytest.importorskip("torch")
 import tinydiff  # noqa: E402
 from tinydiff.bench import steps, twin  # noqa: E402
 from tinydiff.bench.timing import agree  # noqa: E402
+from tinydiff.errors import Disagreement  # noqa: E402
 from tinydiff.models.autoencoder import AutoencoderConfig  # noqa: E402
 from tinydiff.models.unet import UNetConfig  # noqa: E402
 from tinydiff.training.optim import OptimConfig  # noqa: E402
@@ -36,7 +37,7 @@ def test_gradients_and_ten_losses_agree(name):
 def test_a_wrong_gradient_is_noticed():
     task = TASKS["denoiser"]()
     model, loss, _ = steps.twin_trainer(task, OptimConfig(steps=100, batch=3))
-    with steps_weight_changed(model), pytest.raises(ValueError, match="differs from the twin's"):
+    with steps_weight_changed(model), pytest.raises(Disagreement, match="differs from the twin's"):
         steps._same_gradients(task, model, loss)
 
 

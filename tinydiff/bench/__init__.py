@@ -34,7 +34,7 @@ GROUPS = ("conv", "ladder", "step", "sampling", "memory", "threads")
 def bench(groups: Sequence[str] = GROUPS, rounds: int = 15, on_row: Callable[[Row], None] | None = None) -> list[Row]:
     """Time the named groups; `on_row` is called with each row as it is measured.
 
-    Raises InputError for an unknown group, ValueError where tinydiff and its twin do not compute the same.
+    Raises InputError for an unknown group, Disagreement where tinydiff and its twin do not compute the same.
     """
     known = _groups()
     for group in groups:

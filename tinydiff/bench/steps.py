@@ -14,6 +14,7 @@ import numpy as np
 from tinydiff import ops
 from tinydiff.autograd import Tensor
 from tinydiff.bench.timing import Row, agree, race
+from tinydiff.errors import Disagreement
 from tinydiff.models.autoencoder import Autoencoder
 from tinydiff.models.denoiser import Denoiser
 from tinydiff.models.text_encoder import TextEncoderConfig
@@ -190,7 +191,7 @@ def sampling_rows(rounds: int) -> Iterator[Row]:
     other = twins.Pipeline(pipe)
     difference = abs(pipe.generate(prompts).astype(int) - other.generate(prompts))
     if np.percentile(difference, 99) > 2:
-        raise ValueError(f"bench: the twin's pictures differ, 1 % of the pixels by more than 2 of 255 ({name})")
+        raise Disagreement(f"bench: the twin's pictures differ, 1 % of the pixels by more than 2 of 255 ({name})")
     seconds, others = race(lambda: pipe.generate(prompts), lambda: other.generate(prompts), rounds=rounds)
     yield Row("sampling", name, seconds, others)
 

@@ -23,6 +23,7 @@ from tinydiff.bench.twin_blocks import (
     Upsample,
     attention,
 )
+from tinydiff.errors import Disagreement
 from tinydiff.models.autoencoder import AutoencoderConfig
 from tinydiff.models.text_encoder import TextEncoderConfig
 from tinydiff.models.unet import UNetConfig
@@ -36,7 +37,9 @@ def carry_over(ours: Module, theirs: nn.Module) -> nn.Module:
     with torch.no_grad():
         parameters = dict(theirs.named_parameters())
         if set(parameters) != set(ours.state()):
-            raise ValueError(f"the twin's parameters differ: {sorted(set(parameters) ^ set(ours.state()))[:5]}")
+            raise Disagreement(
+                f"bench: the twin's parameters differ: {sorted(set(parameters) ^ set(ours.state()))[:5]}"
+            )
         for name, array in ours.state().items():
             parameters[name].copy_(torch.from_numpy(to_torch_layout(name, array).copy()))
     return theirs.to(memory_format=torch.channels_last)

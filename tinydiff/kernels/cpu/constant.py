@@ -3,27 +3,35 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections.abc import Callable, Iterator
 
 import numpy as np
 
-_kept: dict[tuple, tuple[np.ndarray, np.ndarray]] | None = None
+
+class _Kept(threading.local):
+    """What this thread keeps; two threads may draw at once, and neither ends the other's block."""
+
+    made: dict[tuple, tuple[np.ndarray, np.ndarray]] | None = None
+
+
+_kept = _Kept()
 
 
 @contextlib.contextmanager
 def constant_weights() -> Iterator[None]:
-    """Within this block no weight changes: a sampler calls the same network 25 times."""
-    global _kept
-    before, _kept = _kept, {} if _kept is None else _kept
+    """Within this block no weight changes: a sampler calls the same network 25 times.  It holds for this thread."""
+    before = _kept.made
+    _kept.made = {} if before is None else before
     try:
         yield
     finally:
-        _kept = before
+        _kept.made = before
 
 
 def made_of(w: np.ndarray, make: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
     """`make(w)`, or what it gave for the same memory before in this block."""
-    kept = _kept
+    kept = _kept.made
     if kept is None:
         return make(w)
     key = (make, w.__array_interface__["data"][0], w.shape, w.strides)

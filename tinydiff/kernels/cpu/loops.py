@@ -2,8 +2,8 @@
 
     loops (reference.py) → NumPy (vectorised.py) → compiled loops (here) → the tile (conv.py) → Winograd (winograd.py)
 
-Numba makes machine code of the plain loops, and that alone is a thousandfold; what it does not find is the form that
-keeps every vector unit busy.  It is here to be read, timed and compared; nothing else uses it.
+Numba makes machine code of the plain loops, and that alone is more than a thousandfold; what it does not find is the
+form that keeps every vector unit busy.  It is here to be read, timed and compared; nothing else uses it.
 """
 
 from __future__ import annotations

@@ -34,7 +34,7 @@ OUT, IN, POINTS = 4, 6, 36  # output and input pixels of a tile, each way, and p
 
 
 def _matrices(p: float, q: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Aᵀ, Bᵀ and G for the points 0, ±p, ±q, ∞: values of the outputs', inputs' and kernel's polynomials there."""
+    """A, Bᵀ and G for the points 0, ±p, ±q, ∞: values of the outputs', inputs' and kernel's polynomials there."""
     points = [0.0, p, -p, q, -q]
     a = np.array([[x**i for i in range(OUT)] for x in points] + [[0, 0, 0, 1]])
     g, b = np.zeros((IN, 3)), np.zeros((IN, IN))
@@ -267,10 +267,10 @@ def wins(shape: tuple[int, ...], stride: int) -> bool:
     Measured on two threads of AVX-512, effective GFLOP/s of y / dx / dw, and the largest error of y over the largest y:
 
         N, C → K, H×W          direct              Winograd               error
-        32, 16 → 16, 32×32     213 / 231 / 222      532 /  560 /  460     8e-7
-        32, 64 → 64, 16×16     466 / 466 / 308     1294 / 1236 / 1323     1e-6
-        32, 256 → 256, 4×4     438 / 320 / 471      810 /  471 /  950     3e-6
-        1, 320 → 320, 64×64    492 / 468 / 390     1042 /  917 / 1175     3e-6 (1280 channels: 7e-6)
+        32, 16 → 16, 32×32     213 / 231 / 222      532 /  560 /  460     1.2e-6
+        32, 64 → 64, 16×16     466 / 466 / 308     1294 / 1236 / 1323     1.4e-6
+        32, 256 → 256, 4×4     438 / 320 / 471      810 /  471 /  950     2.7e-6
+        1, 320 → 320, 64×64    492 / 468 / 390     1042 /  917 / 1175     3.5e-6 (1280 channels: 7e-6)
 
     Channels that fill no whole vector, other kernels and other strides go the direct way.
     """

@@ -1,0 +1,23 @@
+"""Freed memory is kept: a second step touches no page for the first time."""
+
+import resource
+
+import numpy as np
+import pytest
+
+from tinydiff.kernels.cpu import memory
+
+
+def test_the_same_memory_is_used_again():
+    if not memory.reuse():
+        pytest.skip("this C library knows no mallopt")
+    size = 1 << 20  # bytes: 256 pages
+
+    def faults():
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        for _ in range(50):
+            np.ones(size, np.uint8)
+        return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+    faults()
+    assert faults() < 256
