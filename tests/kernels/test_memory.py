@@ -11,13 +11,13 @@ from tinydiff.kernels.cpu import memory
 def test_the_same_memory_is_used_again():
     if not memory.reuse():
         pytest.skip("this C library knows no mallopt")
-    size = 1 << 20  # bytes: 256 pages
+    size = 40 << 20  # bytes: more than the C library keeps by itself
 
     def faults():
         before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-        for _ in range(50):
+        for _ in range(10):
             np.ones(size, np.uint8)
         return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 
     faults()
-    assert faults() < 256
+    assert faults() < 100  # else at least 200, one for every huge page each time
