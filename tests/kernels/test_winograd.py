@@ -108,7 +108,7 @@ def test_nan_reaches_what_it_must_and_stays_in_its_tile():
 def test_constant_weights_are_transformed_once(monkeypatch):
     made = []
     transform = winograd._transform_weights
-    monkeypatch.setattr(winograd, "_transform_weights", lambda w, u: (made.append(w.shape), transform(w, u)))
+    monkeypatch.setattr(winograd, "_transform_weights", lambda w, *rest: (made.append(w.shape), transform(w, *rest)))
     x, w = normal(2, 4, 4, LANES), normal(3, 3, LANES, LANES, seed=1)
     expected = cpu.conv2d_forward(x, w, 1, PADDING)
     made.clear()

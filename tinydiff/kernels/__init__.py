@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 from collections.abc import Callable
 from typing import Any
@@ -85,12 +86,16 @@ def offered(name: str, x: Any) -> Callable[..., Any] | None:
     return getattr(_module(backend_of(x)), name, None)
 
 
-def matmul(a: Any, b: Any, transpose_a: bool = False, transpose_b: bool = False) -> Any:
-    """a·b for two matrices, either one transposed first.  On `cpu` its sums have one order for any thread count."""
+def matmul(a: Any, b: Any, transpose_a: bool = False, transpose_b: bool = False, bias: Any = None) -> Any:
+    """a·b for two matrices, either one transposed first, + bias (K,) where none is.
+
+    On `cpu` its sums have one order for any thread count.
+    """
     fast = offered("matmul", a)
     if fast is not None:
-        return fast(a, b, transpose_a, transpose_b)
-    return (a.T if transpose_a else a) @ (b.T if transpose_b else b)
+        return fast(a, b, transpose_a, transpose_b, bias)
+    y = (a.T if transpose_a else a) @ (b.T if transpose_b else b)
+    return y if bias is None else y + bias
 
 
 def add(a: Any, b: Any) -> Any:
@@ -106,6 +111,7 @@ def sum_rows(x: Any) -> Any:
     return fast(x) if fast is not None else x.reshape(-1, x.shape[-1]).sum(0)
 
 
+@functools.cache
 def _module(backend: str) -> Any:
     try:
         return importlib.import_module(MODULES[backend])

@@ -19,9 +19,7 @@ def linear(x: Array, w: Array, b: Array | None = None) -> tuple[Array, Backward]
         shapes = f"x {x.shape}, w {w.shape}, b {None if b is None else b.shape}"
         raise InputError(f"linear: x must be (…, C), w (C, K) and b (K,), not {shapes}")
     rows = x.reshape(-1, w.shape[0])
-    y = matmul(rows, w)
-    if b is not None:
-        y += b
+    y = matmul(rows, w, bias=b)
 
     def backward(dy: Array, needs: tuple[bool, ...] = (True, True, True)) -> tuple:
         dy = dy.reshape(-1, w.shape[1])

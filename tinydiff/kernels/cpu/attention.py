@@ -12,7 +12,8 @@ from numba import prange
 
 from tinydiff.kernels.cpu.arrays import as_float32, empty, zeros
 from tinydiff.kernels.cpu.elementary import ONE, exp
-from tinydiff.kernels.cpu.jit import address, helper, kernel
+from tinydiff.kernels.cpu.jit import address, array_at, helper, kernel, machine_function
+from tinydiff.kernels.cpu.moving import transpose
 from tinydiff.kernels.cpu.product import multiply, multiply_transposed, rounded
 from tinydiff.kernels.cpu.tile import PLAN, ROWS, WIDTH
 from tinydiff.kernels.cpu.vectors import LANES, copy, dot_of, max_of, sum_of
@@ -22,23 +23,21 @@ PARTS = 32  # that the pictures and heads are shared in: each part uses its memo
 
 
 @helper
-def _fill(panels, x, n, begin, count, first, depth):  # type: ignore[no-untyped-def]
-    """Positions begin … begin + count of one head of x as b = (positions, depth), in panels."""
+def _fill(panels, x, row, count, depth):  # type: ignore[no-untyped-def]
+    """`count` rows of `depth` numbers, which begin at the address x and are `row` apart, in panels."""
     for p in range(panels.shape[0]):
         filled = min(WIDTH, depth - p * WIDTH)
         for i in range(count):
-            source = address(x) + 4 * ((n * x.shape[1] + begin + i) * x.shape[2] + first + p * WIDTH)
-            copy(source, address(panels) + 4 * (p * panels.shape[1] + i) * WIDTH, filled)
+            copy(x + 4 * (i * row + p * WIDTH), address(panels) + 4 * (p * panels.shape[1] + i) * WIDTH, filled)
 
 
 @helper
-def _fill_transposed(panels, x, n, first, depth):  # type: ignore[no-untyped-def]
-    """One head of x transposed, b = (depth, positions), in panels."""
+def _fill_transposed(panels, x, row, count, depth):  # type: ignore[no-untyped-def]
+    """The same rows as columns, b = (depth, count), in panels."""
     for p in range(panels.shape[0]):
         begin = p * WIDTH
-        for i in range(begin, min(x.shape[1], begin + WIDTH)):
-            for d in range(depth):
-                panels[p, d, i - begin] = x[n, i, first + d]
+        source, target = x + 4 * begin * row, address(panels) + 4 * p * depth * WIDTH
+        transpose(source, min(WIDTH, count - begin), depth, 4 * row, target, 4 * WIDTH)
 
 
 @helper
@@ -51,8 +50,7 @@ def _product(plan, a, row, rows, steps, panels, columns, none, c):  # type: igno
     """c[:rows] = a·b, where a's rows are `row` numbers apart and begin at the address a."""
     for i in range(rows):
         plan[i // ROWS, 0, i % ROWS] = a + 4 * i * row
-    b, b_rows = address(panels), panels.shape[1]
-    multiply(plan, np.int64(0), steps, b, b_rows, address(none), rows, columns, address(c), c.shape[1])
+    multiply(plan, 0, steps, address(panels), panels.shape[1], none, rows, columns, address(c), c.shape[1])
 
 
 @helper
@@ -60,55 +58,50 @@ def _add_transposed(plan, a, steps, panels, rows, columns, c):  # type: ignore[n
     """c[:rows] += aᵀ·b for a (steps, ≥ rows) and b in panels."""
     for k in range(steps):
         plan[k] = address(a) + 4 * k * a.shape[1]
-    b, b_rows = address(panels), panels.shape[1]
-    multiply_transposed(
-        plan, steps, np.int64(0), b, np.int64(WIDTH), WIDTH * b_rows, rows, columns, address(c), c.shape[1]
-    )
+    b, b_panel = address(panels), WIDTH * panels.shape[1]
+    multiply_transposed(plan, steps, 0, b, WIDTH, b_panel, rows, columns, address(c), c.shape[1])
 
 
-@helper
-def _forward_part(part, q, k, v, heads, none, lse, y):  # type: ignore[no-untyped-def]
-    n_images, length, width = q.shape
-    memory, depth = k.shape[1], width // heads
-    factor, tasks = ONE / np.sqrt(np.float32(depth)), n_images * heads
+@machine_function
+def forward_part(part, n_images, length, memory, heads, depth, q, k, v, none, lse, y):  # type: ignore[no-untyped-def]
+    width, tasks, factor = heads * depth, n_images * heads, ONE / np.sqrt(np.float32(depth))
     keys, values = _panels(memory, depth), _panels(depth, memory)
     weights = np.empty((BLOCK, rounded(memory, LANES)), np.float32)
     out = np.empty((BLOCK, rounded(depth, LANES)), np.float32)
-    plan = np.zeros((BLOCK // ROWS, 1, PLAN), np.int64)
+    plan, sums = np.zeros((BLOCK // ROWS, 1, PLAN), np.int64), array_at(lse, (tasks, length))
     for task in range(part * tasks // PARTS, (part + 1) * tasks // PARTS):
-        n, head = task // heads, task % heads
-        first = head * depth
-        _fill_transposed(keys, k, n, first, depth)
-        _fill(values, v, n, 0, memory, first, depth)
+        n, first = task // heads, task % heads * depth
+        _fill_transposed(keys, k + 4 * (n * memory * width + first), width, memory, depth)
+        _fill(values, v + 4 * (n * memory * width + first), width, memory, depth)
         for begin in range(0, length, BLOCK):
             rows = min(BLOCK, length - begin)
             at = 4 * ((n * length + begin) * width + first)
-            _product(plan, address(q) + at, width, rows, depth, keys, memory, none, weights)
+            _product(plan, q + at, width, rows, depth, keys, memory, none, weights)
             for i in range(rows):
                 row = weights[i]
                 largest = max_of(address(row), memory)
                 for j in range(memory):
                     row[j] = exp((row[j] - largest) * factor)
                 total = sum_of(address(row), memory)
-                lse[n, head, begin + i] = largest * factor + np.log(total)
+                sums[task, begin + i] = largest * factor + np.log(total)
                 for j in range(memory):
                     row[j] /= total
             _product(plan, address(weights), weights.shape[1], rows, memory, values, depth, none, out)
             for i in range(rows):
-                copy(address(out[i]), address(y) + at + 4 * i * width, depth)
+                copy(address(out[i]), y + at + 4 * i * width, depth)
 
 
 @kernel
 def _forward(q, k, v, heads, none, lse, y):  # type: ignore[no-untyped-def]
+    (n_images, length, width), memory = q.shape, k.shape[1]
+    arrays = address(q), address(k), address(v), address(none), address(lse), address(y)
     for part in prange(PARTS):
-        _forward_part(np.int64(part), q, k, v, heads, none, lse, y)
+        forward_part(part, n_images, length, memory, heads, width // heads, *arrays)
 
 
-@helper
-def _backward_part(part, q, k, v, heads, none, lse, y, dy, dq, dk, dv):  # type: ignore[no-untyped-def]
-    n_images, length, width = q.shape
-    memory, depth = k.shape[1], width // heads
-    factor, tasks = ONE / np.sqrt(np.float32(depth)), n_images * heads
+@machine_function
+def backward_part(part, n_images, length, memory, heads, depth, q, k, v, none, lse, y, dy, dq, dk, dv):  # type: ignore[no-untyped-def]
+    width, tasks, factor = heads * depth, n_images * heads, ONE / np.sqrt(np.float32(depth))
     keys_transposed, values_transposed = _panels(memory, depth), _panels(memory, depth)
     keys, rows_of_q, rows_of_dy = _panels(depth, memory), _panels(depth, BLOCK), _panels(depth, BLOCK)
     p = np.empty((BLOCK, rounded(memory, LANES)), np.float32)
@@ -117,42 +110,45 @@ def _backward_part(part, q, k, v, heads, none, lse, y, dy, dq, dk, dv):  # type:
     dk_sum = np.empty((memory, rounded(depth, LANES)), np.float32)
     dv_sum = np.empty((memory, rounded(depth, LANES)), np.float32)
     plan, steps = np.zeros((BLOCK // ROWS, 1, PLAN), np.int64), np.empty(BLOCK, np.int64)
+    sums = array_at(lse, (tasks, length))
     for task in range(part * tasks // PARTS, (part + 1) * tasks // PARTS):
-        n, head = task // heads, task % heads
-        first = head * depth
-        _fill_transposed(keys_transposed, k, n, first, depth)
-        _fill_transposed(values_transposed, v, n, first, depth)
-        _fill(keys, k, n, 0, memory, first, depth)
+        n, first = task // heads, task % heads * depth
+        at_memory = 4 * (n * memory * width + first)
+        _fill_transposed(keys_transposed, k + at_memory, width, memory, depth)
+        _fill_transposed(values_transposed, v + at_memory, width, memory, depth)
+        _fill(keys, k + at_memory, width, memory, depth)
         dk_sum[:], dv_sum[:] = np.float32(0), np.float32(0)
         for begin in range(0, length, BLOCK):
             rows = min(BLOCK, length - begin)
             at = 4 * ((n * length + begin) * width + first)
-            _product(plan, address(q) + at, width, rows, depth, keys_transposed, memory, none, p)
-            _product(plan, address(dy) + at, width, rows, depth, values_transposed, memory, none, ds)  # dp = dy·vᵀ
+            _product(plan, q + at, width, rows, depth, keys_transposed, memory, none, p)
+            _product(plan, dy + at, width, rows, depth, values_transposed, memory, none, ds)  # dp = dy·vᵀ
             for i in range(rows):
-                p_row, ds_row, row_lse = p[i], ds[i], lse[n, head, begin + i]
+                p_row, ds_row, row_lse = p[i], ds[i], sums[task, begin + i]
                 here = at + 4 * i * width
-                inner = dot_of(address(dy) + here, address(y) + here, depth)  # = Σ p·dp
+                inner = dot_of(dy + here, y + here, depth)  # = Σ p·dp
                 for j in range(memory):
                     p_row[j] = exp(p_row[j] * factor - row_lse)
                     ds_row[j] = p_row[j] * (ds_row[j] - inner) * factor
             _product(plan, address(ds), ds.shape[1], rows, memory, keys, depth, none, out)  # dq = ds·k
             for i in range(rows):
-                copy(address(out[i]), address(dq) + at + 4 * i * width, depth)
-            _fill(rows_of_dy, dy, n, begin, rows, first, depth)
+                copy(address(out[i]), dq + at + 4 * i * width, depth)
+            _fill(rows_of_dy, dy + at, width, rows, depth)
             _add_transposed(steps, p, rows, rows_of_dy, memory, depth, dv_sum)  # dv = pᵀ·dy
-            _fill(rows_of_q, q, n, begin, rows, first, depth)
+            _fill(rows_of_q, q + at, width, rows, depth)
             _add_transposed(steps, ds, rows, rows_of_q, memory, depth, dk_sum)  # dk = dsᵀ·q
         for j in range(memory):
-            at = 4 * ((n * memory + j) * width + first)
-            copy(address(dk_sum[j]), address(dk) + at, depth)
-            copy(address(dv_sum[j]), address(dv) + at, depth)
+            copy(address(dk_sum[j]), dk + at_memory + 4 * j * width, depth)
+            copy(address(dv_sum[j]), dv + at_memory + 4 * j * width, depth)
 
 
 @kernel
 def _backward(q, k, v, heads, none, lse, y, dy, dq, dk, dv):  # type: ignore[no-untyped-def]
+    (n_images, length, width), memory = q.shape, k.shape[1]
+    arrays = address(q), address(k), address(v), address(none), address(lse), address(y)
+    gradients = address(dy), address(dq), address(dk), address(dv)
     for part in prange(PARTS):
-        _backward_part(np.int64(part), q, k, v, heads, none, lse, y, dy, dq, dk, dv)
+        backward_part(part, n_images, length, memory, heads, width // heads, *arrays, *gradients)
 
 
 def attention(q: np.ndarray, k: np.ndarray, v: np.ndarray, heads: int) -> tuple[np.ndarray, np.ndarray]:

@@ -16,6 +16,8 @@ Every task writes its own part of the result and sums in one order: the same bit
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 from numba import prange
 
@@ -23,8 +25,8 @@ from tinydiff.kernels.cpu import few, winograd
 from tinydiff.kernels.cpu.arrays import as_float32, empty, zeros
 from tinydiff.kernels.cpu.constant import made_of
 from tinydiff.kernels.cpu.jit import address, helper, kernel
-from tinydiff.kernels.cpu.moving import transposed
-from tinydiff.kernels.cpu.product import STEPS, multiply, multiply_transposed, pack, rounded
+from tinydiff.kernels.cpu.moving import sum_first, transposed
+from tinydiff.kernels.cpu.product import STEPS, multiply, multiply_transposed, pack, pack_transposed, rounded
 from tinydiff.kernels.cpu.tile import PLAN, ROWS, WIDTH
 from tinydiff.kernels.cpu.vectors import LANES, copy
 
@@ -32,19 +34,22 @@ Padding = tuple[int, int, int, int]
 BLOCK = 4 * ROWS  # output positions in a task
 BLOCK_COLUMNS = 4 * WIDTH  # filters in a task of the gradient by the weights
 FEW = 8  # channels, or fewer, whose patches are read a kernel row at a time
-GROUPS = 4  # parts of the positions whose weight gradients are summed apart, where there would be too few tasks
+TASKS, GROUPS = 8, 4  # with fewer tasks, up to 4 parts of the positions have their weight gradients summed apart
+_WHOLE = np.zeros((1, 2), np.int64)  # all positions of y as one class
+_NONE = (0, 0, 0, 0)  # no padding
 
 
 @helper
-def _plan_patches(plan, x, first, count, out_h, out_w, rows, columns, kernel_w, outside):  # type: ignore[no-untyped-def]
+def _plan_patches(plan, x, first, count, out_h, out_w, meeting, kernel_w, outside):  # type: ignore[no-untyped-def]
     """The plan of the patches of output positions first … first + count; `outside` is the address of C zeros.
 
-    rows = (step, offset, direction, first tap, tap step, taps): output row i meets, for tap number u, row
-    i·step + offset + direction·u of x with row (first tap) + (tap step)·u of the kernel; so do columns.
+    meeting (2, 6) says which pixels an output meets, by rows and by columns: step, offset, direction, first tap, tap
+    step, taps.  Output row i meets, for tap number u, row i·step + offset + direction·u of x with row (first tap) +
+    (tap step)·u of the kernel; so do columns.
     """
     height, width, channels = x.shape[1], x.shape[2], x.shape[3]
-    i_step, i_offset, i_direction, a_first, a_step, a_taps = rows
-    j_step, j_offset, j_direction, b_first, b_step, b_taps = columns
+    i_step, i_offset, i_direction, a_first, a_step, a_taps = meeting[0]
+    j_step, j_offset, j_direction, b_first, b_step, b_taps = meeting[1]
     base, pixel = address(x), 4 * channels
     n, place = divmod(first, out_h * out_w)
     i, j = divmod(place, out_w)
@@ -72,28 +77,29 @@ def _plan_patches(plan, x, first, count, out_h, out_w, rows, columns, kernel_w, 
 
 
 @kernel
-def _convolve(x, outside, steps, panels, bias, kernel_w, rows, columns, class_row, class_column, class_step, y):  # type: ignore[no-untyped-def]
-    """The positions (class_row + class_step·i, class_column + class_step·j) of y; `steps` numbers of x for each tap."""
-    filters = y.shape[3]
-    out_h = (y.shape[1] - class_row + class_step - 1) // class_step
-    out_w = (y.shape[2] - class_column + class_step - 1) // class_step
-    positions, taps = y.shape[0] * out_h * out_w, rows[5] * columns[5]
-    straight = class_step == 1 and filters % LANES == 0  # the tile may write to y itself
+def _convolve(x, outside, steps, panels, bias, kernel_w, meetings, classes, apart, y):  # type: ignore[no-untyped-def]
+    """`steps` numbers of x for each tap.  The positions of y fall into classes, each with its meeting; `classes` (…, 2)
+    says where each begins, from where on its positions lie `apart`.
+    """
+    filters, longest = y.shape[3], (y.shape[1] + apart - 1) // apart * ((y.shape[2] + apart - 1) // apart)
+    straight = apart == 1 and filters % LANES == 0  # the tile may write to y itself
     c_row = filters if straight else rounded(filters, LANES)
-    for task in prange((positions + BLOCK - 1) // BLOCK):
-        first = task * BLOCK
-        count = min(BLOCK, positions - first)
-        plan = np.empty(((count + ROWS - 1) // ROWS, taps, PLAN), np.int64)
-        _plan_patches(plan, x, first, count, out_h, out_w, rows, columns, kernel_w, address(outside))
+    for task in prange(len(classes) * ((y.shape[0] * longest + BLOCK - 1) // BLOCK)):
+        number, first = task % len(classes), task // len(classes) * BLOCK
+        row, column = classes[number]
+        meeting = meetings[number]
+        out_h, out_w = (y.shape[1] - row + apart - 1) // apart, (y.shape[2] - column + apart - 1) // apart
+        count = max(0, min(BLOCK, y.shape[0] * out_h * out_w - first))  # some classes are smaller
+        plan = np.empty(((count + ROWS - 1) // ROWS, meeting[0, 5] * meeting[1, 5], PLAN), np.int64)
+        _plan_patches(plan, x, first, count, out_h, out_w, meeting, kernel_w, address(outside))
         block = np.empty((0 if straight else count, c_row), np.float32)
         c = address(y) + 4 * first * filters if straight else address(block)
-        multiply(plan, np.int64(0), steps, address(panels), panels.shape[1], address(bias), count, filters, c, c_row)
+        multiply(plan, 0, steps, address(panels), panels.shape[1], address(bias), count, filters, c, c_row)
         if not straight:
             for r in range(count):
                 n, place = divmod(first + r, out_h * out_w)
                 i, j = divmod(place, out_w)
-                target = y[n, class_row + class_step * i, class_column + class_step * j]
-                copy(address(block[r]), address(target), filters)
+                copy(address(block[r]), address(y[n, row + apart * i, column + apart * j]), filters)
 
 
 @kernel
@@ -136,7 +142,7 @@ def _weight_grad(x, outside, dy, kernel_w, stride, top, left, dw):  # type: igno
                     source = address(flat) + 4 * ((first + k) * filters + begin)
                     copy(source, address(panels) + 4 * (p * STEPS + k) * WIDTH, filled)
             b_at = address(flat) + 4 * (first * filters + column) if straight else address(panels)
-            b_row, b_panel = (filters, np.int64(WIDTH)) if straight else (np.int64(WIDTH), np.int64(WIDTH * STEPS))
+            b_row, b_panel = (filters, WIDTH) if straight else (WIDTH, WIDTH * STEPS)
             c_at = address(block)
             multiply_transposed(plan, count, 4 * row, b_at, b_row, b_panel, rows, columns, c_at, block.shape[1])
         for r in range(rows):
@@ -155,17 +161,17 @@ def conv2d_forward(
     y = empty(x.shape[0], out_h, out_w, filters)
     bias = _whole_panels(bias, filters)
     if winograd.wins(w.shape, stride):
-        winograd.convolve(x, w, bias, top, left, y)
+        winograd.convolve(x, made_of(w, winograd.transformed), bias, top, left, y)
         return y
     if few.wins(w.shape, stride):
         few.convolve(x, w, bias, top, left, y)
         return y
-    panels = made_of(w, _panels)
+    panels = made_of(w, pack)
     rows, columns, steps = (stride, -top, 1, 0, 1, kernel_h), (stride, -left, 1, 0, 1, kernel_w), channels
     if channels <= FEW and kernel_w > 1:
         x, steps = _with_border(x, padding), kernel_w * channels
         rows, columns = (stride, 0, 1, 0, 1, kernel_h), (stride, 0, 1, 0, 1, 1)
-    _convolve(x, zeros(steps), steps, panels, bias, kernel_w, rows, columns, 0, 0, 1, y)
+    _convolve(x, zeros(steps), steps, panels, bias, kernel_w, np.array([[rows, columns]]), _WHOLE, 1, y)
     return y
 
 
@@ -175,32 +181,46 @@ def conv2d_input_grad(
     """dx = Σ dy · wᵀ over the outputs that used each input; as `reference.conv2d_input_grad`, float32."""
     kernel_h, kernel_w, channels, filters = w.shape
     top, bottom, left, right = padding
-    if stride == 1:  # then it is a convolution too, with the kernel turned round and its channels exchanged
-        turned = transposed(w[::-1, ::-1])
-        last = kernel_h - 1, kernel_w - 1
-        border = (last[0] - top, last[0] - bottom, last[1] - left, last[1] - right)
-        if min(border) >= 0:
-            return conv2d_forward(dy, turned, 1, border)
-    dy = as_float32("conv2d_input_grad", dy)
+    dy, w = as_float32("conv2d_input_grad", dy), as_float32("conv2d_input_grad", w)
+    # With stride 1 it is a convolution too, with the kernel turned round and its channels exchanged.
+    turned = kernel_h, kernel_w, filters, channels
+    border = kernel_h - 1 - top, kernel_h - 1 - bottom, kernel_w - 1 - left, kernel_w - 1 - right
+    if stride == 1 and min(border) >= 0 and (few.wins(turned, 1) or filters <= FEW and kernel_w > 1):
+        return conv2d_forward(dy, transposed(w[::-1, ::-1]), 1, border)
     dx = empty(*x_shape)
+    if winograd.wins(turned, stride):
+        winograd.convolve(dy, winograd.transformed_turned(w), zeros(channels + WIDTH), border[0], border[2], dx)
+        return dx
     if min(kernel_h, kernel_w) < stride:  # then some inputs meet no output
         dx[:] = 0
-    panels = pack(transposed(w).reshape(-1, channels))
-    outside, none = zeros(filters), zeros(channels + WIDTH)
-    for class_row in range(min(stride, x_shape[1])):
-        rows = _meeting(class_row, stride, top, kernel_h)
-        for class_column in range(min(stride, x_shape[2])):
-            columns = _meeting(class_column, stride, left, kernel_w)
-            if rows[5] and columns[5]:
-                place = class_row, class_column, stride
-                _convolve(dy, outside, filters, panels, none, kernel_w, rows, columns, *place, dx)
+    meetings, classes = _classes(x_shape[1:3], stride, (top, left), (kernel_h, kernel_w))
+    none = zeros(channels + WIDTH)
+    _convolve(dy, zeros(filters), filters, pack_transposed(w), none, kernel_w, meetings, classes, stride, dx)
     return dx
 
 
-def _meeting(place: int, stride: int, before: int, kernel: int) -> tuple[int, int, int, int, int, int]:
-    """The taps a that input rows place, place + stride, … meet, in rows (row + before − a) / stride of dy."""
-    first = (place + before) % stride
-    return 1, (place + before - first) // stride, -1, first, stride, len(range(first, kernel, stride))
+@functools.cache
+def _classes(
+    size: tuple[int, int], stride: int, before: tuple[int, int], kernel: tuple[int, int]
+) -> tuple[np.ndarray, np.ndarray]:
+    """The meetings of `_convolve`, and where each class begins, for the gradient by an input of this height and width."""
+    rows, columns = (_meetings(size[i], stride, before[i], kernel[i]) for i in range(2))
+    places = [(i, j) for i in rows for j in columns]
+    meetings = np.array([(rows[i], columns[j]) for i, j in places], np.int64).reshape(-1, 2, 6)
+    return meetings, np.array(places, np.int64).reshape(-1, 2)
+
+
+def _meetings(height: int, stride: int, before: int, kernel: int) -> dict[int, tuple[int, ...]]:
+    """For each i < stride the taps a that input rows i, i + stride, … meet, in rows (row + before − a) / stride of dy.
+
+    An i whose rows meet no tap is left out.
+    """
+    meetings = {}
+    for i in range(min(stride, height)):
+        first = (i + before) % stride
+        if first < kernel:
+            meetings[i] = 1, (i + before - first) // stride, -1, first, stride, len(range(first, kernel, stride))
+    return meetings
 
 
 def conv2d_weight_grad(
@@ -219,24 +239,31 @@ def conv2d_weight_grad(
         x, taps, steps, tap_columns = _with_border(x, padding), kernel_h, kernel_w * channels, 1
         top = left = 0
     tasks = taps * -(-steps // BLOCK) * -(-filters // BLOCK_COLUMNS)
-    dw = empty(1 if tasks >= 2 * GROUPS else GROUPS, taps, steps, filters)
+    groups = next(g for g in (1, 2, GROUPS) if tasks * g >= TASKS or g == GROUPS)
+    dw = empty(groups, taps, steps, filters)
     _weight_grad(x, zeros(steps), dy, tap_columns, stride, top, left, dw)
-    return (dw[0] if len(dw) == 1 else dw.sum(0)).reshape(kernel_h, kernel_w, channels, filters)
+    return (dw if len(dw) == 1 else sum_first(dw)).reshape(kernel_h, kernel_w, channels, filters)
 
 
-def matmul(a: np.ndarray, b: np.ndarray, transpose_a: bool = False, transpose_b: bool = False) -> np.ndarray:
-    """a·b for matrices, as the convolution that it is: rows are pixels, 1×1 kernels."""
+def matmul(
+    a: np.ndarray,
+    b: np.ndarray,
+    transpose_a: bool = False,
+    transpose_b: bool = False,
+    bias: np.ndarray | None = None,
+) -> np.ndarray:
+    """a·b (+ bias) for matrices, as the convolution that it is: rows are pixels, 1×1 kernels.
+
+    A transposed matrix makes it one of the convolution's gradients, which have no bias.
+    """
+    a_, b_ = a[None, None], b[None, None]
     if transpose_a and transpose_b:
         return matmul(b, a).T
     if transpose_a:
-        return conv2d_weight_grad(a[None, None], b[None, None], (1, 1), 1, (0, 0, 0, 0))[0, 0]
+        return conv2d_weight_grad(a_, b_, (1, 1), 1, _NONE)[0, 0]
     if transpose_b:
-        b = transposed(b)
-    return conv2d_forward(a[None, None], b[None, None], 1, (0, 0, 0, 0))[0, 0]
-
-
-def _panels(w: np.ndarray) -> np.ndarray:
-    return pack(w.reshape(-1, w.shape[3]))
+        return conv2d_input_grad(a_, b_, (1, 1, a.shape[0], b.shape[0]), 1, _NONE)[0, 0]
+    return conv2d_forward(a_, b_, 1, _NONE, bias)[0, 0]
 
 
 def _whole_panels(bias: np.ndarray | None, filters: int) -> np.ndarray:
@@ -245,7 +272,11 @@ def _whole_panels(bias: np.ndarray | None, filters: int) -> np.ndarray:
     if bias is None:
         return zeros(room)
     bias = as_float32("conv2d_forward", bias)
-    return bias if room == filters else as_float32("conv2d_forward", np.pad(bias, (0, room - filters)))
+    if room == filters:
+        return bias
+    whole = empty(room)
+    whole[:filters], whole[filters:] = bias, 0
+    return as_float32("conv2d_forward", whole)
 
 
 def _with_border(x: np.ndarray, padding: Padding) -> np.ndarray:

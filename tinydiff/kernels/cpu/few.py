@@ -45,7 +45,7 @@ def _convolve(x, panels, bias, none, kernel_h, kernel_w, top, left, band, y):  #
         z = np.empty((pixels, rounded(columns, LANES)), np.float32)
         plan = plan_rows(address(x) + 4 * (n * height + first) * width * channels, 4 * channels, pixels)
         b, start = address(panels), address(none)
-        multiply(plan, np.int64(0), channels, b, channels, start, pixels, columns, address(z), z.shape[1])
+        multiply(plan, 0, channels, b, channels, start, pixels, columns, address(z), z.shape[1])
         for i in range(begin, end):
             for j in range(out_w):
                 for k in range(filters):
@@ -87,9 +87,7 @@ def _weight_grad(x, dy, kernel_h, kernel_w, top, left, dw):  # type: ignore[no-u
                             panels[column // WIDTH, step, column % WIDTH] = number
                             column += 1
             b_at, c_at, c_row = address(panels), address(block), block.shape[1]
-            multiply_transposed(
-                plan, count, 4 * row, b_at, np.int64(WIDTH), np.int64(WIDTH * STEPS), rows, columns, c_at, c_row
-            )
+            multiply_transposed(plan, count, 4 * row, b_at, WIDTH, WIDTH * STEPS, rows, columns, c_at, c_row)
         for r in range(rows):
             for c in range(columns):
                 dw[group, row + r, c] = block[r, c]

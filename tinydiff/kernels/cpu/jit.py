@@ -11,6 +11,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import os
@@ -18,16 +19,18 @@ import sys
 import tempfile
 import threading
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
 import llvmlite
+import llvmlite.binding as llvm
 import numba
 import numpy as np
+from numba import carray, types
 from numba.core import config
 
-from tinydiff.kernels.cpu.vectors import INSTRUCTIONS
+from tinydiff.kernels.cpu.vectors import INSTRUCTIONS, floats_at
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -62,18 +65,60 @@ FOLDER = cache_folder()
 CACHED = _writable(FOLDER)
 
 
-def _compile(function: Function, **options: Any) -> Any:
-    """numba.njit, with the cache in our own folder where that can be written."""
+@contextlib.contextmanager
+def _our_folder() -> Iterator[None]:
     before, config.CACHE_DIR = config.CACHE_DIR, str(FOLDER)
     try:
-        return numba.njit(cache=CACHED, error_model="numpy", **options)(function)
+        yield
     finally:
         config.CACHE_DIR = before
 
 
+def _compile(function: Function, **options: Any) -> Any:
+    """numba.njit, with the cache in our own folder where that can be written."""
+    with _our_folder():
+        return numba.njit(cache=CACHED, error_model="numpy", **options)(function)
+
+
+_functions: dict[str, Callable[..., None]] = {}  # machine functions by their symbols
+_ready: dict[str, Any] = {}
+_of_helpers: set[str] = set()
+
+
 def helper(function: Function) -> Any:
     """A compiled function that kernels call."""
+    _of_helpers.update(_called_by(function))
     return _compile(function)
+
+
+def machine_function(function: Callable[..., None]) -> Any:
+    """A function of integers, compiled once by itself, that kernels call by its name.
+
+    What a helper says is compiled again within every kernel that calls it, three times over: too often for large ones.
+    """
+    symbol = f"{function.__module__}.{function.__name__}"
+    _functions[symbol] = function
+    return types.ExternalFunction(symbol, _signature(function))
+
+
+def _signature(function: Callable[..., None]) -> Any:
+    return types.void(*[types.intp] * function.__code__.co_argcount)
+
+
+def _called_by(function: Callable[..., Any]) -> set[str]:
+    """The symbols of the machine functions that a function's code names."""
+    found = (function.__globals__.get(name) for name in function.__code__.co_names)
+    return {f.symbol for f in found if isinstance(f, types.ExternalFunction)}
+
+
+def _make_known(symbols: set[str]) -> None:
+    """Compile these machine functions, or load them from the cache, so that LLVM finds them."""
+    for symbol in sorted(symbols - _ready.keys()):
+        function = _functions[symbol]
+        _make_known(_called_by(function))
+        with _our_folder():
+            _ready[symbol] = numba.cfunc(_signature(function), cache=CACHED, error_model="numpy")(function)
+        llvm.add_symbol(symbol, _ready[symbol].address)
 
 
 def kernel(function: Function) -> Callable[..., Any]:
@@ -91,6 +136,7 @@ def kernel(function: Function) -> Callable[..., Any]:
             notice.daemon = True
             notice.start()
             try:
+                _make_known(_of_helpers | _called_by(function))
                 return compiled(*args)
             finally:
                 notice.cancel()
@@ -112,3 +158,9 @@ def _say_compiling() -> None:
 def address(array):  # type: ignore[no-untyped-def]
     """Where an array's numbers begin, in bytes; signed, since Numba makes a float of signed and unsigned added."""
     return np.int64(array.ctypes.data)
+
+
+@helper
+def array_at(address, shape):  # type: ignore[no-untyped-def]
+    """The float32 array that begins at an address."""
+    return carray(floats_at(address), shape)

@@ -6,10 +6,12 @@ import numpy as np
 from numba import prange
 
 from tinydiff.kernels.cpu.arrays import as_float32, empty
-from tinydiff.kernels.cpu.jit import kernel
+from tinydiff.kernels.cpu.jit import address, kernel, machine_function
+from tinydiff.kernels.cpu.vectors import LANES, copy, transpose_square
 
 CHUNK = 1 << 14  # numbers in a task
-BLOCK = 16  # rows and columns that are transposed together
+LONGEST = 1 << 11  # numbers of a row that are summed together
+BLOCK = 16  # rows of a task that are transposed
 
 
 @kernel
@@ -29,12 +31,29 @@ def _add(a, b, y):  # type: ignore[no-untyped-def]
 @kernel
 def _sum_positions(x, sums):  # type: ignore[no-untyped-def]
     n_images, positions, channels = x.shape
-    for n in prange(n_images):
-        for c in range(channels):
+    parts = (channels + LONGEST - 1) // LONGEST
+    for task in prange(n_images * parts):
+        n, first = task // parts, task % parts * LONGEST
+        last = min(channels, first + LONGEST)
+        for c in range(first, last):
             sums[n, c] = np.float32(0)
         for p in range(positions):
-            for c in range(channels):
+            for c in range(first, last):
                 sums[n, c] += x[n, p, c]
+
+
+@machine_function
+def transpose(source, rows, columns, source_row, target, target_row):  # type: ignore[no-untyped-def]
+    """A matrix of `rows` × `columns` floats at an address becomes one of columns × rows; its rows' sizes are in bytes."""
+    for i in range(0, rows, LANES):
+        for j in range(0, columns, LANES):
+            from_, to = source + i * source_row + 4 * j, target + j * target_row + 4 * i
+            if rows - i >= LANES and columns - j >= LANES:
+                transpose_square(from_, source_row, to, target_row)
+            else:
+                for p in range(min(LANES, rows - i)):
+                    for q in range(min(LANES, columns - j)):
+                        copy(from_ + p * source_row + 4 * q, to + q * target_row + 4 * p, 1)
 
 
 @kernel
@@ -43,11 +62,8 @@ def _transpose(x, y):  # type: ignore[no-untyped-def]
     parts = (rows + BLOCK - 1) // BLOCK
     for task in prange(count * parts):
         n, first = task // parts, task % parts * BLOCK
-        last = min(rows, first + BLOCK)
-        for begin in range(0, columns, BLOCK):
-            for j in range(begin, min(columns, begin + BLOCK)):
-                for i in range(first, last):
-                    y[n, j, i] = x[n, i, j]
+        source, target = address(x) + 4 * (n * rows + first) * columns, address(y) + 4 * (n * rows * columns + first)
+        transpose(source, min(BLOCK, rows - first), columns, 4 * columns, target, 4 * rows)
 
 
 @kernel
@@ -98,6 +114,11 @@ def sum_positions(x: np.ndarray) -> np.ndarray:
     sums = empty(x.shape[0], x.shape[-1])
     _sum_positions(as_float32("sum_positions", x).reshape(x.shape[0], -1, x.shape[-1]), sums)
     return sums
+
+
+def sum_first(x: np.ndarray) -> np.ndarray:
+    """x (N, …) summed over the first axis."""
+    return sum_positions(x.reshape(1, x.shape[0], -1)).reshape(x.shape[1:])
 
 
 def transposed(x: np.ndarray) -> np.ndarray:

@@ -11,16 +11,18 @@ from numba import prange
 
 from tinydiff.kernels.cpu.arrays import as_float32, empty
 from tinydiff.kernels.cpu.elementary import ONE, sigmoid
-from tinydiff.kernels.cpu.jit import address, helper, kernel
+from tinydiff.kernels.cpu.jit import address, array_at, kernel, machine_function
 from tinydiff.kernels.cpu.vectors import sum_of
 
 PARTS = 32
 
 
-@helper
-def _forward_part(part, x, scale, shift, groups, eps, silu, y, mean, rstd):  # type: ignore[no-untyped-def]
-    n_images, positions, channels = x.shape
-    width = channels // groups
+@machine_function
+def forward_part(part, n_images, positions, channels, groups, silu, x, scale, shift, eps, y, mean, rstd):  # type: ignore[no-untyped-def]
+    x, y = array_at(x, (n_images, positions, channels)), array_at(y, (n_images, positions, channels))
+    scale, shift = array_at(scale, channels), array_at(shift, channels)
+    mean, rstd = array_at(mean, (n_images, groups)), array_at(rstd, (n_images, groups))
+    eps, width = array_at(eps, 1)[0], channels // groups
     count = np.float32(positions * width)
     total = np.empty(channels, np.float32)
     a, b = np.empty(channels, np.float32), np.empty(channels, np.float32)
@@ -55,13 +57,21 @@ def _forward_part(part, x, scale, shift, groups, eps, silu, y, mean, rstd):  # t
 
 @kernel
 def _forward(x, scale, shift, groups, eps, silu, y, mean, rstd):  # type: ignore[no-untyped-def]
-    for part in prange(PARTS):
-        _forward_part(np.int64(part), x, scale, shift, groups, eps, silu, y, mean, rstd)
-
-
-@helper
-def _backward_part(part, x, scale, shift, groups, silu, mean, rstd, dy, dx, dscale, dshift):  # type: ignore[no-untyped-def]
     n_images, positions, channels = x.shape
+    arrays = address(x), address(scale), address(shift), address(eps), address(y), address(mean), address(rstd)
+    for part in prange(PARTS):
+        forward_part(part, n_images, positions, channels, groups, silu, *arrays)
+
+
+@machine_function
+def backward_part(
+    part, n_images, positions, channels, groups, silu, x, scale, shift, mean, rstd, dy, dx, dscale, dshift
+):  # type: ignore[no-untyped-def]
+    x, dy = array_at(x, (n_images, positions, channels)), array_at(dy, (n_images, positions, channels))
+    dx = array_at(dx, (n_images, positions, channels))
+    scale, shift = array_at(scale, channels), array_at(shift, channels)
+    mean, rstd = array_at(mean, (n_images, groups)), array_at(rstd, (n_images, groups))
+    dscale, dshift = array_at(dscale, (PARTS, channels)), array_at(dshift, (PARTS, channels))
     width = channels // groups
     count = np.float32(positions * width)
     m, r = np.empty(channels, np.float32), np.empty(channels, np.float32)
@@ -104,8 +114,11 @@ def _backward_part(part, x, scale, shift, groups, silu, mean, rstd, dy, dx, dsca
 
 @kernel
 def _backward(x, scale, shift, groups, silu, mean, rstd, dy, dx, dscale, dshift):  # type: ignore[no-untyped-def]
+    n_images, positions, channels = x.shape
+    arrays = address(x), address(scale), address(shift), address(mean), address(rstd)
+    gradients = address(dy), address(dx), address(dscale), address(dshift)
     for part in prange(PARTS):
-        _backward_part(np.int64(part), x, scale, shift, groups, silu, mean, rstd, dy, dx, dscale, dshift)
+        backward_part(part, n_images, positions, channels, groups, silu, *arrays, *gradients)
 
 
 def group_norm(
@@ -117,7 +130,7 @@ def group_norm(
     scale, shift = as_float32("group_norm", scale), as_float32("group_norm", shift)
     y = empty(*x.shape)
     mean, rstd = np.empty((2, shape[0], groups), np.float32)
-    _forward(x, scale, shift, groups, np.float32(eps), silu, y, mean, rstd)
+    _forward(x, scale, shift, groups, np.array([eps], np.float32), silu, y, mean, rstd)
     return y.reshape(shape), (x, scale, shift, groups, silu, mean, rstd)
 
 
@@ -125,9 +138,10 @@ def group_norm_backward(dy: np.ndarray, saved: tuple) -> tuple[np.ndarray, np.nd
     """dx, dscale, dshift."""
     x = saved[0]
     dx = empty(*x.shape)
-    dscale, dshift = np.zeros((2, PARTS, x.shape[2]), np.float32)
-    _backward(*saved, as_float32("group_norm", dy).reshape(x.shape), dx, dscale, dshift)
-    return dx.reshape(dy.shape), dscale.sum(0), dshift.sum(0)
+    shares = np.zeros((2, PARTS, x.shape[2]), np.float32)
+    _backward(*saved, as_float32("group_norm", dy).reshape(x.shape), dx, *shares)
+    dscale, dshift = shares.sum(1)
+    return dx.reshape(dy.shape), dscale, dshift
 
 
 @kernel

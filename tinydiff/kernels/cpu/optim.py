@@ -6,15 +6,16 @@ addresses names them all, and the tasks are chunks of it.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 
 import numpy as np
-from numba import carray, prange
+from numba import prange
 
-from tinydiff.kernels.cpu.arrays import as_float32
+from tinydiff.kernels.cpu.arrays import address_of, as_float32
 from tinydiff.kernels.cpu.elementary import ONE
-from tinydiff.kernels.cpu.jit import helper, kernel
-from tinydiff.kernels.cpu.vectors import dot_of, floats_at
+from tinydiff.kernels.cpu.jit import array_at, kernel
+from tinydiff.kernels.cpu.vectors import dot_of
 
 CHUNK = 1 << 14  # numbers in a task
 
@@ -27,22 +28,16 @@ def _squares(addresses, chunks, sums):  # type: ignore[no-untyped-def]
         sums[i] = dot_of(at, at, chunks[i, 2])
 
 
-@helper
-def _part(address, first, count):  # type: ignore[no-untyped-def]
-    """`count` numbers of the array at the address, from number `first` on."""
-    return carray(floats_at(address + 4 * first), count)
-
-
 @kernel
 def _adamw(addresses, chunks, decays, lr, beta1, beta2, eps, correct1, correct2, scale, ema):  # type: ignore[no-untyped-def]
     for task in prange(chunks.shape[0]):
         array, first, count = chunks[task, 0], chunks[task, 1], chunks[task, 2]
         p, g, m, v, average = (
-            _part(addresses[0, array], first, count),
-            _part(addresses[1, array], first, count),
-            _part(addresses[2, array], first, count),
-            _part(addresses[3, array], first, count),
-            _part(addresses[4, array], first, count),
+            array_at(addresses[0, array] + 4 * first, count),
+            array_at(addresses[1, array] + 4 * first, count),
+            array_at(addresses[2, array] + 4 * first, count),
+            array_at(addresses[3, array] + 4 * first, count),
+            array_at(addresses[4, array] + 4 * first, count),
         )
         decay = decays[array]
         for i in range(count):
@@ -59,10 +54,8 @@ def square_sums(arrays: Sequence[np.ndarray]) -> np.ndarray:
     arrays = [as_float32("square_sums", a) for a in arrays]
     chunks = _chunks(arrays)
     sums = np.empty(len(chunks), np.float32)
-    _squares(_addresses(arrays), chunks, sums)
-    totals = np.zeros(len(arrays))
-    np.add.at(totals, chunks[:, 0], sums)
-    return totals
+    _squares(np.array(_addresses(arrays), np.int64), chunks, sums)
+    return np.bincount(chunks[:, 0], sums, len(arrays))  # in float64
 
 
 def adamw(
@@ -76,15 +69,20 @@ def adamw(
 ) -> None:
     """Each array of p, m, v and average in place, all contiguous; `settings` as `training.optim` names them."""
     g = [as_float32("adamw", a) for a in g]
-    table = np.stack([_addresses(arrays) for arrays in (p, g, m, v, average)])
+    table = np.array([_addresses(arrays) for arrays in (p, g, m, v, average)], np.int64)
     _adamw(table, _chunks(g), np.array(decays, np.float32), *(np.float32(s) for s in settings))
 
 
-def _addresses(arrays: Sequence[np.ndarray]) -> np.ndarray:
-    return np.array([a.__array_interface__["data"][0] for a in arrays], np.int64)
+def _addresses(arrays: Sequence[np.ndarray]) -> list[int]:
+    return [address_of(a) if a.flags.writeable else a.__array_interface__["data"][0] for a in arrays]
 
 
 def _chunks(arrays: Sequence[np.ndarray]) -> np.ndarray:
     """(array, first number, count) of each task."""
-    rows = [(i, first, min(CHUNK, a.size - first)) for i, a in enumerate(arrays) for first in range(0, a.size, CHUNK)]
+    return _chunks_of(tuple(a.size for a in arrays))
+
+
+@functools.cache
+def _chunks_of(sizes: tuple[int, ...]) -> np.ndarray:
+    rows = [(i, first, min(CHUNK, size - first)) for i, size in enumerate(sizes) for first in range(0, size, CHUNK)]
     return np.array(rows, np.int64).reshape(-1, 3)

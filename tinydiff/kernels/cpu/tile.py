@@ -19,7 +19,6 @@ from typing import Any
 
 from llvmlite import ir
 from numba import types
-from numba.core import cgutils
 from numba.extending import intrinsic
 
 from tinydiff.kernels.cpu.vectors import I64, INSTRUCTIONS, LANES, Vectors
@@ -72,7 +71,7 @@ def multiply_rows(
 
         _in_tiles(v, rows, columns, tile)
 
-    return types.void(*[types.intp] * 11), _called("tinydiff_multiply_rows", body)
+    return types.void(*[types.intp] * 11), _emitted(body)
 
 
 @intrinsic
@@ -99,22 +98,12 @@ def multiply_columns(
 
         _in_tiles(v, rows, columns, tile)
 
-    return types.void(*[types.intp] * 9), _called("tinydiff_multiply_columns", body)
+    return types.void(*[types.intp] * 9), _emitted(body)
 
 
-def _called(name: str, body: Callable[[Vectors, Any], None]) -> Any:
-    """What an intrinsic emits: a call of a function with this body, which is compiled once for all calls."""
-
+def _emitted(body: Callable[[Vectors, Any], None]) -> Any:
     def emit(context: Any, build: Any, signature: Any, arguments: Any) -> Any:
-        kind = ir.FunctionType(ir.VoidType(), [I64] * len(arguments))
-        function = cgutils.get_or_insert_function(build.module, kind, name)
-        if function.is_declaration:
-            function.linkage = "linkonce_odr"
-            function.attributes.add("noinline")
-            inside = ir.IRBuilder(function.append_basic_block("entry"))
-            body(Vectors(inside), function.args)
-            inside.ret_void()
-        build.call(function, arguments)
+        body(Vectors(build), arguments)
         return context.get_dummy_value()
 
     return emit

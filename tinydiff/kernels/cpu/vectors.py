@@ -105,6 +105,10 @@ class Vectors:
             product = count if product is None else self.build.mul(product, count)
         return self.build.add(address, product)
 
+    def shuffle(self, a: Any, b: Any, places: list[int]) -> Any:
+        """The lanes of a, then b, that the places name."""
+        return self.build.shuffle_vector(a, b, ir.Constant(ir.VectorType(ir.IntType(32), LANES), places))
+
     def variable(self, value: Any) -> tuple[Callable[[], Any], Callable[[Any], None]]:
         """A value that a loop changes: (read, write).  LLVM keeps it in a register."""
         place = cgutils.alloca_once(self.build, value.type)
@@ -159,6 +163,25 @@ def copy(typingctx: Any, source: Any, target: Any, count: Any) -> Any:
         return context.get_dummy_value()
 
     return types.void(types.intp, types.intp, types.intp), emit
+
+
+@intrinsic
+def transpose_square(typingctx: Any, source: Any, source_row: Any, target: Any, target_row: Any) -> Any:
+    """LANES rows of LANES floats, `source_row` bytes apart, become columns: log₂ LANES rounds of interleaving."""
+
+    def emit(context: Any, build: Any, signature: Any, arguments: Any) -> Any:
+        source, source_row, target, target_row = arguments
+        v = Vectors(build)
+        rows = [v.load(v.plus(source, source_row, i)) for i in range(LANES)]
+        pairs = [i // 2 + i % 2 * LANES for i in range(2 * LANES)]  # a's and b's floats in turn
+        for _ in range(LANES.bit_length() - 1):
+            halves = list(zip(rows[: LANES // 2], rows[LANES // 2 :], strict=True))
+            rows = [v.shuffle(a, b, pairs[part : part + LANES]) for a, b in halves for part in (0, LANES)]
+        for i, row in enumerate(rows):
+            v.store(row, v.plus(target, target_row, i))
+        return context.get_dummy_value()
+
+    return types.void(*[types.intp] * 4), emit
 
 
 @intrinsic

@@ -20,10 +20,10 @@ from numba import get_num_threads, prange, types
 from numba.extending import intrinsic
 
 from tinydiff.kernels import winograd_allowed
-from tinydiff.kernels.cpu.arrays import LINE, empty
+from tinydiff.kernels.cpu.arrays import LINE, as_float32, empty
 from tinydiff.kernels.cpu.arrays import zeros as zeros_of
-from tinydiff.kernels.cpu.constant import made_of
-from tinydiff.kernels.cpu.jit import address, helper, kernel
+from tinydiff.kernels.cpu.jit import address, helper, kernel, machine_function
+from tinydiff.kernels.cpu.moving import transposed
 from tinydiff.kernels.cpu.product import aligned, multiply, multiply_transposed, plan_rows, plan_steps
 from tinydiff.kernels.cpu.tile import ROWS, WIDTH
 from tinydiff.kernels.cpu.vectors import LANES, Vectors
@@ -104,11 +104,41 @@ def _transform(along: Any, matrix: np.ndarray, count: int, shifted: bool = False
     return transform
 
 
-transform_input = _transform(_evaluate, B, IN)  # 6×6 → 6×6
-transform_kernel = _transform(_evaluate, G, 3)  # 3×3 → 6×6
-transform_output = _transform(_interpolate, A, IN, shifted=True)  # 6×6 → 4×4
-transform_output_grad = _transform(_evaluate, A, OUT)  # 4×4 → 6×6
-transform_kernel_grad = _transform(_interpolate, G, IN)  # 6×6 → 3×3
+_input = _transform(_evaluate, B, IN)
+_kernel = _transform(_evaluate, G, 3)
+_output = _transform(_interpolate, A, IN, shifted=True)
+_output_grad = _transform(_evaluate, A, OUT)
+_kernel_grad = _transform(_interpolate, G, IN)
+
+
+@machine_function
+def transform_input(source, source_plan, target, target_plan):  # type: ignore[no-untyped-def]
+    """6×6 → 6×6 vectors; all four are addresses, as above."""
+    _input(source, source_plan, target, target_plan, 0)
+
+
+@machine_function
+def transform_kernel(source, source_plan, target, target_plan):  # type: ignore[no-untyped-def]
+    """3×3 → 6×6."""
+    _kernel(source, source_plan, target, target_plan, 0)
+
+
+@machine_function
+def transform_output(source, source_plan, target, target_plan, bias):  # type: ignore[no-untyped-def]
+    """6×6 → 4×4, each with the bias added."""
+    _output(source, source_plan, target, target_plan, bias)
+
+
+@machine_function
+def transform_output_grad(source, source_plan, target, target_plan):  # type: ignore[no-untyped-def]
+    """4×4 → 6×6."""
+    _output_grad(source, source_plan, target, target_plan, 0)
+
+
+@machine_function
+def transform_kernel_grad(source, source_plan, target, target_plan):  # type: ignore[no-untyped-def]
+    """6×6 → 3×3."""
+    _kernel_grad(source, source_plan, target, target_plan, 0)
 
 
 @helper
@@ -142,18 +172,20 @@ def _plan_tile(plan, x, size, tile, tiles_h, tiles_w, top, left, outside):  # ty
 
 
 @kernel
-def _transform_weights(w, u):  # type: ignore[no-untyped-def]
-    """w (3, 3, C, K) → u (36, K / WIDTH, C, WIDTH)."""
+def _transform_weights(w, turned, u):  # type: ignore[no-untyped-def]
+    """w (3, 3, C, K), or w turned round, → u (36, K / WIDTH, C, WIDTH)."""
     channels, filters = w.shape[2], w.shape[3]
     parts = (channels + 15) // 16
     for task in prange(u.shape[1] * parts):
         taps, values = _apart(9, channels * filters), _apart(POINTS, u.shape[1] * channels * WIDTH)
+        for i in range(9 if turned else 0):
+            taps[i] = 4 * channels * filters * (8 - i)
         panel, part = task // parts, task % parts
         for c in range(16 * part, min(channels, 16 * part + 16)):
             for k in range(panel * WIDTH, min(filters, (panel + 1) * WIDTH), LANES):
                 source = address(w) + 4 * (c * filters + k)
                 target = address(u) + 4 * ((panel * channels + c) * WIDTH + k % WIDTH)
-                transform_kernel(source, address(taps), target, address(values), 0)
+                transform_kernel(source, address(taps), target, address(values))
 
 
 @kernel
@@ -174,7 +206,7 @@ def _convolve(x, u, bias, zeros, top, left, tiles_in_a_task, y):  # type: ignore
         for i in range(count):
             _plan_tile(pixels, x, IN, first + i, tiles_h, tiles_w, top, left, address(zeros))
             for c in range(0, channels, LANES):
-                transform_input(4 * c, address(pixels), v + 4 * (i * channels + c), address(values), 0)
+                transform_input(4 * c, address(pixels), v + 4 * (i * channels + c), address(values))
         plan, none = plan_rows(v, 4 * channels, count), address(zeros)
         for p in range(POINTS):
             skip, target = 4 * p * apart * channels, m + 4 * p * apart * filters
@@ -190,7 +222,7 @@ def _convolve(x, u, bias, zeros, top, left, tiles_in_a_task, y):  # type: ignore
 
 @kernel
 def _weight_grad(x, dy, zeros, top, left, v, z, du):  # type: ignore[no-untyped-def]
-    """du (36, C, K) += vᵀ·z at each point, for as many tiles at a time as v (36, tiles, C) and z have room for."""
+    """du (36, C, K) = vᵀ·z at each point, for as many tiles at a time as v (36, tiles, C) and z have room for."""
     channels, filters, room = x.shape[3], dy.shape[3], v.shape[1]
     tiles_h, tiles_w = (dy.shape[1] + OUT - 1) // OUT, (dy.shape[2] + OUT - 1) // OUT
     tiles, in_a_task = dy.shape[0] * tiles_h * tiles_w, 4 * ROWS
@@ -204,18 +236,19 @@ def _weight_grad(x, dy, zeros, top, left, v, z, du):  # type: ignore[no-untyped-
                 _plan_tile(pixels, x, IN, first + i, tiles_h, tiles_w, top, left, address(zeros))
                 for c in range(0, channels, LANES):
                     target = address(v) + 4 * (i * channels + c)
-                    transform_input(4 * c, address(pixels), target, address(values), 0)
+                    transform_input(4 * c, address(pixels), target, address(values))
                 _plan_tile(pixels, dy, OUT, first + i, tiles_h, tiles_w, 0, 0, address(zeros))
                 for k in range(0, filters, LANES):
                     target = address(z) + 4 * ((k // WIDTH * room + i) * WIDTH + k % WIDTH)
-                    transform_output_grad(4 * k, address(pixels), target, address(panels), 0)
+                    transform_output_grad(4 * k, address(pixels), target, address(panels))
         for task in prange(POINTS * parts):
             p, begin = task // parts, task % parts * in_a_task
             plan = plan_steps(address(v[p]), 4 * channels, count)
             rows, c = min(in_a_task, channels - begin), address(du[p, begin:])
-            multiply_transposed(
-                plan, count, 4 * begin, address(z[p]), np.int64(WIDTH), WIDTH * room, rows, filters, c, filters
-            )
+            if first == 0:
+                du[p, begin : begin + rows] = np.float32(0)
+            b, b_panel = address(z[p]), WIDTH * room
+            multiply_transposed(plan, count, 4 * begin, b, WIDTH, b_panel, rows, filters, c, filters)
 
 
 @kernel
@@ -225,13 +258,12 @@ def _transform_weights_back(du, dw):  # type: ignore[no-untyped-def]
         values, taps = _apart(POINTS, channels * filters), _apart(9, channels * filters)
         for k in range(0, filters, LANES):
             at = 4 * (c * filters + k)
-            transform_kernel_grad(address(du) + at, address(values), address(dw) + at, address(taps), 0)
+            transform_kernel_grad(address(du) + at, address(values), address(dw) + at, address(taps))
 
 
-def convolve(x: np.ndarray, w: np.ndarray, bias: np.ndarray, top: int, left: int, y: np.ndarray) -> None:
-    """y = bias + x ∗ w, in place; w (3, 3, C, K), stride 1, C and K whole vectors; bias filled up to whole panels."""
-    channels, filters = w.shape[2:]
-    u = made_of(w, transformed)
+def convolve(x: np.ndarray, u: np.ndarray, bias: np.ndarray, top: int, left: int, y: np.ndarray) -> None:
+    """y = bias + x ∗ w, in place, for the weights' values u; bias filled up to whole panels."""
+    channels, filters = x.shape[3], y.shape[3]
     tiles = y.shape[0] * -(-y.shape[1] // OUT) * -(-y.shape[2] // OUT)
     fit = CACHE // (4 * POINTS * (channels + filters))
     threads = get_num_threads()
@@ -241,8 +273,17 @@ def convolve(x: np.ndarray, w: np.ndarray, bias: np.ndarray, top: int, left: int
 
 def transformed(w: np.ndarray) -> np.ndarray:
     """The values of the kernels w (3, 3, C, K) at the points, in panels (36, K / WIDTH, C, WIDTH)."""
+    return _transformed(w, False)
+
+
+def transformed_turned(w: np.ndarray) -> np.ndarray:
+    """The values of the kernels that carry the gradient back: turned round, (3, 3, K, C)."""
+    return _transformed(as_float32("winograd", transposed(w)), True)
+
+
+def _transformed(w: np.ndarray, turned: bool) -> np.ndarray:
     u = empty(POINTS, -(-w.shape[3] // WIDTH), w.shape[2], WIDTH)
-    _transform_weights(w, u)
+    _transform_weights(w, turned, u)
     return u
 
 
@@ -255,7 +296,6 @@ def weight_grad(x: np.ndarray, dy: np.ndarray, top: int, left: int) -> np.ndarra
     v = empty(POINTS, room, channels)
     z = empty(POINTS, panels, room, WIDTH)
     du, dw = empty(POINTS, channels, filters), empty(3, 3, channels, filters)
-    du[:] = 0
     _weight_grad(x, dy, zeros_of(max(channels, filters)), top, left, v, z, du)
     _transform_weights_back(du, dw)
     return dw
