@@ -34,7 +34,7 @@ def empty(*shape: int) -> np.ndarray:
 
 def address_of(x: np.ndarray) -> int:
     """Where a writable contiguous array begins, in bytes; NumPy's own ways to it take four times as long."""
-    return ctypes.addressof(ctypes.c_char.from_buffer(x))
+    return ctypes.addressof(ctypes.c_char.from_buffer(x))  # type: ignore[arg-type]
 
 
 _zeros = np.zeros(1 << 12, np.float32)

@@ -26,15 +26,20 @@ from tinydiff.kernels.cpu.arrays import as_float32, empty, zeros
 from tinydiff.kernels.cpu.constant import made_of
 from tinydiff.kernels.cpu.jit import address, helper, kernel
 from tinydiff.kernels.cpu.moving import sum_first, transposed
-from tinydiff.kernels.cpu.product import STEPS, multiply, multiply_transposed, pack, pack_transposed, rounded
+from tinydiff.kernels.cpu.product import multiply, multiply_transposed, pack, pack_transposed, rounded
 from tinydiff.kernels.cpu.tile import PLAN, ROWS, WIDTH
 from tinydiff.kernels.cpu.vectors import LANES, copy
 
 Padding = tuple[int, int, int, int]
 BLOCK = 4 * ROWS  # output positions in a task
-BLOCK_COLUMNS = 4 * WIDTH  # filters in a task of the gradient by the weights
+BLOCK_ROWS, BLOCK_COLUMNS = (
+    16 * ROWS,
+    4 * WIDTH,
+)  # channels and filters in a task of the gradient by the weights, where these are more than the cache holds
+CACHE = 1 << 18  # bytes of it
+SLAB = 128  # positions whose gradient is added at a time: a panel of dy then leaves room in the first cache
 FEW = 8  # channels, or fewer, whose patches are read a kernel row at a time
-TASKS, GROUPS = 8, 4  # with fewer tasks, up to 4 parts of the positions have their weight gradients summed apart
+TASKS, GROUPS = 8, 4  # with fewer tasks, up to 4 groups of positions have their weights' gradients summed apart
 _WHOLE = np.zeros((1, 2), np.int64)  # all positions of y as one class
 _NONE = (0, 0, 0, 0)  # no padding
 
@@ -102,51 +107,58 @@ def _convolve(x, outside, steps, panels, bias, kernel_w, meetings, classes, apar
                 copy(address(block[r]), address(y[n, row + apart * i, column + apart * j]), filters)
 
 
+@helper
+def _plan_pixels(plan, x, first, count, out_h, out_w, a, b, stride, top, left, outside):  # type: ignore[no-untyped-def]
+    """The pixels of x that output positions first … first + count meet at the kernel's row a and column b."""
+    height, width, pixel = x.shape[1], x.shape[2], 4 * x.shape[3]
+    n, place = divmod(first, out_h * out_w)
+    i, j = divmod(place, out_w)
+    for k in range(count):
+        row, column = i * stride + a - top, j * stride + b - left
+        inside = 0 <= row and row < height and 0 <= column and column < width
+        plan[k] = address(x) + ((n * height + row) * width + column) * pixel if inside else outside
+        j += 1
+        if j == out_w:
+            i, j = i + 1, 0
+            if i == out_h:
+                n, i = n + 1, 0
+
+
 @kernel
-def _weight_grad(x, outside, dy, kernel_w, stride, top, left, dw):  # type: ignore[no-untyped-def]
-    """dw (groups, taps, steps, K): the sums over each group's positions; `steps` numbers of x for each tap."""
+def _weight_grad(x, outside, dy, kernel_w, stride, top, left, block_taps, block_rows, block_columns, dw):  # type: ignore[no-untyped-def]
+    """dw (groups, taps, steps, K): the sums over each group's positions; `steps` numbers of x for each tap.
+
+    A task makes one block of a group's sums, from slab after slab of positions.
+    """
     groups, taps, steps, filters = dw.shape
-    height, width, pixel, out_h, out_w = x.shape[1], x.shape[2], 4 * x.shape[3], dy.shape[1], dy.shape[2]
-    slabs = (dy.shape[0] * out_h * out_w + STEPS - 1) // STEPS
     flat = dy.reshape(-1, filters)
-    straight = filters % LANES == 0  # the tile may read dy itself
-    row_tasks, column_tasks = (steps + BLOCK - 1) // BLOCK, (filters + BLOCK_COLUMNS - 1) // BLOCK_COLUMNS
-    for task in prange(groups * taps * row_tasks * column_tasks):
+    slabs = (flat.shape[0] + SLAB - 1) // SLAB
+    tap_blocks, row_blocks = (taps + block_taps - 1) // block_taps, (steps + block_rows - 1) // block_rows
+    column_blocks = (filters + block_columns - 1) // block_columns
+    for task in prange(groups * tap_blocks * row_blocks * column_blocks):
         group, rest = task % groups, task // groups
-        tap, rest = rest % taps, rest // taps
-        row, column = rest % row_tasks * BLOCK, rest // row_tasks * BLOCK_COLUMNS
-        rows, columns = min(BLOCK, steps - row), min(BLOCK_COLUMNS, filters - column)
-        a, b = divmod(tap, kernel_w)
-        plan = np.empty(STEPS, np.int64)
-        panels = np.zeros((0 if straight else rounded(columns, WIDTH) // WIDTH, STEPS, WIDTH), np.float32)
-        block = np.zeros((rows, rounded(columns, LANES)), np.float32)
+        tap, rest = rest % tap_blocks * block_taps, rest // tap_blocks
+        row, column = rest % row_blocks * block_rows, rest // row_blocks * block_columns
+        rows, columns = min(block_rows, steps - row), min(block_columns, filters - column)
+        plan = np.empty(SLAB, np.int64)
+        panels = np.zeros((rounded(columns, WIDTH) // WIDTH, SLAB, WIDTH), np.float32)
+        sums = np.zeros((min(block_taps, taps - tap), rows, rounded(columns, LANES)), np.float32)
         for slab in range(group * slabs // groups, (group + 1) * slabs // groups):
-            first = slab * STEPS
-            count = min(STEPS, flat.shape[0] - first)
-            n, place = divmod(first, out_h * out_w)
-            i, j = divmod(place, out_w)
-            for k in range(count):
-                x_row, x_column = i * stride + a - top, j * stride + b - left
-                inside = 0 <= x_row and x_row < height and 0 <= x_column and x_column < width
-                at = address(x) + ((n * height + x_row) * width + x_column) * pixel
-                plan[k] = at if inside else address(outside)
-                j += 1
-                if j == out_w:
-                    i, j = i + 1, 0
-                    if i == out_h:
-                        n, i = n + 1, 0
-            for p in range(0 if straight else panels.shape[0]):
+            first = slab * SLAB
+            count = min(SLAB, flat.shape[0] - first)
+            for p in range(panels.shape[0]):
                 begin = column + p * WIDTH
-                filled = min(WIDTH, filters - begin)
                 for k in range(count):
-                    source = address(flat) + 4 * ((first + k) * filters + begin)
-                    copy(source, address(panels) + 4 * (p * STEPS + k) * WIDTH, filled)
-            b_at = address(flat) + 4 * (first * filters + column) if straight else address(panels)
-            b_row, b_panel = (filters, WIDTH) if straight else (WIDTH, WIDTH * STEPS)
-            c_at = address(block)
-            multiply_transposed(plan, count, 4 * row, b_at, b_row, b_panel, rows, columns, c_at, block.shape[1])
-        for r in range(rows):
-            copy(address(block[r]), address(dw[group, tap, row + r, column:]), columns)
+                    source, target = address(flat) + 4 * ((first + k) * filters + begin), address(panels[p, k])
+                    copy(source, target, min(WIDTH, filters - begin))
+            for t in range(sums.shape[0]):
+                a, b = divmod(tap + t, kernel_w)
+                _plan_pixels(plan, x, first, count, dy.shape[1], dy.shape[2], a, b, stride, top, left, address(outside))
+                b_at, c_at, c_row = address(panels), address(sums[t]), sums.shape[2]
+                multiply_transposed(plan, count, 4 * row, b_at, WIDTH, WIDTH * SLAB, rows, columns, c_at, c_row)
+        for t in range(sums.shape[0]):
+            for r in range(rows):
+                copy(address(sums[t, r]), address(dw[group, tap + t, row + r, column:]), columns)
 
 
 def conv2d_forward(
@@ -203,7 +215,7 @@ def conv2d_input_grad(
 def _classes(
     size: tuple[int, int], stride: int, before: tuple[int, int], kernel: tuple[int, int]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The meetings of `_convolve`, and where each class begins, for the gradient by an input of this height and width."""
+    """The meetings of `_convolve`, and where each class begins, for the gradient by an input of this size."""
     rows, columns = (_meetings(size[i], stride, before[i], kernel[i]) for i in range(2))
     places = [(i, j) for i in rows for j in columns]
     meetings = np.array([(rows[i], columns[j]) for i, j in places], np.int64).reshape(-1, 2, 6)
@@ -215,7 +227,7 @@ def _meetings(height: int, stride: int, before: int, kernel: int) -> dict[int, t
 
     An i whose rows meet no tap is left out.
     """
-    meetings = {}
+    meetings: dict[int, tuple[int, ...]] = {}
     for i in range(min(stride, height)):
         first = (i + before) % stride
         if first < kernel:
@@ -238,11 +250,14 @@ def conv2d_weight_grad(
     if channels <= FEW and kernel_w > 1:
         x, taps, steps, tap_columns = _with_border(x, padding), kernel_h, kernel_w * channels, 1
         top = left = 0
-    tasks = taps * -(-steps // BLOCK) * -(-filters // BLOCK_COLUMNS)
-    groups = next(g for g in (1, 2, GROUPS) if tasks * g >= TASKS or g == GROUPS)
+    block, groups = (taps, steps, filters), GROUPS
+    if 4 * taps * steps * filters > CACHE:
+        block = 1, min(steps, BLOCK_ROWS), min(filters, BLOCK_COLUMNS)
+        tasks = taps * -(-steps // block[1]) * -(-filters // block[2])
+        groups = next(g for g in (1, 2, GROUPS) if tasks * g >= TASKS or g == GROUPS)
     dw = empty(groups, taps, steps, filters)
-    _weight_grad(x, zeros(steps), dy, tap_columns, stride, top, left, dw)
-    return (dw if len(dw) == 1 else sum_first(dw)).reshape(kernel_h, kernel_w, channels, filters)
+    _weight_grad(x, zeros(steps), dy, tap_columns, stride, top, left, *block, dw)
+    return (dw if groups == 1 else sum_first(dw)).reshape(kernel_h, kernel_w, channels, filters)
 
 
 def matmul(

@@ -44,7 +44,7 @@ def _sum_positions(x, sums):  # type: ignore[no-untyped-def]
 
 @machine_function
 def transpose(source, rows, columns, source_row, target, target_row):  # type: ignore[no-untyped-def]
-    """A matrix of `rows` × `columns` floats at an address becomes one of columns × rows; its rows' sizes are in bytes."""
+    """A matrix of `rows` × `columns` floats at an address, transposed, to another; the sizes of rows are in bytes."""
     for i in range(0, rows, LANES):
         for j in range(0, columns, LANES):
             from_, to = source + i * source_row + 4 * j, target + j * target_row + 4 * i
