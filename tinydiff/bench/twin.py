@@ -1,6 +1,6 @@
 """The same models in PyTorch, as a user would write them today: what tinydiff's speed is compared with.
 
-Channels first in name and channels last in memory, PyTorch's own attention, fused AdamW.  Every class mirrors the one
+Channels first in name, and in memory either way, PyTorch's own attention, fused AdamW.  Every class mirrors the one
 of the same name in tinydiff and its parameters have the same names, so `carry_over` can hand the weights across, and
 outputs, gradients and losses can be compared before anything is timed.
 """
@@ -32,7 +32,7 @@ from tinydiff.pipelines import TextToImage
 from tinydiff.training.optim import OptimConfig
 
 
-def carry_over(ours: Module, theirs: nn.Module) -> nn.Module:
+def carry_over(ours: Module, theirs: nn.Module, channels_last: bool = True) -> nn.Module:
     """Our weights into the twin: linear (in, out) → (out, in), convolution (KH, KW, in, out) → (out, in, KH, KW)."""
     with torch.no_grad():
         parameters = dict(theirs.named_parameters())
@@ -42,7 +42,7 @@ def carry_over(ours: Module, theirs: nn.Module) -> nn.Module:
             )
         for name, array in ours.state().items():
             parameters[name].copy_(torch.from_numpy(to_torch_layout(name, array).copy()))
-    return theirs.to(memory_format=torch.channels_last)
+    return theirs.to(memory_format=torch.channels_last if channels_last else torch.contiguous_format)
 
 
 def to_torch_layout(name: str, array: np.ndarray) -> np.ndarray:
@@ -51,9 +51,10 @@ def to_torch_layout(name: str, array: np.ndarray) -> np.ndarray:
     return array.T if array.ndim == 2 and "embedding.weight" not in name else array
 
 
-def channels_first(images: np.ndarray) -> torch.Tensor:
-    """(N, H, W, C) as a channels-last tensor (N, C, H, W), without a copy."""
-    return torch.from_numpy(images).permute(0, 3, 1, 2)
+def channels_first(images: np.ndarray, channels_last: bool = True) -> torch.Tensor:
+    """(N, H, W, C) as a tensor (N, C, H, W), with its channels last in memory or not."""
+    tensor = torch.from_numpy(images).permute(0, 3, 1, 2)
+    return tensor if channels_last else tensor.contiguous()
 
 
 class DownBlock(nn.Module):
@@ -292,18 +293,18 @@ class Autoencoder(nn.Module):
 class Pipeline:
     """The whole of `tinydiff.pipelines.TextToImage.generate` with DDIM and guidance."""
 
-    def __init__(self, pipe: TextToImage):
-        self.pipe = pipe
+    def __init__(self, pipe: TextToImage, channels_last: bool = True):
+        self.pipe, self.channels_last = pipe, channels_last
         unet, text = pipe.denoiser.unet.config, pipe.denoiser.text_encoder.config
-        self.denoiser = carry_over(pipe.denoiser, Denoiser(unet, text))
-        self.autoencoder = carry_over(pipe.autoencoder, Autoencoder(pipe.autoencoder.config))
+        self.denoiser = carry_over(pipe.denoiser, Denoiser(unet, text), channels_last)
+        self.autoencoder = carry_over(pipe.autoencoder, Autoencoder(pipe.autoencoder.config), channels_last)
 
     @torch.inference_mode()
     def generate(self, prompts: list[str], steps: int = 25, guidance: float = 3.0, seed: int = 0) -> np.ndarray:
         noise = np.random.default_rng(seed).standard_normal((len(prompts), *self.pipe.latent), np.float32)
         vocabulary, schedule = self.pipe.vocabulary, self.pipe.schedule
         tokens = np.concatenate([vocabulary.null(len(prompts)), vocabulary.encode(prompts)])
-        words, x = self.denoiser.text_encoder(torch.from_numpy(tokens)), channels_first(noise)
+        words, x = self.denoiser.text_encoder(torch.from_numpy(tokens)), channels_first(noise, self.channels_last)
         timesteps = schedule.timesteps(steps)
         alpha_bars = [float(schedule.alpha_bar[t]) for t in timesteps]
         for t, a, p in zip(timesteps, alpha_bars, [*alpha_bars[1:], 1.0], strict=True):

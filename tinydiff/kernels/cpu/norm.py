@@ -6,12 +6,15 @@ gradients, so that the result does not depend on the number of threads.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numba import prange
 
 from tinydiff.kernels.cpu.arrays import as_float32, empty
 from tinydiff.kernels.cpu.elementary import ONE, sigmoid
 from tinydiff.kernels.cpu.jit import address, array_at, kernel, machine_function
+from tinydiff.kernels.cpu.moving import sum_positions
 from tinydiff.kernels.cpu.vectors import sum_of
 
 PARTS = 32
@@ -144,17 +147,8 @@ def group_norm_backward(dy: np.ndarray, saved: tuple) -> tuple[np.ndarray, np.nd
     return dx.reshape(dy.shape), dscale, dshift
 
 
-@kernel
-def _sum_rows(x, sums):  # type: ignore[no-untyped-def]
-    rows, columns = x.shape
-    for part in prange(PARTS):
-        for i in range(part * rows // PARTS, (part + 1) * rows // PARTS):
-            for c in range(columns):
-                sums[part, c] += x[i, c]
-
-
 def sum_rows(x: np.ndarray) -> np.ndarray:
     """The sum of all rows of x (…, C): what a bias gets back."""
-    sums = np.zeros((PARTS, x.shape[-1]), np.float32)
-    _sum_rows(as_float32("sum_rows", x).reshape(-1, x.shape[-1]), sums)
-    return sums.sum(0)
+    rows = x.size // x.shape[-1]
+    parts = math.gcd(rows, PARTS)  # are summed apart
+    return sum_positions(x.reshape(parts, rows // parts, x.shape[-1])).sum(0)
