@@ -53,7 +53,7 @@ class Tensor:
         backward: Backward | None = None,
         requires_grad: bool = False,
     ) -> None:
-        self._data = _read_only(data if hasattr(data, "dtype") else np.asarray(data))
+        self._data = read_only(data if hasattr(data, "dtype") else np.asarray(data))
         self.grad: Array | None = None
         self.requires_grad = requires_grad or backward is not None
         self._parents, self._backward, self._is_leaf = parents, backward, backward is None
@@ -171,7 +171,7 @@ def op(forward: Callable[..., tuple[Array, Backward]]) -> Any:
         needs = tuple(p is not None and p.requires_grad for p in parents)
         if _recording and any(needs):
             for array in arrays:
-                _read_only(array)
+                read_only(array)
             return Tensor(y, parents, _without_waste(backward, needs))
         return Tensor(y)
 
@@ -214,7 +214,8 @@ def _parents_first(root: Tensor) -> list[Tensor]:
     return order
 
 
-def _read_only(array: Array) -> Array:
+def read_only(array: Array) -> Array:
+    """The array, which from here on refuses to be changed in place; CuPy's have no such switch."""
     if isinstance(array, np.ndarray):
         array.setflags(write=False)
     return array

@@ -105,8 +105,10 @@ def _writable(folder: Path) -> None:
 
 
 def generate(args: argparse.Namespace) -> None:
+    _choose(args.device)
     pipe = tinydiff.load(args.weights)
     pipe.check(args.prompts, args.steps)
+    pipe.to(args.device)
     prompts = [text for text in args.prompts for _ in range(args.n)]
     images = pipe.generate(prompts, steps=args.steps, guidance=args.guidance, seed=args.seed, sampler=args.sampler)
 
@@ -127,10 +129,20 @@ def generate(args: argparse.Namespace) -> None:
 
 
 def train(args: argparse.Namespace) -> None:
+    _choose(args.device)
     out = args.out or folder_to_make(f"runs/{args.preset}")
     if args.resume and not out.is_dir():
         raise InputError(f"--resume: there is no run to resume in {out}")
-    tinydiff.train(args.part, preset=args.preset, data=args.data, out=out, resume=args.resume)
+    tinydiff.train(args.part, preset=args.preset, data=args.data, out=out, resume=args.resume, device=args.device)
+
+
+def _choose(device: str) -> None:
+    """Refuse a device that cannot be used here; Numba's simulator has to be chosen, as its arrays are NumPy's."""
+    from tinydiff.arrays import check_device, simulated
+
+    check_device(device)
+    if device == "cuda" and simulated():
+        tinydiff.use("cuda")
 
 
 def evaluate(args: argparse.Namespace) -> None:
@@ -207,6 +219,9 @@ def parser() -> argparse.ArgumentParser:
             "--weights", type=existing_folder, metavar="DIR", help="a folder that train wrote; else shipped"
         )
 
+    def on_device(sub: argparse.ArgumentParser) -> None:
+        sub.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="cuda: an NVIDIA GPU")
+
     sub = command(generate, "draw pictures of prompts")
     sub.add_argument(
         "prompts",
@@ -221,6 +236,7 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument(
         "-o", "--output", type=picture_to_write, default="picture.png", metavar="FILE", help="the PNG to write"
     )
+    on_device(sub)
     sub.add_argument("--each", action="store_true", help="write each picture to a file of its own")
 
     sub = command(train, "train from nothing, or go on with a run")
@@ -228,6 +244,7 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("--preset", choices=("quick", "full", "full-48"), default="quick", help="how much")
     sub.add_argument("--data", type=existing_folder, metavar="DIR", help="folder of Fashion-MNIST's files")
     sub.add_argument("--out", type=folder_to_make, metavar="DIR", help="folder of the run; else runs/PRESET")
+    on_device(sub)
     sub.add_argument("--resume", action="store_true", help="continue the run in that folder")
 
     sub = command(evaluate, "let the judge look at pictures of seen and unseen prompts")

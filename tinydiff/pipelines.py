@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from tinydiff.arrays import to_numpy
 from tinydiff.autograd import Tensor, no_grad
 from tinydiff.datasets.captions import Vocabulary
 from tinydiff.diffusion.guidance import guided
@@ -36,6 +37,12 @@ class TextToImage:
         self.autoencoder, self.denoiser, self.vocabulary = autoencoder, denoiser, vocabulary
         self.schedule, self.kind, self.latent = schedule, kind, latent
 
+    def to(self, device: str) -> TextToImage:
+        """Move the networks to "cpu" or "cuda", in place.  Raises InputError where the device cannot be used."""
+        for module in (self.autoencoder, self.denoiser):
+            module.to(device)
+        return self
+
     def check(self, prompts: Sequence[str], steps: int = 25, sampler: str = "ddim") -> None:
         """Raise InputError where a prompt, the number of steps or the sampler does not fit; it costs nothing."""
         if isinstance(prompts, str) or not prompts:
@@ -55,6 +62,7 @@ class TextToImage:
     ) -> np.ndarray:
         """One picture for each prompt, uint8 (N, H, W, 3); the same seed gives the same pictures.
 
+        Noise is drawn on the CPU, so that a seed means the same pictures on a GPU, up to rounding.
         `steps` of the schedule's are taken; `guidance` says how much the prompt is exaggerated, 1 is not at all.
         Raises InputError for what does not fit, FloatingPointError where a picture is not finite.
         """
@@ -77,8 +85,9 @@ class TextToImage:
         words = self.read(self.vocabulary.encode(prompts))  # (N, L, D)
         nothing = self.read(self.vocabulary.null(len(prompts)))
         predict = guided(self.predict, (words,), (nothing,), guidance)
+        noise = self.denoiser.place(noise)
         latents = SAMPLERS[sampler](predict, noise, self.schedule, steps, rng, kind=self.kind)  # (N, h, w, 4)
-        return as_pixels(self.autoencoder.decode(latents))  # (N, H, W, 3)
+        return as_pixels(to_numpy(self.autoencoder.decode(latents)))  # (N, H, W, 3)
 
     def read(self, tokens: np.ndarray) -> np.ndarray:
         """Word numbers (N, L) → vectors (N, L, D)."""

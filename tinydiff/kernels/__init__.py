@@ -1,7 +1,8 @@
 """The hot loops behind one face: each backend has the same names and signatures.
 
-`reference` is the definition (plain loops), `numpy` the same in NumPy for any float type, `cpu` compiled by Numba.
-`use` chooses; without a choice float32 arrays go to `cpu` and every other type to `numpy`.
+`reference` is the definition (plain loops), `numpy` the same in NumPy for any float type, `cpu` compiled by Numba, `cuda`
+compiled for a GPU.  `use` chooses; without a choice CuPy's arrays go to `cuda`, NumPy's to `cpu` where they are
+float32, and to `numpy` where they are of another type.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from tinydiff.arrays import check_device
 from tinydiff.errors import InputError
 
 MODULES = {
@@ -49,6 +51,8 @@ class use:
         if backend is not _SAME:
             if backend is not None and backend not in MODULES:
                 raise InputError(f"use: no backend {backend!r}; there are {', '.join(map(repr, MODULES))}")
+            if backend == "cuda":
+                check_device("cuda")
             if backend is not None:
                 _module(backend)
             _chosen = backend
@@ -70,7 +74,11 @@ def winograd_allowed() -> bool:
 
 def backend_of(x: Any) -> str:
     """The name of the backend that works on the array `x`: the chosen one, else where the array lives."""
-    return _chosen or ("cpu" if x.dtype == np.float32 else "numpy")
+    if _chosen is not None:
+        return _chosen
+    if not isinstance(x, (np.ndarray, np.generic)):
+        return "cuda"
+    return "cpu" if x.dtype == np.float32 else "numpy"
 
 
 def kernel(name: str, x: Any) -> Callable[..., Any]:

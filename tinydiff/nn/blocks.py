@@ -7,6 +7,7 @@ import math
 import numpy as np
 
 from tinydiff import ops
+from tinydiff.arrays import beside
 from tinydiff.autograd import Array, Tensor
 from tinydiff.nn.layers import Conv2d, GroupNorm, LayerNorm, Linear
 from tinydiff.nn.module import Generator, Module
@@ -32,7 +33,8 @@ class TimestepEmbedding(Module):
         self.width = width
 
     def forward(self, t: Array) -> Tensor:
-        waves = Tensor(timestep_embedding(t, self.width).astype(self.linear_1.weight.dtype))
+        weight = self.linear_1.weight.data
+        waves = Tensor(beside(timestep_embedding(t, self.width).astype(weight.dtype), weight))
         return self.linear_2(ops.silu(self.linear_1(waves)))
 
 

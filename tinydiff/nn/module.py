@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from tinydiff.autograd import Array, Tensor
+from tinydiff.arrays import beside, to_device
+from tinydiff.autograd import Array, Tensor, read_only
 
 Generator = np.random.Generator | None  # None: no values are drawn, a module then knows its shapes and no more
 
@@ -22,8 +23,7 @@ class Parameter(Tensor):
         """Put another array of the same shape in its place."""
         if data.shape != self.shape:
             raise ValueError(f"assign: the parameter has shape {self.shape}, the new array {data.shape}")
-        data.setflags(write=False)
-        self._data = data
+        self._data = read_only(data)
 
 
 class Module:
@@ -55,6 +55,16 @@ class Module:
         """Take over arrays by name; all must be there, with the right shapes (see training.checkpoint.fit_state)."""
         for name, parameter in self.named_parameters():
             parameter.assign(state[name])
+
+    def to(self, device: str) -> Module:
+        """Move all parameters to "cpu" or "cuda", in place; see `arrays.to_device`."""
+        for parameter in self.parameters():
+            parameter.assign(to_device(parameter.data, device))
+        return self
+
+    def place(self, x: Array) -> Array:
+        """x where the parameters are."""
+        return beside(x, next(p.data for _, p in self.named_parameters()))
 
     def astype(self, dtype: Any) -> Module:
         """Turn all parameters into another float type, in place."""

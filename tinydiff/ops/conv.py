@@ -25,8 +25,8 @@ def conv2d(
     sides = (padding,) * 4 if isinstance(padding, int) else tuple(padding)
     _check(x, w, b, stride, sides)
     forward = kernels.kernel("conv2d_forward", x)
-    if b is not None and kernels.backend_of(x) == "cpu":
-        y = forward(x, w, stride, sides, b)  # the compiled kernel adds the bias on its way out
+    if b is not None and kernels.backend_of(x) in ("cpu", "cuda"):
+        y = forward(x, w, stride, sides, b)  # the compiled kernels add the bias on their way out
     else:
         y = forward(x, w, stride, sides)
         y = y if b is None else y + b

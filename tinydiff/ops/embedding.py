@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tinydiff.arrays import array_module
+from tinydiff.arrays import array_module, beside
 from tinydiff.autograd import Array, Backward, op
 from tinydiff.errors import InputError
 
@@ -11,15 +11,16 @@ from tinydiff.errors import InputError
 def embedding(table: Array, indices: Array) -> tuple[Array, Backward]:
     """Look rows up: table (V, D), indices any shape of integers → (…, D).  Each row collects the gradients of its uses.
 
-    Raises InputError for an index that is not in the table.
+    The indices may lie elsewhere than the table.  Raises InputError for an index that is not in the table.
     """
     if indices.size and (int(indices.min()) < 0 or int(indices.max()) >= table.shape[0]):
         raise InputError(
             f"embedding: indices reach from {indices.min()} to {indices.max()}, the table has {table.shape[0]} rows"
         )
 
+    xp, indices = array_module(table), beside(indices, table)
+
     def backward(dy: Array) -> tuple:
-        xp = array_module(table)
         dtable = xp.zeros(table.shape, dy.dtype)
         xp.add.at(dtable, indices.reshape(-1), dy.reshape(-1, table.shape[1]))
         return dtable, None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tinydiff.arrays import array_module
+from tinydiff.arrays import array_module, beside
 from tinydiff.autograd import Array, Backward, op
 from tinydiff.errors import InputError
 
@@ -36,12 +36,15 @@ def l1_loss(y: Array, target: Array) -> tuple[Array, Backward]:
 
 @op
 def cross_entropy_loss(logits: Array, labels: Array) -> tuple[Array, Backward]:
-    """mean −log softmax(logits)[label]: logits (N, K), labels (N,) integers;  dlogits = (softmax − one-hot) / N."""
+    """mean −log softmax(logits)[label]: logits (N, K), labels (N,) integers;  dlogits = (softmax − one-hot) / N.
+
+    The labels may lie elsewhere than the logits.
+    """
     if logits.ndim != 2 or labels.shape != logits.shape[:1]:
         raise InputError(f"cross_entropy_loss: logits {logits.shape} must be (N, K) and labels {labels.shape} (N,)")
     if labels.size == 0 or int(labels.min()) < 0 or int(labels.max()) >= logits.shape[1]:
         raise InputError(f"cross_entropy_loss: labels must be 0 … {logits.shape[1] - 1}, one or more; got {labels}")
-    xp, n = array_module(logits), logits.shape[0]
+    xp, n, labels = array_module(logits), logits.shape[0], beside(labels, logits)
     shifted = logits - logits.max(-1, keepdims=True)
     log_p = shifted - xp.log(xp.exp(shifted).sum(-1, keepdims=True))
     rows = xp.arange(n)

@@ -16,6 +16,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as to_bytes
 
+from tinydiff.arrays import to_numpy
 from tinydiff.errors import InputError
 
 FORMAT, VERSION = "tinydiff", "1"
@@ -37,7 +38,7 @@ def save(path: str | Path, arrays: dict[str, np.ndarray], config: dict, *, requi
     except (TypeError, ValueError) as error:
         raise InputError(f"{path}: not saved, the configuration must be JSON: {error}") from error
     # safetensors takes the memory as it lies, so a transposed array would come back with its values in another order.
-    content = to_bytes({name: np.asarray(array, order="C") for name, array in arrays.items()}, header)
+    content = to_bytes({name: np.asarray(to_numpy(array), order="C") for name, array in arrays.items()}, header)
     # Always the same name: what a killed process left behind is overwritten by the next save, and never piles up.
     temporary = path.with_name(f".{path.name}.partial")
     try:

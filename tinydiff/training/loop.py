@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from tinydiff.arrays import array_module, beside
 from tinydiff.autograd import Tensor
 from tinydiff.errors import InputError
 from tinydiff.files import written_whole
@@ -139,9 +140,9 @@ def _restore(
     checkpoint.fit_state(arrays, expected, path)
     losses[:] = arrays["losses"]
     for key, p in optimiser.parameters.items():
-        p.assign(arrays[f"weights/{key}"])
         for kind in ("m", "v", "average"):
-            getattr(optimiser, kind)[key] = arrays[f"{kind}/{key}"]
+            getattr(optimiser, kind)[key] = beside(arrays[f"{kind}/{key}"], p.data)
+        p.assign(beside(arrays[f"weights/{key}"], p.data))
     return checkpoint.restore_generator(state["generator"]), state["step"]
 
 
@@ -152,7 +153,7 @@ def _first_non_finite(module: Module, loss_of: Loss, step: int, rng: np.random.G
 
     def watch(layer: Module, y: Any) -> None:
         outputs = y if isinstance(y, tuple) else (y,)
-        if not found and not all(np.isfinite(o.data).all() for o in outputs):
+        if not found and not all(array_module(o.data).isfinite(o.data).all() for o in outputs):
             found.append(names.get(id(layer), type(layer).__name__))
 
     nn_module._watchers.append(watch)

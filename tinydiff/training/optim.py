@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from tinydiff import kernels
+from tinydiff.arrays import array_module, to_numpy
+from tinydiff.autograd import Array
 from tinydiff.nn.module import Module
 
 
@@ -52,9 +54,9 @@ class AdamW:
     def __init__(self, module: Module, config: OptimConfig) -> None:
         self.config, self.parameters = config, dict(module.named_parameters())
         for p in self.parameters.values():
-            p.assign(np.array(p.data))  # its own memory, C-contiguous: it is changed in place below
-        self.m = {name: np.zeros(p.shape, p.dtype) for name, p in self.parameters.items()}
-        self.v = {name: np.zeros(p.shape, p.dtype) for name, p in self.parameters.items()}
+            p.assign(array_module(p.data).array(p.data))  # its own memory, C-contiguous: it is changed in place below
+        self.m = {name: array_module(p.data).zeros(p.shape, p.dtype) for name, p in self.parameters.items()}
+        self.v = {name: array_module(p.data).zeros(p.shape, p.dtype) for name, p in self.parameters.items()}
         self.average = {name: p.data.copy() for name, p in self.parameters.items()}
 
     def step(self, step: int) -> float:
@@ -63,12 +65,13 @@ class AdamW:
         Raises FloatingPointError, before anything is changed, where a gradient is not finite.
         """
         moved = {name: p for name, p in self.parameters.items() if p.grad is not None}
-        gradients = [np.ascontiguousarray(p.grad) for p in moved.values()]
+        gradients = [array_module(p.grad).ascontiguousarray(p.grad) for p in moved.values()]
         norm = _norm(dict(zip(moved, gradients, strict=True)))
         config, t = self.config, step + 1
         beta1, beta2 = config.betas
-        for p in moved.values():
-            p.data.setflags(write=True)
+        on_cpu = [p.data for p in moved.values() if isinstance(p.data, np.ndarray)]
+        for array in on_cpu:
+            array.setflags(write=True)
         adamw_step(
             [p.data for p in moved.values()],
             gradients,
@@ -85,33 +88,42 @@ class AdamW:
             min(1.0, config.clip / (norm + 1e-12)),
             ema_decay(config, step),
         )
+        for array in on_cpu:
+            array.setflags(write=False)
         for p in moved.values():
-            p.data.setflags(write=False)
             p.grad = None
         return norm
 
 
-def _norm(gradients: dict[str, np.ndarray]) -> float:
+def _norm(gradients: dict[str, Array]) -> float:
     """The Euclidean norm of all gradients together."""
     arrays = list(gradients.values())
-    fast = kernels.offered("square_sums", arrays[0]) if arrays else None
-    squares = fast(arrays) if fast else [math.inf] * len(arrays)
+    if not arrays:
+        return 0.0
+    xp, fast = array_module(arrays[0]), kernels.offered("square_sums", arrays[0])
+    # From a GPU they come all at once: to wait for each would keep the card idle.
+    squares = fast(arrays) if fast else to_numpy(xp.stack([_square(g) for g in arrays]))
     total = 0.0
     for (name, g), square in zip(gradients.items(), squares, strict=True):
-        if not math.isfinite(square):  # not taken yet, or beyond float32, or a gradient that is not finite itself
-            square = np.square(g, dtype=np.float64).sum()
+        if not math.isfinite(square):  # beyond float32, or a gradient that is not finite itself
+            square = _square(g)
         if not math.isfinite(square):
             raise FloatingPointError(f"the gradient of {name!r} is not finite")
         total += float(square)
     return math.sqrt(total)
 
 
+def _square(g: Array) -> Array:
+    """Σ g² in float64."""
+    return (g.astype(np.float64) ** 2).sum()
+
+
 def adamw_step(
-    p: list[np.ndarray],
-    g: list[np.ndarray],
-    m: list[np.ndarray],
-    v: list[np.ndarray],
-    average: list[np.ndarray],
+    p: list[Array],
+    g: list[Array],
+    m: list[Array],
+    v: list[Array],
+    average: list[Array],
     decays: list[float],
     lr: float,
     beta1: float,
@@ -131,5 +143,5 @@ def adamw_step(
         g_ = g_ * scale
         m_ += (1 - beta1) * (g_ - m_)
         v_ += (1 - beta2) * (g_ * g_ - v_)
-        p_ -= lr * (m_ * correct1 / (np.sqrt(v_ * correct2) + eps) + decay * p_)
+        p_ -= lr * (m_ * correct1 / (array_module(v_).sqrt(v_ * correct2) + eps) + decay * p_)
         average_ += (1 - ema) * (p_ - average_)

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from tinydiff import ops
-from tinydiff.autograd import Tensor
+from tinydiff.arrays import to_numpy
+from tinydiff.autograd import Array, Tensor
 from tinydiff.datasets import CaptionedImages, Vocabulary, draw_training
 from tinydiff.datasets.captions import LENGTH
 from tinydiff.diffusion.objective import add_noise, target
@@ -66,7 +67,13 @@ class Fashion:
 
 
 def train_autoencoder(
-    images_of: Callable[[int], np.ndarray], count: int, preset: Preset, out: Path, resume: bool, data: str
+    images_of: Callable[[int], np.ndarray],
+    count: int,
+    preset: Preset,
+    out: Path,
+    resume: bool,
+    data: str,
+    device: str = "cpu",
 ) -> Autoencoder:
     """Reconstruct pictures through the latent space: L1 + MSE + a little KL.
 
@@ -74,13 +81,14 @@ def train_autoencoder(
     on the pictures of the first epoch.
     """
     model = Autoencoder(preset.autoencoder, np.random.default_rng([preset.seed, 10]))
+    model.to(device)
     batches = Shuffle(count, preset.autoencoder_optim.batch, preset.seed)
 
     def loss_of(step: int, rng: np.random.Generator) -> Tensor:
         position = batches.at(step)
-        x = Tensor(as_floats(images_of(position.epoch)[position.indices]))
+        x = Tensor(model.place(as_floats(images_of(position.epoch)[position.indices])))
         mean, log_variance = model.moments(x)
-        noise = rng.standard_normal(mean.shape, np.float32)
+        noise = model.place(rng.standard_normal(mean.shape, np.float32))
         y = model.reconstruct(ops.sample_gaussian(mean, log_variance, noise))
         kl = ops.kl_loss(mean, log_variance) * np.float32(preset.kl_weight)
         return ops.l1_loss(y, x) + ops.mse_loss(y, x) + kl
@@ -91,7 +99,8 @@ def train_autoencoder(
     )
     model.load({name: _shipped(a) for name, a in weights.items()})
     sample = np.random.default_rng([preset.seed, 11]).permutation(count)[:2048]
-    latents = np.concatenate([model.encode(as_floats(images_of(0)[part])) for part in np.array_split(sample, 16)])
+    pictures = (model.place(as_floats(images_of(0)[part])) for part in np.array_split(sample, 16))
+    latents = np.concatenate([to_numpy(model.encode(part)) for part in pictures])
     model.latent_scale = float(1 / latents.std(dtype=np.float64))
     return model
 
@@ -119,11 +128,14 @@ def train_denoiser(
     preset: Preset,
     out: Path,
     resume: bool,
+    device: str = "cpu",
 ) -> Denoiser:
     """Predict `preset.kind` from noisy latents and captions, a tenth of which are empty, for guidance."""
     text = TextEncoderConfig(len(vocabulary), LENGTH, TEXT_WIDTH, preset.text_layers, preset.text_heads)
     model = Denoiser(preset.denoiser, text, np.random.default_rng([preset.seed, 30]))
     model.text_encoder.start_from(words)
+    model.to(device)
+    autoencoder.to(device)
     schedule = make_schedule(preset.schedule)
     batches = Shuffle(len(fashion), preset.denoiser_optim.batch, preset.seed + 1)
     null = vocabulary.null(1)
@@ -131,12 +143,12 @@ def train_denoiser(
     def loss_of(step: int, rng: np.random.Generator) -> Tensor:
         position = batches.at(step)
         drawn = fashion.epoch(position.epoch)
-        x0 = autoencoder.encode(as_floats(drawn.images[position.indices]))
+        x0 = autoencoder.encode(autoencoder.place(as_floats(drawn.images[position.indices])))
         n = len(x0)
         tokens = vocabulary.encode([drawn.captions[i] for i in position.indices])
         tokens[rng.random(n) < preset.caption_dropout] = null
         t = rng.integers(0, schedule.steps, n)
-        noise = rng.standard_normal(x0.shape, np.float32)
+        noise = model.place(rng.standard_normal(x0.shape, np.float32))
         a = schedule.alpha_bar[t]
         prediction = model(Tensor(add_noise(x0, noise, a)), t, tokens)
         return ops.mse_loss(prediction, Tensor(target(x0, noise, a, preset.kind)))
@@ -154,7 +166,7 @@ def train_denoiser(
     return model
 
 
-def train_judge(fashion: Fashion, preset: Preset, out: Path, resume: bool) -> Judge:
+def train_judge(fashion: Fashion, preset: Preset, out: Path, resume: bool, device: str = "cpu") -> Judge:
     """Name garment, colour and background of real pictures.
 
     The judge learns from every pair of garment and colour: one that never saw a green dress would call it anything
@@ -162,12 +174,13 @@ def train_judge(fashion: Fashion, preset: Preset, out: Path, resume: bool) -> Ju
     """
     fashion = Fashion(fashion.grey, fashion.labels, fashion.source, preset.seed, every_pair=True)
     model = Judge(preset.judge, np.random.default_rng([preset.seed, 40]))
+    model.to(device)
     batches = Shuffle(len(fashion), preset.judge_optim.batch, preset.seed + 2)
 
     def loss_of(step: int, rng: np.random.Generator) -> Tensor:
         position = batches.at(step)
         drawn, indices = fashion.epoch(position.epoch), position.indices
-        garment, colour, background = model(Tensor(as_floats(drawn.images[indices])))
+        garment, colour, background = model(Tensor(model.place(as_floats(drawn.images[indices]))))
         return (
             ops.cross_entropy_loss(garment, drawn.garment[indices])
             + ops.cross_entropy_loss(colour, drawn.colour[indices])
@@ -180,6 +193,6 @@ def train_judge(fashion: Fashion, preset: Preset, out: Path, resume: bool) -> Ju
     return model
 
 
-def _shipped(array: np.ndarray) -> np.ndarray:
+def _shipped(array: Array) -> Array:
     """Rounded to float16, as the files hold it: what is measured and used further is what will be loaded."""
     return array.astype(np.float16).astype(np.float32)

@@ -1,0 +1,152 @@
+"""Every kernel for the card equals the definition in float64: sizes that fill no tile, several blocks, strides, odd channels.
+
+Each runs three times and must give the same bits: a missing barrier shows up as numbers that change.
+"""
+
+import numpy as np
+import pytest
+
+import tinydiff
+from tinydiff import ops
+from tinydiff.arrays import simulated, to_device, to_numpy
+from tinydiff.kernels import cuda, reference
+from tinydiff.kernels.cuda import conv, norm, plain
+
+TOLERANCE = 1e-5  # float32, of the largest value
+
+
+@pytest.fixture(autouse=True)
+def on_the_card():
+    with tinydiff.use("cuda"):
+        yield
+
+
+def normal(*shape, seed=0):
+    return np.random.default_rng(seed).standard_normal(shape, np.float32)
+
+
+def on_card(function, *arguments):
+    """The result of three equal calls, as NumPy's arrays; arrays among the arguments go to the card."""
+    moved = [to_device(a, "cuda") if isinstance(a, np.ndarray) else a for a in arguments]
+    runs = [[to_numpy(a) for a in _as_tuple(function(*moved))] for _ in range(3)]
+    for run in runs[1:]:
+        for a, b in zip(run, runs[0], strict=True):
+            np.testing.assert_array_equal(a, b)
+    return runs[0] if len(runs[0]) > 1 else runs[0][0]
+
+
+def _as_tuple(result):
+    return result if isinstance(result, tuple) else (result,)
+
+
+def assert_close(got, expected):
+    assert got.shape == expected.shape
+    assert abs(got - expected).max() <= TOLERANCE * abs(expected).max()
+
+
+T = conv.TILE  # positions, channels or filters of a block
+# N, H, W, C, K, kernel, stride, padding
+CONVOLUTIONS = [
+    (2, T // 8 + 1, T // 2 - 1, 9, 5, (3, 3), 1, (1, 1, 1, 1)),  # several blocks of positions, channels left over
+    (1, 9, 5, 3, T + 2, (3, 2), 2, (0, 1, 2, 1)),  # two blocks of filters, stride 2, every side padded differently
+    (1, 4, 4, T + 3, 4, (1, 1), 1, (0, 0, 0, 0)),  # two blocks of channels
+    (3, 3, 3, 1, 1, (2, 2), 3, (1, 1, 1, 1)),  # a stride longer than the kernel: some pixels are never read
+    (1, 5, 8, 8, 8, (1, 5), 1, (0, 0, 4, 4)),  # more padding than pixels that a row has left
+]
+
+
+@pytest.mark.parametrize("shape", CONVOLUTIONS)
+@pytest.mark.parametrize("rung", [conv, plain], ids=["tiled", "plain"])
+def test_convolution(rung, shape):
+    n, height, width, channels, filters, kernel, stride, padding = shape
+    x, w = normal(n, height, width, channels), normal(*kernel, channels, filters, seed=1)
+    y = on_card(rung.conv2d_forward, x, w, stride, padding)
+    wide_x, wide_w = x.astype(np.float64), w.astype(np.float64)
+    assert_close(y, reference.conv2d_forward(wide_x, wide_w, stride, padding))
+    dy = normal(*y.shape, seed=2)
+    dx = on_card(rung.conv2d_input_grad, dy, w, x.shape, stride, padding)
+    dw = on_card(rung.conv2d_weight_grad, x, dy, kernel, stride, padding)
+    wide_dy = dy.astype(np.float64)
+    assert_close(dx, reference.conv2d_input_grad(wide_dy, wide_w, x.shape, stride, padding))
+    assert_close(dw, reference.conv2d_weight_grad(wide_x, wide_dy, kernel, stride, padding))
+
+
+def test_convolution_adds_the_bias():
+    x, w, b = normal(1, 3, 3, 2), normal(3, 3, 2, 3, seed=1), normal(3, seed=2)
+    y = on_card(cuda.conv2d_forward, x, w, 1, (1, 1, 1, 1), b)
+    assert_close(y, reference.conv2d_forward(x.astype(np.float64), w.astype(np.float64), 1, (1, 1, 1, 1)) + b)
+
+
+def test_gradient_by_the_weights_in_parts(monkeypatch):
+    """Positions in several parts, the last of them shorter."""
+    monkeypatch.setattr(conv, "ENOUGH", 3)
+    x, dy = normal(1, T, 5, 3), normal(1, T, 5, 2, seed=1)
+    dw = on_card(cuda.conv2d_weight_grad, x, dy, (1, 1), 1, (0, 0, 0, 0))
+    expected = reference.conv2d_weight_grad(x.astype(np.float64), dy.astype(np.float64), (1, 1), 1, (0, 0, 0, 0))
+    assert_close(dw, expected)
+
+
+def test_the_cards_own_tile_in_the_simulator(monkeypatch):
+    """The sizes that the card uses, once: with 64 threads a tile's numbers are brought in another pattern."""
+    if not simulated():
+        pytest.skip("the other tests have run on a card with these sizes")
+    sizes = {"TILE": 64, "DEPTH": 8, "PART": 8, "SIDE": 8, "THREADS": 64, "STEP": 8, "ROWS": 8, "ROW": 68}
+    for name, size in sizes.items():
+        monkeypatch.setattr(conv, name, size)
+    x, w = normal(1, 9, 8, 9), normal(1, 1, 9, 3, seed=1)
+    y = cuda.conv2d_forward(x, w, 1, (0, 0, 0, 0))
+    assert_close(y, reference.conv2d_forward(x.astype(np.float64), w.astype(np.float64), 1, (0, 0, 0, 0)))
+    dw = cuda.conv2d_weight_grad(x, y, (1, 1), 1, (0, 0, 0, 0))
+    assert_close(dw, reference.conv2d_weight_grad(x.astype(np.float64), y.astype(np.float64), (1, 1), 1, (0, 0, 0, 0)))
+
+
+@pytest.mark.parametrize("shape, size", [((2, 4, 6, 3), 2), ((1, 6, 3, 5), 3), ((3, 8, 8, 7), 2)])
+def test_max_pool(shape, size):
+    x = np.round(normal(*shape))  # with equal values, of which the first wins
+    y, winner = on_card(cuda.max_pool2d_forward, x, size)
+    expected, expected_winner = reference.max_pool2d_forward(x, size)
+    np.testing.assert_array_equal(y, expected)
+    np.testing.assert_array_equal(winner, expected_winner)
+    dy = normal(*y.shape, seed=1)
+    dx = on_card(cuda.max_pool2d_backward, dy, winner, size)
+    np.testing.assert_array_equal(dx, reference.max_pool2d_backward(dy, winner, size))
+
+
+def test_max_pool_keeps_nan():
+    x = normal(1, 4, 4, 2)
+    x[0, 1, 1, 0] = np.nan
+    y, _ = on_card(cuda.max_pool2d_forward, x, 2)
+    np.testing.assert_array_equal(y, reference.max_pool2d_forward(x, 2)[0])
+    assert np.isnan(y).sum() == 1
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 5, 7), (1, 1, 1, 1), (3, 9, 2, 11)])
+def test_upsample(shape):
+    x, dy = normal(*shape), normal(shape[0], 2 * shape[1], 2 * shape[2], shape[3], seed=1)
+    np.testing.assert_array_equal(on_card(cuda.upsample_nearest_forward, x), reference.upsample_nearest_forward(x))
+    got = on_card(cuda.upsample_nearest_backward, dy)
+    assert_close(got, reference.upsample_nearest_backward(dy.astype(np.float64)))
+
+
+@pytest.mark.parametrize("silu", [False, True])
+@pytest.mark.parametrize("shape, groups", [((2, 3, 5, 6), 3), ((1, 2, 2, norm.CHANNELS + 3), 1), ((5, 7), 1)])
+def test_group_norm(shape, groups, silu):
+    """Several groups and one; more numbers in a group than threads; channels over several blocks; no positions at all."""
+    x, scale, shift = normal(*shape) + 1, normal(shape[-1], seed=1), normal(shape[-1], seed=2)
+    dy = normal(*shape, seed=3)
+
+    def both(x, scale, shift, dy):
+        y, backward = ops.group_norm.forward(x, scale, shift, groups=groups, silu=silu)
+        return y, *backward(dy)
+
+    results = on_card(both, x, scale, shift, dy)
+    with tinydiff.use("numpy"):
+        expected = both(*(a.astype(np.float64) for a in (x, scale, shift, dy)))
+    for got, right in zip(results, expected, strict=True):
+        assert_close(got, right)
+
+
+def test_another_type_is_refused():
+    x, w = to_device(normal(1, 3, 3, 1).astype(np.float64), "cuda"), to_device(normal(1, 1, 1, 1), "cuda")
+    with pytest.raises(TypeError, match="float32, not float64"):
+        cuda.conv2d_forward(x, w, 1, (0, 0, 0, 0))

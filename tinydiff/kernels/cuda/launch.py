@@ -1,0 +1,31 @@
+"""How a kernel gets onto the card: what it takes, and the grid that covers the work."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from tinydiff.arrays import array_module, simulated
+
+
+def as_float32(name: str, x: Any) -> Any:
+    """x, contiguous: what a kernel reads.  Raises TypeError unless it is float32 and lies on the card."""
+    if x.dtype != np.float32:
+        raise TypeError(f'{name}: backend "cuda" computes in float32, not {x.dtype}')
+    xp = array_module(x)
+    if xp is np and not simulated():
+        raise TypeError(f'{name}: backend "cuda" works on CuPy arrays, not NumPy\'s; tinydiff.arrays.to_device moves one')
+    return xp.ascontiguousarray(x)
+
+
+def launch(kernel: Any, grid: int | tuple[int, ...], threads: int, *arguments: Any) -> None:
+    """Run `kernel` in blocks of so many threads; it is over when the card's next work begins."""
+    if simulated():  # which writes all arrays back, read-only ones too
+        arguments = tuple(a.copy() if isinstance(a, np.ndarray) and not a.flags.writeable else a for a in arguments)
+    kernel[grid, threads](*arguments)
+
+
+def blocks(work: int, size: int) -> int:
+    """How many blocks of `size` cover so much work."""
+    return -(-work // size)
