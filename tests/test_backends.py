@@ -64,9 +64,10 @@ def test_an_unknown_name_is_refused_and_changes_nothing():
 
 
 def test_a_backend_that_is_not_there_is_one_clear_line(monkeypatch):
-    monkeypatch.setitem(MODULES, "cuda", "tinydiff.kernels.no_such_module")
-    with pytest.raises(InputError, match="'cuda' is not available.*no_such_module is missing") as caught:
-        use("cuda")
+    monkeypatch.setitem(MODULES, "cpu", "tinydiff.kernels.no_such_module")
+    kernels._module.cache_clear()
+    with pytest.raises(InputError, match="'cpu' is not available.*no_such_module is missing") as caught:
+        use("cpu")
     assert "\n" not in str(caught.value) and caught.value.__suppress_context__
     assert backend_of(FLOAT32) == "cpu"
 

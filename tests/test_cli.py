@@ -26,6 +26,9 @@ class Pipe:
         if "a red zebra" in prompts:
             raise tinydiff.InputError("the word 'zebra' is not known; near it: 'red'")
 
+    def to(self, device: str) -> None:
+        self.device = device
+
     def generate(self, prompts: list[str], **options: object) -> np.ndarray:
         self.asked = {"prompts": prompts, **options}
         return np.full((len(prompts), 32, 32, 3), 128, np.uint8)
@@ -145,7 +148,8 @@ def test_train_passes_its_arguments_on(pipe: Pipe, monkeypatch: pytest.MonkeyPat
     asked: list = []
     monkeypatch.setitem(vars(tinydiff), "train", lambda *args, **options: asked.append((args, options)))
     assert run("train") == 0
-    assert asked == [(("all",), {"preset": "quick", "data": None, "out": Path("runs/quick"), "resume": False})]
+    options = {"preset": "quick", "data": None, "out": Path("runs/quick"), "resume": False, "device": "cpu"}
+    assert asked == [(("all",), options)]
 
 
 @pytest.mark.parametrize(("error", "status"), [(KeyboardInterrupt(), 130), (FloatingPointError("step 3: loss"), 1)])

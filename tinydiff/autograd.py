@@ -100,8 +100,8 @@ class Tensor:
                     "pass the upstream gradient, backward(dy), or reduce to a scalar loss first"
                 )
             dy = np.ones(self.shape, self.dtype) if isinstance(self._data, np.ndarray) else self._data * 0 + 1
-        elif np.shape(dy) != self.shape:
-            raise RuntimeError(f"backward: the upstream gradient has shape {np.shape(dy)}, expected {self.shape}")
+        elif _shape(dy) != self.shape:
+            raise RuntimeError(f"backward: the upstream gradient has shape {_shape(dy)}, expected {self.shape}")
         grads = {id(self): dy}
         order = _parents_first(self)
         while order:
@@ -198,6 +198,11 @@ def unbroadcast(dy: Array, shape: tuple[int, ...]) -> Array:
     return dy.sum(axis=stretched, keepdims=True) if stretched else dy
 
 
+def _shape(a: Any) -> tuple[int, ...]:
+    """The shape of an array, NumPy's or another's, or of a number."""
+    return getattr(a, "shape", ())
+
+
 def _parents_first(root: Tensor) -> list[Tensor]:
     """Topological order, parents before children; a loop, not recursion, so that depth is no limit."""
     order: list[Tensor] = []
@@ -226,7 +231,7 @@ def add(a: Array, b: Array) -> tuple[Array, Backward]:
     """a + b, broadcast; both get dy back."""
 
     def backward(dy: Array) -> tuple:
-        return unbroadcast(dy, np.shape(a)), unbroadcast(dy, np.shape(b))
+        return unbroadcast(dy, _shape(a)), unbroadcast(dy, _shape(b))
 
     return kernels.add(a, b), backward
 
@@ -236,7 +241,7 @@ def subtract(a: Array, b: Array) -> tuple[Array, Backward]:
     """a − b, broadcast; a gets dy back and b gets −dy."""
 
     def backward(dy: Array) -> tuple:
-        return unbroadcast(dy, np.shape(a)), unbroadcast(-dy, np.shape(b))
+        return unbroadcast(dy, _shape(a)), unbroadcast(-dy, _shape(b))
 
     return a - b, backward
 
@@ -246,7 +251,7 @@ def multiply(a: Array, b: Array) -> tuple[Array, Backward]:
     """a·b, elementwise and broadcast; a gets dy·b back and b gets dy·a."""
 
     def backward(dy: Array) -> tuple:
-        return unbroadcast(dy * b, np.shape(a)), unbroadcast(dy * a, np.shape(b))
+        return unbroadcast(dy * b, _shape(a)), unbroadcast(dy * a, _shape(b))
 
     return a * b, backward
 

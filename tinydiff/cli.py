@@ -159,11 +159,22 @@ def evaluate(args: argparse.Namespace) -> None:
 
 
 def bench(args: argparse.Namespace) -> None:
+    if args.dry and args.device != "cuda":
+        raise InputError("--dry counts what the kernels for a GPU cost: it needs --device cuda")
+    if args.dry:
+        from tinydiff.bench.card import dry
+
+        for line in dry():
+            print(line, flush=True)
+        return
     from tinydiff.bench import GROUPS, bench, conditions, report
 
+    if args.device == "cuda":
+        _choose("cuda")
+        _refuse_simulator()
     found = conditions()
     print(", ".join(f"{name} {value}" for name, value in found.items()), flush=True)
-    groups = GROUPS if "all" in args.groups else args.groups
+    groups = ("card",) if args.device == "cuda" else GROUPS if "all" in args.groups else args.groups
     rows = bench(groups, args.rounds, on_row=lambda row: print(report.line(row), flush=True))
     print("\n".join(report.summary(rows)))
     if args.json:
@@ -172,6 +183,13 @@ def bench(args: argparse.Namespace) -> None:
     if args.output:
         report.write_picture(args.output, rows, found)
         print(f"{args.output}: the ratios as a picture")
+
+
+def _refuse_simulator() -> None:
+    from tinydiff.arrays import simulated
+
+    if simulated():
+        raise InputError("bench: the simulator's times say nothing of a GPU; --dry counts without one")
 
 
 def doctor(args: argparse.Namespace) -> None:
@@ -255,6 +273,8 @@ def parser() -> argparse.ArgumentParser:
 
     sub = command(bench, "measure speed and memory, against PyTorch where it is installed")
     sub.add_argument("groups", nargs="*", choices=(*BENCHMARKS, "all"), default="all", help="what to measure")
+    on_device(sub)
+    sub.add_argument("--dry", action="store_true", help="with --device cuda: count and compile, without a GPU")
     sub.add_argument("--rounds", type=at_least(1), default=15, help="how often each is timed; the median counts")
     sub.add_argument("--json", type=file_to_write, metavar="FILE", help="write the figures to a file, too")
     sub.add_argument("-o", "--output", type=picture_to_write, metavar="FILE", help="draw the ratios as a PNG")

@@ -7,8 +7,9 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from importlib.metadata import PackageNotFoundError, version
-from importlib.util import find_spec
 from pathlib import Path
+
+import numpy as np
 
 from tinydiff import __version__
 
@@ -103,17 +104,28 @@ def weights() -> Findings:
 
 
 def cuda() -> Findings:
-    missing = [name for name in ("cupy", "numba_cuda") if find_spec(name) is None]
-    if find_spec("tinydiff.kernels.cuda") is None:
-        yield "not used", "this version of tinydiff has no CUDA kernels"
-    elif missing:
-        yield "not used", f"not installed: {', '.join(missing)}"
-    else:
-        from numba import cuda as driver
+    from tinydiff.arrays import cuda_missing, simulated
 
-        yield ("used", "for CuPy arrays") if driver.is_available() else ("not used", "no GPU or driver was found")
-    for name in missing:
-        yield name, "not installed"
+    for name in ("numba-cuda", "cupy-cuda12x", "cupy-cuda13x"):
+        try:
+            yield name, version(name)
+        except PackageNotFoundError:
+            yield name, "not installed"
+    why = cuda_missing()
+    if why is not None:
+        yield "not used", why
+        return
+    from tinydiff.arrays import to_device, to_numpy
+    from tinydiff.kernels import cuda, reference
+
+    rng = np.random.default_rng(0)
+    x, w = rng.standard_normal((1, 5, 5, 3), np.float32), rng.standard_normal((3, 3, 3, 4), np.float32)
+    y = to_numpy(cuda.conv2d_forward(to_device(x, "cuda"), to_device(w, "cuda"), 1, (1, 1, 1, 1)))
+    expected = reference.conv2d_forward(x, w, 1, (1, 1, 1, 1))
+    error = float(abs(y - expected).max() / abs(expected).max())
+    where = "in Numba's simulator" if simulated() else "on the card"
+    yield "used", "for CuPy arrays: --device cuda, or pipe.to('cuda')"
+    yield "a convolution", f"{where}: {'right' if error < 1e-5 else 'WRONG'}, its largest error {error:.0e}"
 
 
 def _safely(check: Callable[[], Findings]) -> Findings:

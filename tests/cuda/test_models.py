@@ -1,15 +1,28 @@
-"""Whole models with the card's kernels: a training step, pictures, and a run that stops and goes on."""
+"""Whole models with the card's kernels: a training step and pictures.
+
+Without a card arrays are a stand-in's, which NumPy may not touch, and kernels run in the simulator.
+"""
+
+from dataclasses import replace
 
 import numpy as np
+import pytest
+import standin
 
-import tinydiff
-from tinydiff import ops
+from tinydiff import arrays, ops
 from tinydiff.arrays import to_numpy
 from tinydiff.autograd import Tensor
+from tinydiff.datasets import Vocabulary
+from tinydiff.datasets.captions import LENGTH
+from tinydiff.diffusion.schedule import make_schedule
+from tinydiff.models.autoencoder import Autoencoder, AutoencoderConfig
 from tinydiff.models.denoiser import Denoiser
 from tinydiff.models.text_encoder import TextEncoderConfig
 from tinydiff.models.unet import UNetConfig
+from tinydiff.pipelines import TextToImage
+from tinydiff.presets import PRESETS
 from tinydiff.training.optim import AdamW, OptimConfig
+from tinydiff.training.parts import train_autoencoder
 
 UNET = UNetConfig(
     in_channels=2, out_channels=2, widths=(4, 8), layers=1, attention=(True, False), heads=2, groups=2, text_width=4
@@ -34,10 +47,19 @@ def one_step(device):
     return loss.item(), gradients, norm, {name: to_numpy(a) for name, a in model.state().items()}
 
 
-def test_a_denoisers_training_step():
+def test_the_stand_in_refuses_numpy(card):
+    if not arrays.simulated.__name__ == "<lambda>":
+        pytest.skip("there is a card")
+    a = arrays.to_device(np.ones(3, np.float32), "cuda")
+    assert isinstance(a, standin.Card)
+    for use in (np.sum, np.asarray, np.exp, np.concatenate, lambda a: np.ones(3) + a, lambda a: a + np.ones(3)):
+        with pytest.raises(TypeError):
+            use(a)
+
+
+def test_a_denoisers_training_step(card):
     expected_loss, expected, expected_norm, expected_weights = one_step("cpu")
-    with tinydiff.use("cuda"):
-        loss, gradients, norm, weights = one_step("cuda")
+    loss, gradients, norm, weights = one_step("cuda")
     assert abs(loss - expected_loss) <= 1e-5 * expected_loss
     assert abs(norm - expected_norm) <= 1e-4 * expected_norm
     largest = max(abs(g).max() for g in expected.values())
@@ -46,3 +68,45 @@ def test_a_denoisers_training_step():
         # Adam's first step is lr·sign(g) or nearly: where a gradient is all but 0 its sign is chance.
         sure = abs(expected[name]) > 1e-3 * largest
         assert np.allclose(weights[name][sure], expected_weights[name][sure], atol=1e-5), name
+
+
+AUTOENCODER = AutoencoderConfig(latent_channels=2, widths=(2, 4), layers=1, groups=2, attention=False)
+
+
+def test_pictures(card):
+    """The whole way from words to pixels; noise comes from the CPU, so that a seed means the same picture."""
+    rng = np.random.default_rng(0)
+    vocabulary = Vocabulary()
+    text = replace(TEXT, vocabulary=len(vocabulary), length=LENGTH)
+    parts = Autoencoder(AUTOENCODER, rng), Denoiser(UNET, text, rng), vocabulary, make_schedule("cosine")
+    for parameter in parts[1].parameters():
+        parameter.assign((parameter.data + 0.1 * rng.standard_normal(parameter.shape)).astype(np.float32))
+    pipe = TextToImage(*parts, kind="v", latent=(2, 2, 2))
+    prompt = ["a red dress on a white background"]
+    expected = pipe.generate(prompt, steps=2, sampler="ddpm")
+    pictures = pipe.to("cuda").generate(prompt, steps=2, sampler="ddpm")
+    assert isinstance(pictures, np.ndarray) and pictures.dtype == np.uint8 and pictures.shape == (1, 4, 4, 3)
+    assert abs(pictures.astype(int) - expected).max() <= 1
+    assert np.array_equal(pipe.to("cpu").generate(prompt, steps=2, sampler="ddpm"), expected)
+
+
+def test_training_that_stops_and_goes_on(card, tmp_path):
+    """A checkpoint that the card wrote holds NumPy's arrays, and goes on there."""
+    images = np.random.default_rng(1).integers(0, 256, (2, 2, 2, 3), np.uint8)
+    preset = replace(PRESETS["quick"], autoencoder=AUTOENCODER)
+
+    def trained(device, steps, folder):
+        optim = OptimConfig(steps=steps, batch=2, warmup=1)
+        settings = replace(preset, autoencoder_optim=optim)
+        model = train_autoencoder(lambda epoch: images, 2, settings, folder, True, "noise", device)
+        return {name: arrays.to_numpy(a) for name, a in model.state().items()}, model.latent_scale
+
+    for folder in ("cpu", "cuda"):
+        (tmp_path / folder).mkdir()
+    expected, expected_scale = trained("cpu", 1, tmp_path / "cpu")
+    weights, scale = trained("cuda", 1, tmp_path / "cuda")
+    again, _ = trained("cuda", 1, tmp_path / "cuda")  # from the checkpoint, with nothing left to do
+    assert abs(scale - expected_scale) <= 1e-3 * expected_scale
+    for name, array in weights.items():
+        assert np.array_equal(again[name], array)
+        assert abs(array - expected[name]).max() <= 2e-3, name  # Adam's first step is lr·sign(g): 1e-3 either way

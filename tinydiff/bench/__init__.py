@@ -16,7 +16,7 @@ from tinydiff.errors import InputError
 
 
 def _groups() -> dict[str, Callable[[int], Iterator[Row]]]:
-    from tinydiff.bench import conv, memory, steps
+    from tinydiff.bench import card, conv, memory, steps
 
     return {
         "conv": conv.conv_rows,
@@ -25,10 +25,11 @@ def _groups() -> dict[str, Callable[[int], Iterator[Row]]]:
         "sampling": steps.sampling_rows,
         "memory": memory.memory_rows,
         "threads": steps.thread_rows,
+        "card": card.card_rows,
     }
 
 
-GROUPS = ("conv", "ladder", "step", "sampling", "memory", "threads")
+GROUPS = ("conv", "ladder", "step", "sampling", "memory", "threads")  # on the CPU; "card" is a GPU's
 
 
 def bench(groups: Sequence[str] = GROUPS, rounds: int = 15, on_row: Callable[[Row], None] | None = None) -> list[Row]:

@@ -45,15 +45,20 @@ class Task:
 def tasks() -> Iterator[Task]:
     """Made one after the other, so that one model's memory is free before the next is made."""
     full = preset_named("full")
-    yield denoiser_task("denoiser, 8×8×4, batch 64", full.denoiser, 8, 64)
+    yield shipped_denoiser()
     yield autoencoder_task("autoencoder, 32×32×3, batch 32", full.autoencoder, 32)
     yield denoiser_task("pixel-space denoiser, 32×32×3, batch 32", PIXELS, 32, 32)
 
 
-def denoiser_task(name: str, config: UNetConfig, size: int, batch: int) -> Task:
+def shipped_denoiser(device: str = "cpu") -> Task:
+    return denoiser_task("denoiser, 8×8×4, batch 64", preset_named("full").denoiser, 8, 64, device)
+
+
+def denoiser_task(name: str, config: UNetConfig, size: int, batch: int, device: str = "cpu") -> Task:
     rng = np.random.default_rng(0)
     model = Denoiser(config, TEXT, rng)
     _stir(model, rng)
+    model.to(device)
     x, target = rng.standard_normal((2, batch, size, size, config.in_channels), np.float32)
     t, tokens = rng.integers(0, 1000, batch), rng.integers(0, TEXT.vocabulary, (batch, TEXT.length))
 
@@ -62,12 +67,15 @@ def denoiser_task(name: str, config: UNetConfig, size: int, batch: int) -> Task:
 
         from tinydiff.bench import twin as twins
 
-        other = twins.carry_over(model, twins.Denoiser(config, TEXT), channels_last)
-        x_, target_ = (twins.channels_first(a.copy(), channels_last) for a in (x, target))
-        t_, tokens_ = torch.from_numpy(t.copy()), torch.from_numpy(tokens.copy())
+        other = twins.carry_over(model, twins.Denoiser(config, TEXT), channels_last).to(device)
+        x_, target_ = (twins.channels_first(a.copy(), channels_last).to(device) for a in (x, target))
+        t_, tokens_ = (torch.from_numpy(a.copy()).to(device) for a in (t, tokens))
         return other, lambda: torch.nn.functional.mse_loss(other(x_, t_, tokens_), target_)
 
-    return Task(name, batch, model, lambda: ops.mse_loss(model(Tensor(x), t, tokens), Tensor(target)), twin)
+    def loss() -> Tensor:
+        return ops.mse_loss(model(Tensor(model.place(x)), t, tokens), Tensor(model.place(target)))
+
+    return Task(name, batch, model, loss, twin)
 
 
 def autoencoder_task(name: str, config: Any, batch: int) -> Task:

@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from tinydiff.arrays import to_numpy
 from tinydiff.bench.twin_blocks import (
     Attention,
     Downsample,
@@ -41,7 +42,7 @@ def carry_over(ours: Module, theirs: nn.Module, channels_last: bool = True) -> n
                 f"bench: the twin's parameters differ: {sorted(set(parameters) ^ set(ours.state()))[:5]}"
             )
         for name, array in ours.state().items():
-            parameters[name].copy_(torch.from_numpy(to_torch_layout(name, array).copy()))
+            parameters[name].copy_(torch.from_numpy(to_torch_layout(name, to_numpy(array)).copy()))
     return theirs.to(memory_format=torch.channels_last if channels_last else torch.contiguous_format)
 
 

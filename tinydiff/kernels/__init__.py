@@ -1,7 +1,7 @@
 """The hot loops behind one face: each backend has the same names and signatures.
 
-`reference` is the definition (plain loops), `numpy` the same in NumPy for any float type, `cpu` compiled by Numba, `cuda`
-compiled for a GPU.  `use` chooses; without a choice CuPy's arrays go to `cuda`, NumPy's to `cpu` where they are
+`reference` is the definition (plain loops), `numpy` the same in NumPy for any float type, `cpu` compiled by Numba,
+`cuda` compiled for a GPU.  `use` chooses; without a choice CuPy's arrays go to `cuda`, NumPy's to `cpu` where they are
 float32, and to `numpy` where they are of another type.
 """
 

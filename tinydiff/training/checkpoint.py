@@ -29,7 +29,7 @@ def save(path: str | Path, arrays: dict[str, np.ndarray], config: dict, *, requi
     there as it was, if `config` is not JSON, if an array holds a NaN or an infinity (unless `require_finite` is
     False), or if the file can't be written.
     """
-    path = Path(path)
+    path, arrays = Path(path), {name: to_numpy(array) for name, array in arrays.items()}
     if require_finite:
         _refuse_non_finite(path, arrays)
     try:
@@ -38,7 +38,7 @@ def save(path: str | Path, arrays: dict[str, np.ndarray], config: dict, *, requi
     except (TypeError, ValueError) as error:
         raise InputError(f"{path}: not saved, the configuration must be JSON: {error}") from error
     # safetensors takes the memory as it lies, so a transposed array would come back with its values in another order.
-    content = to_bytes({name: np.asarray(to_numpy(array), order="C") for name, array in arrays.items()}, header)
+    content = to_bytes({name: np.asarray(array, order="C") for name, array in arrays.items()}, header)
     # Always the same name: what a killed process left behind is overwritten by the next save, and never piles up.
     temporary = path.with_name(f".{path.name}.partial")
     try:

@@ -99,7 +99,7 @@ def train_autoencoder(
     )
     model.load({name: _shipped(a) for name, a in weights.items()})
     sample = np.random.default_rng([preset.seed, 11]).permutation(count)[:2048]
-    pictures = (model.place(as_floats(images_of(0)[part])) for part in np.array_split(sample, 16))
+    pictures = (model.place(as_floats(images_of(0)[part])) for part in np.array_split(sample, -(-len(sample) // 128)))
     latents = np.concatenate([to_numpy(model.encode(part)) for part in pictures])
     model.latent_scale = float(1 / latents.std(dtype=np.float64))
     return model

@@ -7,15 +7,24 @@ from typing import Any
 import numpy as np
 
 from tinydiff.arrays import array_module, simulated
+from tinydiff.errors import InputError
+
+MOST = 1 << 31  # kernels count numbers in 32 bits
 
 
 def as_float32(name: str, x: Any) -> Any:
     """x, contiguous: what a kernel reads.  Raises TypeError unless it is float32 and lies on the card."""
     if x.dtype != np.float32:
         raise TypeError(f'{name}: backend "cuda" computes in float32, not {x.dtype}')
+    if x.size >= MOST:
+        raise InputError(
+            f'{name}: backend "cuda" takes arrays of less than 2³¹ numbers; this one has {x.size}: {x.shape}'
+        )
     xp = array_module(x)
     if xp is np and not simulated():
-        raise TypeError(f'{name}: backend "cuda" works on CuPy arrays, not NumPy\'s; tinydiff.arrays.to_device moves one')
+        raise TypeError(
+            f'{name}: backend "cuda" works on CuPy arrays, not NumPy\'s; tinydiff.arrays.to_device moves one'
+        )
     return xp.ascontiguousarray(x)
 
 

@@ -1,0 +1,64 @@
+"""Every op on the card's arrays, forward and backward, gives what it gives on the CPU, and asks nothing of NumPy."""
+
+import numpy as np
+import pytest
+
+from tinydiff import arrays, autograd, ops
+from tinydiff.ops import shape
+
+
+def normal(*shape, seed=0):
+    return np.random.default_rng(seed).standard_normal(shape, np.float32)
+
+
+X, Y = normal(2, 4, 6), normal(2, 4, 6, seed=1)
+PICTURES, NUMBERS = normal(1, 4, 2, 3), np.array([[0, 2], [1, 2]])
+CASES = {
+    "add": (autograd.add, (X, normal(4, 1, seed=2)), {}),
+    "subtract": (autograd.subtract, (X, Y), {}),
+    "multiply": (autograd.multiply, (X, Y), {}),
+    "reshape": (autograd.reshape, (X,), {"shape": (8, 6)}),
+    "relu": (ops.relu, (X,), {}),
+    "silu": (ops.silu, (X,), {}),
+    "gelu": (ops.gelu, (X,), {}),
+    "geglu": (ops.geglu, (X,), {}),
+    "softmax": (ops.softmax, (X,), {}),
+    "linear": (ops.linear, (X, normal(6, 3, seed=2), normal(3, seed=3)), {}),
+    "attention": (ops.attention, (X, normal(2, 3, 6, seed=2), normal(2, 3, 6, seed=3)), {"heads": 2}),
+    "conv2d": (ops.conv2d, (PICTURES, normal(3, 3, 3, 2, seed=2), normal(2, seed=3)), {"padding": 1}),
+    "max_pool2d": (ops.max_pool2d, (PICTURES,), {}),
+    "upsample_nearest": (ops.upsample_nearest, (PICTURES,), {}),
+    "group_norm": (ops.group_norm, (X, normal(6, seed=2), normal(6, seed=3)), {"groups": 2, "silu": True}),
+    "layer_norm": (ops.layer_norm, (X[:1, :2], normal(6, seed=2), normal(6, seed=3)), {}),
+    "embedding": (ops.embedding, (normal(3, 5), NUMBERS), {}),
+    "concat": (ops.concat, (X, Y), {}),
+    "channels": (ops.channels, (X,), {"start": 1, "stop": 4}),
+    "mean_positions": (shape.mean_positions, (PICTURES,), {}),
+    "mse_loss": (ops.mse_loss, (X, Y), {}),
+    "l1_loss": (ops.l1_loss, (X, Y), {}),
+    "cross_entropy_loss": (ops.cross_entropy_loss, (X[0], np.array([0, 5, 3, 3])), {}),
+    "kl_loss": (ops.kl_loss, (X, Y), {}),
+    "sample_gaussian": (ops.sample_gaussian, (X, Y, normal(2, 4, 6, seed=2)), {}),
+}
+
+
+def test_no_op_is_left_out():
+    assert {name for name in ops.__all__ if hasattr(getattr(ops, name), "forward")} <= set(CASES)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_on_the_card(card, name):
+    op, inputs, options = CASES[name]
+
+    def both(device):
+        placed = [arrays.to_device(a, device) if a.dtype == np.float32 else a for a in inputs]  # indices stay behind
+        y, backward = op.forward(*placed, **options)
+        dy = normal(*y.shape, seed=9) if y.shape else np.float32(0.7)
+        gradients = backward(arrays.beside(dy, y) if y.shape else dy)
+        return [arrays.to_numpy(a) for a in (y, *gradients) if a is not None]
+
+    results, expected = both("cuda"), both("cpu")
+    assert len(results) == len(expected)
+    for got, right in zip(results, expected, strict=True):
+        assert got.dtype == np.float32 and np.shape(got) == np.shape(right)
+        assert abs(got - right).max() <= 1e-5 * max(1.0, abs(right).max())
