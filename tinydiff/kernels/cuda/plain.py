@@ -12,11 +12,11 @@ from typing import Any
 
 from numba import cuda, float32
 
-from tinydiff.arrays import array_module
+from tinydiff.arrays import array_module, simulated
 from tinydiff.kernels.cuda.launch import as_float32, blocks, launch
 
 Padding = tuple[int, int, int, int]
-THREADS = 128
+THREADS = 16 if simulated() else 128
 
 
 @cuda.jit
