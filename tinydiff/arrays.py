@@ -68,8 +68,11 @@ def cuda_missing() -> str | None:
     for module, name in (("cupy", "CuPy"), ("numba_cuda", "numba-cuda")):
         if find_spec(module) is None:
             return f"{name} is not installed ({_INSTALL})"
-    from numba import cuda
+    try:
+        import cupy  # noqa: F401
+        from numba import cuda
 
-    if not cuda.is_available():
-        return "no NVIDIA GPU with a driver was found (nvidia-smi should list one)"
-    return None
+        found = cuda.is_available()
+    except Exception as error:  # versions that do not fit each other, or a library that they do not find
+        return f"{type(error).__name__}: {str(error).splitlines()[0]} ({_INSTALL})"
+    return None if found else "no NVIDIA GPU with a driver was found (nvidia-smi should list one)"

@@ -89,6 +89,14 @@ def test_the_count(capsys):
     assert cli.main(["bench", "--dry"]) == 2
 
 
+def test_an_installation_that_does_not_fit_is_one_line(no_card, monkeypatch):
+    monkeypatch.setattr(arrays, "find_spec", lambda name: name)
+    monkeypatch.setitem(sys.modules, "cupy", None)  # as if its import failed
+    with pytest.raises(InputError, match="cuda cannot be used here: .*Error: .*cupy.*pip install") as caught:
+        arrays.check_device("cuda")
+    assert "\n" not in str(caught.value)
+
+
 @pytest.mark.parametrize("command", [["generate", "a red dress"], ["train"], ["bench"]])
 def test_without_a_card_one_line_says_what_is_missing(no_card, command, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

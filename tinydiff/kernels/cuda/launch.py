@@ -5,11 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from numba.core import config
 
 from tinydiff.arrays import array_module, simulated
 from tinydiff.errors import InputError
 
 MOST = 1 << 31  # kernels count numbers in 32 bits
+config.CUDA_ARRAY_INTERFACE_SYNC = 0  # CuPy's work goes to the same stream, in order: a launch need not wait for it
+config.CUDA_LOW_OCCUPANCY_WARNINGS = 0  # a small feature map has few blocks, and that is all right
 
 
 def as_float32(name: str, x: Any) -> Any:
