@@ -54,9 +54,9 @@ def test_setup_cfg_lists_every_package(config: configparser.ConfigParser) -> Non
 
 def test_every_dependency_has_a_lower_and_an_upper_bound(config: configparser.ConfigParser) -> None:
     extras = dict(config["options.extras_require"])
-    assert set(extras) == {"notebooks", "test", "dev"}
+    assert set(extras) == {"notebooks", "test", "cuda12", "cuda13", "dev"}
     lines = "\n".join([config["options"]["install_requires"], *extras.values()]).split("\n")
-    unbounded = [line for line in lines if line and not re.fullmatch(r"[\w-]+ >=[\d.]+, <[\d.]+", line)]
+    unbounded = [line for line in lines if line and not re.fullmatch(r"[\w-]+(\[\w+\])? >=[\d.]+, <[\d.]+", line)]
     assert unbounded == []
 
 

@@ -33,6 +33,9 @@ class Row:
         return None if self.work is None else 2e-9 * self.work / self.ours
 
 
+REST = 0.02  # seconds before each turn: the other's idle threads spin for a while before they sleep
+
+
 def race(*contenders: Callable[[], object], rounds: int = 15, warmup: int = 2) -> list[float]:
     """Median seconds of each contender over interleaved rounds."""
     for _ in range(warmup):
@@ -41,6 +44,7 @@ def race(*contenders: Callable[[], object], rounds: int = 15, warmup: int = 2) -
     times: list[list[float]] = [[] for _ in contenders]
     for _ in range(rounds):
         for contender, seconds in zip(contenders, times, strict=True):
+            time.sleep(REST)
             start = time.perf_counter()
             contender()
             seconds.append(time.perf_counter() - start)
