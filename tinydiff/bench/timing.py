@@ -37,7 +37,7 @@ REST = 0.02  # seconds before each turn: the other's idle threads spin for a whi
 
 
 def race(*contenders: Callable[[], object], rounds: int = 15, warmup: int = 2) -> list[float]:
-    """Median seconds of each contender over interleaved rounds."""
+    """Median seconds of each contender over interleaved rounds; a turn is a rest, a call that warms up, a timed one."""
     for _ in range(warmup):
         for contender in contenders:
             contender()
@@ -45,6 +45,7 @@ def race(*contenders: Callable[[], object], rounds: int = 15, warmup: int = 2) -
     for _ in range(rounds):
         for contender, seconds in zip(contenders, times, strict=True):
             time.sleep(REST)
+            contender()
             start = time.perf_counter()
             contender()
             seconds.append(time.perf_counter() - start)

@@ -32,14 +32,12 @@ from tinydiff.kernels.cpu.vectors import LANES, copy
 
 Padding = tuple[int, int, int, int]
 BLOCK = 4 * ROWS  # output positions in a task
-BLOCK_ROWS, BLOCK_COLUMNS = (
-    16 * ROWS,
-    4 * WIDTH,
-)  # channels and filters in a task of the gradient by the weights, where these are more than the cache holds
-CACHE = 1 << 18  # bytes of it
-SLAB = 128  # positions whose gradient is added at a time: a panel of dy then leaves room in the first cache
 FEW = 8  # channels, or fewer, whose patches are read a kernel row at a time
-TASKS, GROUPS = 8, 4  # with fewer tasks, up to 4 groups of positions have their weights' gradients summed apart
+# The gradient by the weights: if it is larger than CACHE (bytes), a task makes a block of so many channels and filters
+# of one tap; a task adds a SLAB of positions at a time, whose panel of dy leaves room in the first cache; and where
+# there would be fewer than TASKS, up to GROUPS of positions are summed apart.
+CACHE, BLOCK_ROWS, BLOCK_COLUMNS = 1 << 18, 16 * ROWS, 4 * WIDTH
+SLAB, TASKS, GROUPS = 128, 8, 4
 _WHOLE = np.zeros((1, 2), np.int64)  # all positions of y as one class
 _NONE = (0, 0, 0, 0)  # no padding
 
