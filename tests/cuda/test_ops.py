@@ -26,6 +26,8 @@ CASES = {
     "linear": (ops.linear, (X, normal(6, 3, seed=2), normal(3, seed=3)), {}),
     "attention": (ops.attention, (X, normal(2, 3, 6, seed=2), normal(2, 3, 6, seed=3)), {"heads": 2}),
     "conv2d": (ops.conv2d, (PICTURES, normal(3, 3, 3, 2, seed=2), normal(2, seed=3)), {"padding": 1}),
+    "conv2d_transposed": (ops.conv2d_transposed, (PICTURES, normal(2, 2, 2, 3, seed=2), normal(2, seed=3)), {}),
+    "crop": (ops.crop, (PICTURES,), {"size": (2, 1)}),
     "max_pool2d": (ops.max_pool2d, (PICTURES,), {}),
     "upsample_nearest": (ops.upsample_nearest, (PICTURES,), {}),
     "group_norm": (ops.group_norm, (X, normal(6, seed=2), normal(6, seed=3)), {"groups": 2, "silu": True}),

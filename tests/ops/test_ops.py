@@ -48,6 +48,12 @@ CASES = {
         ((normal(1, 5, 4, 3), normal(2, 3, 3, 2), normal(2)), {"stride": 2, "padding": (0, 1, 2, 1)}),
         ((normal(2, 3, 3, 2), normal(1, 1, 2, 4), None), {}),
     ],
+    "conv2d_transposed": [
+        ((normal(2, 3, 2, 4), normal(2, 2, 3, 4), normal(3)), {}),
+        ((normal(1, 2, 3, 2), normal(3, 2, 1, 2), normal(1)), {"stride": 1}),
+        ((normal(1, 2, 2, 3), normal(1, 1, 2, 3), None), {"stride": 3}),
+    ],
+    "crop": [((normal(2, 5, 4, 2),), {"size": (2, 3)}), ((normal(1, 3, 3, 1),), {"size": (3, 3)})],
     "linear": [
         ((normal(3, 4), normal(4, 2), normal(2)), {}),
         ((normal(2, 3, 4), normal(4, 4), normal(4)), {}),

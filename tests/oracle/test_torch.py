@@ -33,6 +33,10 @@ def convolution(x, w, b=None, stride=1, padding=(0, 0, 0, 0)):
     return last(F.conv2d(x, w.permute(3, 2, 0, 1), b, stride=stride))
 
 
+def up_convolution(x, w, b):
+    return last(F.conv_transpose2d(first(x), w.permute(3, 2, 0, 1), b, stride=2))
+
+
 def attention(q, k, v, heads):
     q, k, v = (a.unflatten(2, (heads, -1)).transpose(1, 2) for a in (q, k, v))
     return F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
@@ -73,6 +77,7 @@ CASES = {
         convolution,
     ),
     "conv2d, without bias": ((normal(3, 4, 4, 17), normal(1, 1, 17, 33), None), {}, convolution),
+    "conv2d_transposed": ((normal(2, 3, 4, 5), normal(2, 2, 6, 5), normal(6)), {}, up_convolution),
     "linear": ((normal(3, 4, 5), normal(5, 6), normal(6)), {}, lambda x, w, b: F.linear(x, w.T, b)),
     "group_norm": ((normal(2, 4, 3, 6), normal(6), normal(6, seed=1)), {"groups": 3}, group_norm),
     "group_norm, SiLU": ((normal(2, 4, 3, 6), normal(6), normal(6, seed=1)), {"groups": 2, "silu": True}, group_norm),

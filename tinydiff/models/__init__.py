@@ -1,9 +1,10 @@
-"""The models: denoiser, autoencoder, text encoder, word vectors and judge."""
+"""The models: denoiser, autoencoder, text encoder, word vectors, judge, and the U-Net of 2015."""
 
 from tinydiff.models.autoencoder import Autoencoder, AutoencoderConfig
 from tinydiff.models.judge import Judge, JudgeConfig
 from tinydiff.models.text_encoder import TextEncoder, TextEncoderConfig
 from tinydiff.models.unet import UNet, UNetConfig
+from tinydiff.models.unet2015 import UNet2015, UNet2015Config
 
 __all__ = [
     "Autoencoder",
@@ -13,5 +14,7 @@ __all__ = [
     "TextEncoder",
     "TextEncoderConfig",
     "UNet",
+    "UNet2015",
+    "UNet2015Config",
     "UNetConfig",
 ]

@@ -6,14 +6,14 @@ Each is called on Tensors, or as `op.forward(*arrays) -> (y, backward)` on plain
 from tinydiff.autograd import add, multiply, reshape, subtract
 from tinydiff.ops.activation import geglu, gelu, relu, silu, softmax
 from tinydiff.ops.attention import attention
-from tinydiff.ops.conv import conv2d
+from tinydiff.ops.conv import conv2d, conv2d_transposed
 from tinydiff.ops.embedding import embedding
 from tinydiff.ops.linear import linear
 from tinydiff.ops.loss import cross_entropy_loss, kl_loss, l1_loss, mse_loss, sample_gaussian
 from tinydiff.ops.norm import group_norm, layer_norm
 from tinydiff.ops.pool import max_pool2d
 from tinydiff.ops.resample import upsample_nearest
-from tinydiff.ops.shape import channels, concat, mean_positions
+from tinydiff.ops.shape import channels, concat, crop, mean_positions
 
 __all__ = [
     "add",
@@ -21,6 +21,8 @@ __all__ = [
     "channels",
     "concat",
     "conv2d",
+    "conv2d_transposed",
+    "crop",
     "cross_entropy_loss",
     "embedding",
     "geglu",

@@ -7,6 +7,7 @@ from tinydiff.autograd import Array, Backward, op
 from tinydiff.errors import InputError
 
 Padding = int | tuple[int, int, int, int]
+_NONE = (0, 0, 0, 0)
 
 
 @op
@@ -38,6 +39,34 @@ def conv2d(
         return dx, dw, db
 
     return y, backward
+
+
+@op
+def conv2d_transposed(x: Array, w: Array, b: Array | None = None, *, stride: int = 2) -> tuple[Array, Backward]:
+    """The up-convolution: (N, H, W, C) → (N, (H − 1)·s + KH, (W − 1)·s + KW, K).
+
+        y[n, i·s + p, j·s + q, k] = b[k] + Σ_c x[n, i, j, c] · w[p, q, k, c], summed where kernels overlap
+
+    w is (KH, KW, K, C) and b (K,) or None.  It is what a convolution does to the gradient by its input, so its own gradient by x is that convolution of dy, and
+    the one by w pairs every x with the dy that it made.  Raises InputError where shapes do not fit.
+    (Dumoulin & Visin 2016, arXiv:1603.07285, section 4)
+    """
+    shapes = f"(x {x.shape}, w {w.shape}, b {None if b is None else b.shape})"
+    if x.ndim != 4 or w.ndim != 4 or x.shape[3] != w.shape[3] or 0 in x.shape + w.shape or stride < 1:
+        raise InputError(f"conv2d_transposed: x must be (N, H, W, C) and w (KH, KW, K, C), stride ≥ 1, not {shapes}")
+    if b is not None and b.shape != w.shape[2:3]:
+        raise InputError(f"conv2d_transposed: w has {w.shape[2]} filters but b does not {shapes}")
+    n, height, width, _ = x.shape
+    kernel_h, kernel_w, filters, _ = w.shape
+    shape = n, (height - 1) * stride + kernel_h, (width - 1) * stride + kernel_w, filters
+    y = kernels.kernel("conv2d_input_grad", x)(x, w, shape, stride, _NONE)
+
+    def backward(dy: Array, needs: tuple[bool, ...] = (True, True, True)) -> tuple:
+        dx = kernels.kernel("conv2d_forward", dy)(dy, w, stride, _NONE) if needs[0] else None
+        dw = kernels.kernel("conv2d_weight_grad", dy)(dy, x, w.shape[:2], stride, _NONE) if needs[1] else None
+        return dx, dw, kernels.sum_rows(dy) if b is not None and needs[2] else None
+
+    return y if b is None else y + b, backward
 
 
 def _check(x: Array, w: Array, b: Array | None, stride: int, padding: tuple[int, ...]) -> None:

@@ -1,0 +1,119 @@
+"""The U-Net of 2015: which class each pixel belongs to, learnt from very few images.
+
+Down the contraction path, where two 3×3 convolutions see further after each max-pool; up the expansion path, where the
+features saved at the same resolution are "added to the end of the channels".  (Ronneberger 2015, arXiv:1505.04597)
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from tinydiff import ops
+from tinydiff.autograd import Tensor
+from tinydiff.errors import InputError
+from tinydiff.nn.module import Generator, Module, Parameter, constant
+
+
+@dataclass(frozen=True)
+class UNet2015Config:
+    """The defaults are the paper's, but for its unpadded convolutions."""
+
+    channels: int = 3  # of the pictures
+    classes: int = 2
+    widths: tuple[int, ...] = (64, 128, 256, 512, 1024)  # channels at each level
+    padded: bool = True  # False: each convolution loses a pixel on every side, and what is saved is cropped to fit
+    dropout: float = 0.5  # share of the numbers at the lowest level that training leaves out
+
+
+class UNet2015(Module):
+    """Pictures (N, H, W, channels) → logits (N, H', W', classes), H' = H where padded.
+
+    H and W must be multiples of 2^(levels − 1) where padded; unpadded, every level must be even before its max-pool:
+    572 becomes 388 with the paper's five levels.
+    """
+
+    def __init__(self, config: UNet2015Config, rng: Generator) -> None:
+        if len(config.widths) < 2 or not 0 <= config.dropout < 1:
+            raise InputError(f"UNet2015: needs two widths or more and dropout in [0, 1); got {config}")
+        self.config = config
+        inputs = (config.channels, *config.widths)
+        self.down = [DoubleConv(rng, inputs[i], width, config.padded) for i, width in enumerate(config.widths)]
+        self.up = [
+            UpBlock(rng, below, width, config.padded)
+            for below, width in zip(config.widths[:0:-1], config.widths[-2::-1], strict=True)
+        ]
+        self.classify = Convolution(rng, 1, config.widths[0], config.classes)
+
+    def forward(self, x: Tensor, rng: np.random.Generator | None = None) -> Tensor:
+        """Logits; with a generator as in training, where dropout draws from it."""
+        self._check(x.shape)
+        saved = []
+        for level, block in enumerate(self.down):
+            x = block(ops.max_pool2d(x) if level else x)
+            saved.append(x)
+        x = saved.pop()
+        if rng is not None and self.config.dropout:
+            keep = 1 - self.config.dropout
+            mask = (rng.random(x.shape, np.float32) < keep) / np.float32(keep)
+            x = x * self.place(mask.astype(x.dtype))
+        for up in self.up:
+            x = up(x, saved.pop())
+        return self.classify(x)
+
+    def _check(self, shape: tuple[int, ...]) -> None:
+        levels, lost = len(self.config.widths), 0 if self.config.padded else 4
+        for size in shape[1:3]:
+            for _ in range(levels - 1):
+                size = size - lost
+                if size < 2 or size % 2:
+                    need = f"multiples of {2 ** (levels - 1)}" if self.config.padded else "even before each max-pool"
+                    raise InputError(f"UNet2015: x {shape} must be (N, H, W, C) with H and W {need}")
+                size //= 2
+            if size <= lost:
+                raise InputError(f"UNet2015: x {shape} is smaller than what {levels} levels reach")
+
+
+class DoubleConv(Module):
+    """Two 3×3 convolutions, each followed by ReLU: (N, H, W, C) → (N, H', W', K)."""
+
+    def __init__(self, rng: Generator, inputs: int, outputs: int, padded: bool) -> None:
+        self.conv1 = Convolution(rng, 3, inputs, outputs, padded)
+        self.conv2 = Convolution(rng, 3, outputs, outputs, padded)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return ops.relu(self.conv2(ops.relu(self.conv1(x))))
+
+
+class UpBlock(Module):
+    """An up-convolution that halves the channels, what was saved at this resolution beside it, two convolutions."""
+
+    def __init__(self, rng: Generator, below: int, width: int, padded: bool) -> None:
+        self.up_weight = Parameter(he(rng, (2, 2, width, below), fan_in=below))  # every output has one tap
+        self.up_bias = Parameter(constant(rng, (width,), 0))
+        self.double_conv = DoubleConv(rng, 2 * width, width, padded)
+
+    def forward(self, x: Tensor, saved: Tensor) -> Tensor:
+        x = ops.conv2d_transposed(x, self.up_weight, self.up_bias, stride=2)
+        return self.double_conv(ops.concat(ops.crop(saved, size=x.shape[1:3]), x))
+
+
+class Convolution(Module):
+    """A convolution whose weights begin as ReLU wants them: N(0, 2 / fan-in), biases 0."""
+
+    def __init__(self, rng: Generator, size: int, inputs: int, outputs: int, padded: bool = True) -> None:
+        self.weight = Parameter(he(rng, (size, size, inputs, outputs), fan_in=size * size * inputs))
+        self.bias = Parameter(constant(rng, (outputs,), 0))
+        self.padding = size // 2 if padded else 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        return ops.conv2d(x, self.weight, self.bias, padding=self.padding)
+
+
+def he(rng: Generator, shape: tuple[int, ...], fan_in: int) -> np.ndarray:
+    """N(0, 2 / fan-in): ReLU halves the variance, this doubles it back.  (He 2015, arXiv:1502.01852)"""
+    if rng is None:
+        return constant(rng, shape, 0)
+    return (math.sqrt(2 / fan_in) * rng.standard_normal(shape)).astype(np.float32)
