@@ -37,6 +37,12 @@ def up_convolution(x, w, b):
     return last(F.conv_transpose2d(first(x), w.permute(3, 2, 0, 1), b, stride=2))
 
 
+def center_crop(x, size):
+    """By negative padding: PyTorch itself has no crop."""
+    top, left = ((n - m) // 2 for n, m in zip(x.shape[2:], size, strict=True))
+    return F.pad(x, (-left, size[1] - x.shape[3] + left, -top, size[0] - x.shape[2] + top))
+
+
 def attention(q, k, v, heads):
     q, k, v = (a.unflatten(2, (heads, -1)).transpose(1, 2) for a in (q, k, v))
     return F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
@@ -88,6 +94,7 @@ CASES = {
     "max_pool2d": ((normal(2, 6, 9, 4),), {"size": 3}, lambda x, size: last(F.max_pool2d(first(x), size))),
     "upsample_nearest": ((normal(2, 3, 4, 5),), {}, lambda x: last(F.interpolate(first(x), scale_factor=2))),
     "concat": ((normal(2, 3, 4), normal(2, 3, 2)), {}, lambda a, b: torch.cat([a, b], -1)),
+    "crop": ((normal(2, 5, 6, 3),), {"size": (3, 2)}, lambda x, size: last(center_crop(first(x), size))),
     "channels": ((normal(2, 3, 5),), {"start": 1, "stop": 4}, lambda x, start, stop: x[..., start:stop]),
     "mean_positions": ((normal(2, 3, 4, 5),), {}, lambda x: x.mean((1, 2))),
     "mse_loss": ((normal(3, 4), normal(3, 4, seed=1)), {}, F.mse_loss),

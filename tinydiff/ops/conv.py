@@ -47,8 +47,9 @@ def conv2d_transposed(x: Array, w: Array, b: Array | None = None, *, stride: int
 
         y[n, i·s + p, j·s + q, k] = b[k] + Σ_c x[n, i, j, c] · w[p, q, k, c], summed where kernels overlap
 
-    w is (KH, KW, K, C) and b (K,) or None.  It is what a convolution does to the gradient by its input, so its own gradient by x is that convolution of dy, and
-    the one by w pairs every x with the dy that it made.  Raises InputError where shapes do not fit.
+    w is (KH, KW, K, C) and b (K,) or None.  It is what a convolution does to the gradient by its input, so its own
+    gradient by x is that convolution of dy, and the one by w pairs every x with the dy that it made.
+    Raises InputError where shapes do not fit.
     (Dumoulin & Visin 2016, arXiv:1603.07285, section 4)
     """
     shapes = f"(x {x.shape}, w {w.shape}, b {None if b is None else b.shape})"
