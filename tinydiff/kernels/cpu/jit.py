@@ -29,8 +29,9 @@ import numba
 import numpy as np
 from numba import carray, types
 from numba.core import config
+from numba.extending import intrinsic
 
-from tinydiff.kernels.cpu.vectors import INSTRUCTIONS, floats_at
+from tinydiff.kernels.cpu.vectors import I64, INSTRUCTIONS, floats_at
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -154,10 +155,15 @@ def _say_compiling() -> None:
         print("tinydiff: compiling kernels for this machine (once; they are cached) …", file=sys.stderr, flush=True)
 
 
-@helper
-def address(array):  # type: ignore[no-untyped-def]
+@intrinsic
+def address(typingctx: Any, array: Any) -> Any:
     """Where an array's numbers begin, in bytes; signed, since Numba makes a float of signed and unsigned added."""
-    return np.int64(array.ctypes.data)
+
+    def emit(context: Any, build: Any, signature: Any, arguments: Any) -> Any:
+        data = context.make_array(signature.args[0])(context, build, arguments[0]).data
+        return build.ptrtoint(data, I64)
+
+    return types.intp(array), emit
 
 
 @helper
