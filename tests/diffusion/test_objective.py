@@ -33,6 +33,16 @@ def test_v_round_trip_is_exact_at_any_alpha_bar(alpha_bar):
     np.testing.assert_allclose(back[1], noise, atol=1e-14)
 
 
+@given(alpha_bar=st.floats(0, 1))
+def test_iadb_round_trip_is_exact_at_any_alpha_bar(alpha_bar):
+    x0, noise = pictures()
+    d = target(x0, noise, alpha_bar, "iadb")
+    np.testing.assert_array_equal(d, x0 - noise)
+    back = to_x0_and_noise(d, add_noise(x0, noise, alpha_bar), alpha_bar, "iadb")
+    np.testing.assert_allclose(back[0], x0, atol=1e-14)
+    np.testing.assert_allclose(back[1], noise, atol=1e-14)
+
+
 @given(alpha_bar=st.floats(1e-12, 1 - 1e-9))
 def test_epsilon_round_trip_loses_what_the_division_costs(alpha_bar):
     x0, noise = pictures()
@@ -74,9 +84,9 @@ def test_type_is_kept_and_inputs_are_untouched(dtype, alpha_bar):
 
 def test_bad_input_is_refused():
     x0, noise = pictures()
-    with pytest.raises(InputError, match="epsilon, v; got 'x0'"):
+    with pytest.raises(InputError, match="epsilon, v, iadb; got 'x0'"):
         target(x0, noise, 0.5, "x0")
-    with pytest.raises(InputError, match="epsilon, v; got 'eps'"):
+    with pytest.raises(InputError, match="epsilon, v, iadb; got 'eps'"):
         to_x0_and_noise(noise, x0, 0.5, "eps")
     with pytest.raises(InputError, match=r"add_noise: .*float64 \(5, 4, 4, 3\) and float64 \(1, 4, 4, 3\)"):
         add_noise(x0, noise[:1], 0.5)

@@ -6,13 +6,24 @@ follow a recursion, with no randomness in the comparison: `Impulses` feeds one u
 """
 
 import warnings
+from itertools import pairwise
 
 import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from tinydiff.diffusion import SCHEDULES, Schedule, make_schedule, sample_ddim, sample_ddpm
+from tinydiff.diffusion import (
+    SAMPLERS,
+    SCHEDULES,
+    Schedule,
+    add_noise,
+    make_schedule,
+    sample_ddim,
+    sample_ddpm,
+    sample_dpm,
+    sample_heun,
+)
 from tinydiff.errors import InputError
 
 
@@ -29,7 +40,7 @@ def exact(schedule, mean, variance, kind):
         a = schedule.alpha_bar[t]
         noise = np.sqrt(1 - a) * (x - np.sqrt(a) * mean) / (a * variance + 1 - a)  # E[ε | x_t]
         x0 = mean + np.sqrt(a) * variance * (x - np.sqrt(a) * mean) / (a * variance + 1 - a)  # E[x0 | x_t]
-        return noise if kind == "epsilon" else np.sqrt(a) * noise - np.sqrt(1 - a) * x0
+        return {"epsilon": noise, "v": np.sqrt(a) * noise - np.sqrt(1 - a) * x0, "iadb": x0 - noise}[kind]
 
     return predict
 
@@ -100,7 +111,7 @@ def test_recursion_is_met(rule, name, steps):
     rule=st.integers(0, len(RULES) - 1),
     name=st.sampled_from(sorted(SCHEDULES)),
     T_steps=st.integers(1, 200).flatmap(lambda T: st.tuples(st.just(T), st.integers(1, T))),
-    kind=st.sampled_from(["epsilon", "v"]),
+    kind=st.sampled_from(["epsilon", "v", "iadb"]),
     m=st.floats(-2, 2),
     v=st.floats(0.01, 4),
 )
@@ -167,6 +178,21 @@ def test_ddim_with_eta_1_survives_rounding_in_pure_noise():
     schedule = Schedule("steep", np.array([0.5, 1e-17]))
     out = sample_ddim(crooked, start(), schedule, 2, np.random.default_rng(0), eta=1.0)
     assert out.dtype == np.float64 and np.all(np.isfinite(out))
+
+
+@pytest.mark.parametrize("steps", [1, 2, 7, 10])
+def test_dpm_sees_the_listed_timesteps_and_heun_looks_ahead(steps):
+    def asked(sampler, schedule):
+        seen = []
+        sampler(lambda x, t: seen.append(t) or crooked(x, t), start(), schedule, steps, None)
+        return seen
+
+    gentle, steep = quiet("scaled_linear", 1000), make_schedule("cosine")
+    listed = gentle.timesteps(steps)
+    assert asked(sample_dpm, gentle) == listed
+    assert asked(sample_heun, gentle) == [t for pair in pairwise(listed) for t in pair] + listed[-1:]
+    after_ddim_s_first_step = [t for pair in list(pairwise(listed))[1:] for t in pair] + listed[-1:]
+    assert asked(sample_heun, steep) == (listed[:1] if steps > 1 else []) + after_ddim_s_first_step
 
 
 @pytest.mark.parametrize("rule", range(len(RULES)), ids=IDS)
@@ -252,7 +278,7 @@ def test_ddpm_goes_on_from_the_clipped_x0():
     np.testing.assert_allclose(seen[1], mean + ((1 - alpha) * 0.2 / 0.7) ** 0.5 * z, rtol=1e-12)
 
 
-@pytest.mark.parametrize("sampler", [sample_ddpm, sample_ddim])
+@pytest.mark.parametrize("sampler", SAMPLERS.values(), ids=SAMPLERS)
 @pytest.mark.parametrize("clip", [None, 1.0])
 def test_clip_bounds_the_picture(sampler, clip):
     out = sampler(
@@ -261,7 +287,7 @@ def test_clip_bounds_the_picture(sampler, clip):
     assert (np.abs(out).max() <= 1 + 1e-12) == (clip is not None)
 
 
-@pytest.mark.parametrize("sampler", [sample_ddpm, sample_ddim])
+@pytest.mark.parametrize("sampler", SAMPLERS.values(), ids=SAMPLERS)
 def test_bad_input_is_refused_before_the_network_is_asked(sampler):
     def never(x, t):
         raise AssertionError("asked")
@@ -272,12 +298,144 @@ def test_bad_input_is_refused_before_the_network_is_asked(sampler):
     for steps in [0, -1, 51, 2.0, True, None]:
         with pytest.raises(InputError, match="steps must be a whole number from 1 to 50"):
             sample(steps)
-    with pytest.raises(InputError, match="epsilon, v"):
+    with pytest.raises(InputError, match="epsilon, v, iadb"):
         sample(kind="x0")
     for clip in [0, -1.0, np.nan]:
         with pytest.raises(InputError, match="clip must be"):
             sample(clip=clip)
+    with pytest.raises(InputError, match="spacing must be one of trailing, leading; got 'even'"):
+        sample(spacing="even")
+    for skip in (-1, 5):
+        with pytest.raises(InputError, match="skip must leave one of 5 steps"):
+            sample(skip=skip)
     if sampler is sample_ddim:
         for eta in [-0.1, 1.1, np.nan]:
             with pytest.raises(InputError, match=r"eta must lie in \[0, 1\]"):
                 sample(eta=eta)
+
+
+# --- samplers that draw no noise, against the differential equation that they solve
+
+
+def even_in_lambda(low, high, count):
+    """A schedule whose steps are even in λ = ln √(ᾱ/(1 − ᾱ)), from `high` down to `low`."""
+    lam = np.linspace(high, low, count + 1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return Schedule("even in λ", 1 / (1 + np.exp(-2 * lam)))
+
+
+def mixture(schedule):
+    """The best possible network for data that is −1 or 1: E[x0 | x_t] = tanh(√ᾱ·x_t/(1 − ᾱ)); it predicts v."""
+
+    def predict(x, t):
+        a = schedule.alpha_bar[t]
+        x0 = np.tanh(np.sqrt(a) * x / (1 - a))
+        noise = (x - np.sqrt(a) * x0) / np.sqrt(1 - a)
+        return np.sqrt(a) * noise - np.sqrt(1 - a) * x0
+
+    return predict
+
+
+def solved(sampler, best, count, x, low=-1.0, high=1.0):
+    """x at the noisier end of the interval carried to the other end in `count` steps."""
+    schedule, passed = even_in_lambda(low, high, count), {}
+    sampler(best(schedule), x, schedule, count + 1, None, callback=lambda done, x, x0: passed.update({done: x}))
+    return passed[count]
+
+
+def gaussian(schedule):
+    return exact(schedule, 0.3, 0.25, "v")
+
+
+def gaussian_solution(x, low=-1.0, high=1.0):
+    """Each x keeps its number of standard deviations from the mean."""
+    a, b = (1 / (1 + np.exp(-2 * lam)) for lam in (low, high))
+    spread = np.sqrt((b * 0.25 + 1 - b) / (a * 0.25 + 1 - a))
+    return np.sqrt(b) * 0.3 + (x - np.sqrt(a) * 0.3) * spread
+
+
+@pytest.mark.parametrize("sampler, order", [(sample_ddim, 1), (sample_dpm, 2), (sample_heun, 2)])
+def test_order_of_convergence(sampler, order):
+    """The error falls with the steps to the power that theory says: for Gaussian data, whose solution is known, and for
+    two points, where 20,000 steps stand for it."""
+    x = np.linspace(-2, 2, 9)
+    fine = solved(sample_heun, mixture, 20_000, x)
+    for best, truth in ((gaussian, gaussian_solution(x)), (mixture, fine)):
+        errors = [abs(solved(sampler, best, count, x) - truth).max() for count in (40, 80, 160)]
+        for coarse, finer in pairwise(errors):
+            assert np.log2(coarse / finer) == pytest.approx(order, abs=0.15), errors
+
+
+@pytest.mark.parametrize("name", ["ddim", "dpm", "heun"])
+def test_two_points_are_found(name):
+    """Nearly every start ends at −1 or 1, on its own side."""
+    schedule = make_schedule("cosine")
+    x = np.random.default_rng(0).standard_normal(2000)
+    out = SAMPLERS[name](mixture(schedule), x, schedule, 50, None)
+    assert (np.sign(out) == np.sign(x)).all() and (abs(abs(out) - 1) < 0.05).mean() > 0.97
+
+
+@pytest.mark.parametrize("name", ["dpm", "heun"])
+def test_second_order_is_nearer_than_ddim_with_as_many_questions(name):
+    schedule = make_schedule("cosine")
+    errors = {}
+    for sampler, steps in (("ddim", 20), (name, 20 if name == "dpm" else 10)):
+        _, variance, drawn = mean_and_variance(SAMPLERS[sampler], schedule, steps, 0.3, 0.25)
+        errors[sampler] = abs(variance - 0.25)
+        assert drawn == 0
+    assert errors[name] < errors["ddim"] / 2, errors
+
+
+@pytest.mark.parametrize("name", ["dpm", "heun"])
+def test_one_step_is_ddim_s(name):
+    schedule = make_schedule("cosine")
+    np.testing.assert_array_equal(
+        SAMPLERS[name](crooked, start(), schedule, 1, None), sample_ddim(crooked, start(), schedule, 1, None)
+    )
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_float32_stays_and_nothing_is_drawn_that_need_not_be(name):
+    schedule, x = make_schedule("cosine"), start(np.float32)
+    rng = np.random.default_rng(3)
+    before = rng.bit_generator.state
+    out = SAMPLERS[name](crooked, x, schedule, 5, rng)
+    assert out.dtype == np.float32 and (rng.bit_generator.state == before) == (name != "ddpm")
+
+
+def test_leading_timesteps_begin_later():
+    schedule = make_schedule("cosine")
+    assert schedule.timesteps(4, "leading") == [750, 500, 250, 0] and schedule.timesteps(4) == [999, 749, 499, 249]
+    asked = []
+    sample_ddim(lambda x, t: asked.append(t) or crooked(x, t), start(), schedule, 4, None, spacing="leading")
+    assert asked == [750, 500, 250, 0]
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_a_walk_can_begin_on_the_way(name):
+    """From the exact solution at a later step it goes on as it would have."""
+    schedule, seen, asked = make_schedule("cosine"), {}, []
+    SAMPLERS[name](
+        crooked, start(), schedule, 8, np.random.default_rng(0), callback=lambda i, x, x0: seen.update({i: x})
+    )
+    out = SAMPLERS[name](
+        lambda x, t: asked.append(t) or crooked(x, t), seen[3], schedule, 8, np.random.default_rng(0), skip=3
+    )
+    assert asked[0] == schedule.timesteps(8)[3]
+    if name in ("ddim", "heun"):  # DDPM draws other noise, and DPM-Solver++ has forgotten what was before
+        np.testing.assert_array_equal(out, seen[8])
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_what_adjust_puts_in_stays(name):
+    schedule, known, levels = make_schedule("cosine"), start()[:, :2], []
+
+    def adjust(x, alpha_bar):
+        levels.append(alpha_bar)
+        held = add_noise(known, known * 0, alpha_bar)
+        return np.concatenate([held, x[:, 2:]], 1)
+
+    out = SAMPLERS[name](crooked, start(), schedule, 6, np.random.default_rng(0), adjust=adjust)
+    np.testing.assert_array_equal(out[:, :2], known)
+    assert levels == [float(schedule.alpha_bar[t]) for t in schedule.timesteps(6)[1:]] + [1.0]

@@ -19,6 +19,7 @@ from tinydiff.errors import InputError
 # that, and brightness leaks (arXiv:2305.08891).  At T = 1000: cosine 5e-5, linear .006, scaled_linear .068.
 SIGNAL_LEFT = 0.01
 BETA_MAX = 0.999
+SPACINGS = ("trailing", "leading")
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,13 +53,18 @@ class Schedule:
         """T, the number of steps that the schedule has."""
         return len(self.alpha_bar)
 
-    def timesteps(self, n: int) -> list[int]:
-        """n of the T steps, descending, evenly spaced back from the last one, T − 1 ("trailing").
+    def timesteps(self, n: int, spacing: str = "trailing") -> list[int]:
+        """n of the T steps, descending and evenly spaced.
 
-        Trailing spacing always begins at the noisiest step, so that sampling begins where the noise is purest.
-        Raises InputError unless n is a whole number from 1 to T.  (arXiv:2305.08891, table 2)
+        "trailing" counts back from the last one, T − 1: sampling begins where the noise is purest.  "leading" counts
+        up from the first one, 0, in steps of T // n, as DDIM's authors did: the noisiest steps are then left out.
+        Raises InputError unless n is a whole number from 1 to T, and for another spacing.  (arXiv:2305.08891, table 2)
         """
         _check_count("steps", n, self.steps, f"the length of the {self.name} schedule")
+        if spacing not in SPACINGS:
+            raise InputError(f"spacing must be one of {', '.join(SPACINGS)}; got {spacing!r}")
+        if spacing == "leading":
+            return [i * (self.steps // n) for i in range(n - 1, -1, -1)]
         return [int(t) - 1 for t in np.round(self.steps * np.arange(n, 0, -1) / n)]
 
 
@@ -84,11 +90,26 @@ def scaled_linear(T: int = 1000) -> Schedule:
     return _from_betas("scaled_linear", np.linspace(0.00085**0.5, 0.012**0.5, T) ** 2 * (1000 / T))
 
 
-SCHEDULES: dict[str, Callable[[int], Schedule]] = {"linear": linear, "cosine": cosine, "scaled_linear": scaled_linear}
+def deblend(T: int = 1000) -> Schedule:
+    """Shares α of picture and 1 − α of noise in even steps: √ᾱ/√(1 − ᾱ) = α/(1 − α), α = 1 − (t + ½)/T.
+
+    IADB's path from noise to picture, scaled at each step so that its variance stays the noise's.  (arXiv:2305.03486)
+    """
+    _check_count("T", T)
+    alpha = 1 - (np.arange(T) + 0.5) / T
+    return Schedule("deblend", alpha**2 / (alpha**2 + (1 - alpha) ** 2))
+
+
+SCHEDULES: dict[str, Callable[[int], Schedule]] = {
+    "linear": linear,
+    "cosine": cosine,
+    "scaled_linear": scaled_linear,
+    "deblend": deblend,
+}
 
 
 def make_schedule(name: str, T: int = 1000) -> Schedule:
-    """The schedule called name ("linear", "cosine" or "scaled_linear") with T steps; InputError for another name."""
+    """The schedule of that name, one of SCHEDULES, with T steps; InputError for another name."""
     if name not in SCHEDULES:
         raise InputError(f"make_schedule: no schedule is called {name!r}; there are {', '.join(SCHEDULES)}")
     return SCHEDULES[name](T)

@@ -1,0 +1,53 @@
+"""IADB: iterative α-(de)blending, the diffusion model that needs no more than a straight line.
+
+Blend a sample of one distribution with one of another, and learn which way the line between them goes:
+
+    x_α = (1 − α)·x0 + α·x1          the network D learns E[x1 − x0 | x_α, α], by squared error
+    x_{α + 1/n} = x_α + D(x_α, α)/n  n small steps carry a sample of the one to a sample of the other
+
+x0 may be noise and x1 pictures, or both may be pictures: nothing is Gaussian here.  Where x0 is Gaussian noise this is
+diffusion in other coordinates: x_α/√(α² + (1−α)²) is a noised picture of √ᾱ = α/√(α² + (1−α)²), so the networks of this
+library learn it as the objective "iadb" on the schedule "deblend", and its step is DDIM's.  (Heitz 2023,
+arXiv:2305.03486, algorithms 1 to 4)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from tinydiff.errors import InputError
+
+Direction = Callable[[Any, float], Any]  # (x_α (N, …), α) → E[x1 − x0] (N, …)
+
+
+def blend(x0: Any, x1: Any, alpha: Any) -> Any:
+    """x_α = (1 − α)·x0 + α·x1: x0, x1 (N, …), α in [0, 1], a number or one for each (N,).
+
+    Raises InputError where shapes do not fit or α lies outside.
+    """
+    alpha = np.asarray(alpha, x0.dtype)
+    if x0.shape != x1.shape or (alpha.ndim and alpha.shape != x0.shape[:1]):
+        raise InputError(
+            f"blend: x0 {x0.shape}, x1 {x1.shape}, alpha {alpha.shape}; expected one shape, and one α each"
+        )
+    if not ((alpha >= 0) & (alpha <= 1)).all():
+        raise InputError("blend: alpha must lie in [0, 1]")
+    alpha = alpha.reshape(-1, *[1] * (x0.ndim - 1)) if alpha.ndim else alpha
+    return (1 - alpha) * x0 + alpha * x1
+
+
+def deblend(direction: Direction, x: Any, steps: int, callback: Callable[[int, Any], None] | None = None) -> Any:
+    """Carry x (N, …), a sample of the one distribution, to the other in `steps` equal steps.
+
+    callback(steps done, x) is called after each.  Raises InputError for fewer than one step.
+    """
+    if steps < 1:
+        raise InputError(f"deblend: steps must be 1 or more; got {steps}")
+    for i in range(steps):
+        x = x + direction(x, i / steps) * (1 / steps)
+        if callback is not None:
+            callback(i + 1, x)
+    return x
