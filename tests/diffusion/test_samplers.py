@@ -18,6 +18,7 @@ from tinydiff.diffusion import (
     SCHEDULES,
     Schedule,
     add_noise,
+    invert_ddim,
     make_schedule,
     sample_ddim,
     sample_ddpm,
@@ -439,3 +440,17 @@ def test_what_adjust_puts_in_stays(name):
     out = SAMPLERS[name](crooked, start(), schedule, 6, np.random.default_rng(0), adjust=adjust)
     np.testing.assert_array_equal(out[:, :2], known)
     assert levels == [float(schedule.alpha_bar[t]) for t in schedule.timesteps(6)[1:]] + [1.0]
+
+
+def test_the_error_of_the_way_back_falls_with_the_steps():
+    schedule, x0, errors = make_schedule("cosine"), np.array([-0.9, -0.2, 0.4, 1.1]), []
+    for steps in (10, 40, 160, 1000):
+        noise = invert_ddim(gaussian(schedule), x0, schedule, steps)
+        errors.append(abs(sample_ddim(gaussian(schedule), noise, schedule, steps, None) - x0).max())
+    assert errors == sorted(errors, reverse=True) and errors[-1] < 0.15 * errors[0], errors
+
+
+def test_the_way_back_from_a_gaussian_keeps_the_deviations():
+    schedule, x0 = make_schedule("cosine"), np.array([-0.9, 0.3, 1.1])
+    noise = invert_ddim(gaussian(schedule), x0, schedule, 1000)
+    np.testing.assert_allclose(noise, (x0 - 0.3) / 0.5, atol=0.02)

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from tinydiff.arrays import array_module
-from tinydiff.diffusion.objective import check_kind, noise_from_x0, to_x0_and_noise
+from tinydiff.diffusion.objective import add_noise, check_kind, noise_from_x0, to_x0_and_noise
 from tinydiff.diffusion.schedule import Schedule
 from tinydiff.errors import InputError
 
@@ -158,6 +158,24 @@ SAMPLERS: dict[str, Callable[..., Any]] = {
     "dpm": sample_dpm,
     "heun": sample_heun,
 }
+
+
+def invert_ddim(predict: Predict, x0: Any, schedule: Schedule, steps: int, kind: str = "v") -> Any:
+    """The noise (N, …) from which `sample_ddim`, eta 0, would draw about x0 (N, …), by walking its steps backwards.
+
+        x_a = √a·x̂0 + √(1 − a)·ε̂,   with x̂0 and ε̂ read from the x before, at its own noise level
+
+    DDIM reads them at x_a, which is not known here, so that the way back is approximate: its error falls with the
+    steps.  The clean picture is read at the lowest timestep of the list.  Raises InputError as `sample_ddpm` does.
+    (Song 2021, arXiv:2010.02502, section 4.3)
+    """
+    timesteps = schedule.timesteps(steps)[::-1]  # ascending
+    check_kind(kind)
+    x, level = x0, timesteps[0]
+    for t in timesteps:
+        clean, noise = to_x0_and_noise(predict(x, level), x, float(schedule.alpha_bar[level]), kind)
+        x, level = add_noise(clean, noise, float(schedule.alpha_bar[t])), t
+    return x
 
 
 def walk(
