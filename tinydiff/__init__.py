@@ -7,13 +7,15 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from . import datasets, diffusion, kernels, models, nn, ops, presets, training
+    from . import datasets, diffusion, kernels, models, nn, ops, presets, segmentation, training
     from .autograd import Tensor, no_grad
     from .errors import InputError
     from .evaluation import evaluate
     from .kernels import use
     from .pipelines import load
     from .training.run import train
+    from .training.segmentation import train_segmentation
+    from .weights import load_segmenter
 
 __version__ = "0.1.0"
 
@@ -25,12 +27,15 @@ __all__ = [
     "evaluate",
     "kernels",
     "load",
+    "load_segmenter",
     "models",
     "nn",
     "no_grad",
     "ops",
     "presets",
+    "segmentation",
     "train",
+    "train_segmentation",
     "training",
     "use",
 ]
@@ -41,8 +46,10 @@ _HOMES = {
     "Tensor": "autograd",
     "evaluate": "evaluation",
     "load": "pipelines",
+    "load_segmenter": "weights",
     "no_grad": "autograd",
     "train": "training.run",
+    "train_segmentation": "training.segmentation",
     "use": "kernels",
 }
 

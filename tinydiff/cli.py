@@ -1,104 +1,32 @@
-"""The command line: `tinydiff generate | train | evaluate | bench | doctor`.
+"""The command line: `tinydiff generate | segment | train | evaluate | bench | doctor`.
 
 Arguments are checked before anything heavy is imported, so that `--help` and mistakes answer at once.
 """
 
 import argparse
-import math
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from pathlib import Path
-from typing import NoReturn
 
 import tinydiff
+from tinydiff.arguments import (
+    Parser,
+    at_least,
+    existing_file,
+    existing_folder,
+    file_to_write,
+    folder_to_make,
+    guidance_scale,
+    picture_to_write,
+    prompt,
+    share,
+)
 from tinydiff.errors import Disagreement, InputError
 from tinydiff.files import written_whole
 
 BENCHMARKS = ("conv", "ladder", "step", "sampling", "memory", "threads")
-PARTS = ("autoencoder", "words", "denoiser", "judge", "all")
+PARTS = ("autoencoder", "words", "denoiser", "judge", "all", "segmentation")
 WIDEST_ROW = 8  # pictures of one prompt that still make one row of the grid
-
-
-class Parser(argparse.ArgumentParser):
-    """argparse's parser, with one line instead of the whole usage where an argument is wrong."""
-
-    def error(self, message: str) -> NoReturn:
-        self.exit(2, f"tinydiff: {message}\n")
-
-
-# --- what an argument must be: each function makes the value from its text, or says what was expected
-
-
-def at_least(least: int) -> Callable[[str], int]:
-    def whole_number(text: str) -> int:
-        try:
-            value = int(text)
-        except ValueError:
-            value = least - 1
-        if value < least:
-            raise argparse.ArgumentTypeError(f"got {text}, expected a whole number, {least} or more")
-        return value
-
-    return whole_number
-
-
-def guidance_scale(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not (math.isfinite(value) and value >= 0):
-        raise argparse.ArgumentTypeError(f"got {text}, expected a number, 0 or more (1 is no guidance)")
-    return value
-
-
-def prompt(text: str) -> str:
-    if not text.strip():
-        raise argparse.ArgumentTypeError(
-            'the prompt is empty, expected something like "a red dress on a white background"'
-        )
-    return text
-
-
-def existing_folder(text: str) -> Path:
-    path = Path(text)
-    if not path.is_dir():
-        raise argparse.ArgumentTypeError(
-            f"{text} is {'not a folder' if path.exists() else 'a folder that does not exist'}"
-        )
-    return path
-
-
-def folder_to_make(text: str) -> Path:
-    path = Path(text)
-    _writable(next(folder for folder in (path, *path.parents, Path.cwd()) if folder.exists()))
-    return path
-
-
-def file_to_write(text: str) -> Path:
-    path = Path(text)
-    if path.is_dir():
-        raise argparse.ArgumentTypeError(f"{text} is a folder, expected the name of a file")
-    _writable(path.parent)
-    return path
-
-
-def picture_to_write(text: str) -> Path:
-    if Path(text).suffix.lower() != ".png":
-        raise argparse.ArgumentTypeError(f"got {text}, expected a name that ends in .png")
-    return file_to_write(text)
-
-
-def _writable(folder: Path) -> None:
-    import tempfile
-
-    try:
-        existing_folder(str(folder))
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise argparse.ArgumentTypeError(f"cannot write to the folder {folder} ({error.strerror})") from None
 
 
 # --- the commands
@@ -133,7 +61,31 @@ def train(args: argparse.Namespace) -> None:
     out = args.out or folder_to_make(f"runs/{args.preset}")
     if args.resume and not out.is_dir():
         raise InputError(f"--resume: there is no run to resume in {out}")
-    tinydiff.train(args.part, preset=args.preset, data=args.data, out=out, resume=args.resume, device=args.device)
+    if args.part != "segmentation":
+        for option in ("images", "masks", "until_iou", "unpadded"):
+            if getattr(args, option):
+                raise InputError(f"--{option.replace('_', '-')} belongs to `train segmentation`, not to {args.part}")
+        tinydiff.train(args.part, preset=args.preset, data=args.data, out=out, resume=args.resume, device=args.device)
+        return
+    if args.data:
+        raise InputError("--data is the folder of Fashion-MNIST; segmentation takes --images and --masks")
+    tinydiff.train_segmentation(
+        args.images,
+        args.masks,
+        args.preset,
+        out,
+        until_iou=args.until_iou,
+        padded=not args.unpadded,
+        resume=args.resume,
+        device=args.device,
+    )
+
+
+def segment(args: argparse.Namespace) -> None:
+    _choose(args.device)
+    from tinydiff.segmentation.command import segment_files
+
+    segment_files(args.images, args.output, args.mask, args.weights, args.device, say=print)
 
 
 def _choose(device: str) -> None:
@@ -250,20 +202,42 @@ def parser() -> argparse.ArgumentParser:
     )
     sub.add_argument("-n", type=at_least(1), default=16, help="pictures of each prompt")
     sampling(sub)
-    sub.add_argument("--sampler", choices=("ddim", "ddpm"), default="ddim", help="how to go from noise to picture")
+    sub.add_argument(
+        "--sampler", choices=("ddim", "ddpm", "dpm", "heun"), default="ddim", help="how to go from noise to picture"
+    )
     sub.add_argument(
         "-o", "--output", type=picture_to_write, default="picture.png", metavar="FILE", help="the PNG to write"
     )
     on_device(sub)
     sub.add_argument("--each", action="store_true", help="write each picture to a file of its own")
 
+    sub = command(segment, "find the cells in pictures")
+    sub.add_argument("images", type=existing_file, nargs="+", metavar="IMAGE", help="PNG, TIFF, JPEG or BMP")
+    sub.add_argument("-o", "--output", type=folder_to_make, default=".", metavar="DIR", help="where the results go")
+    sub.add_argument(
+        "--mask", type=existing_file, metavar="FILE", help="the true mask of one IMAGE: measures, and shows the errors"
+    )
+    sub.add_argument("--weights", type=existing_folder, metavar="DIR", help="a folder that train wrote; else shipped")
+    on_device(sub)
+
     sub = command(train, "train from nothing, or go on with a run")
     sub.add_argument("part", nargs="?", choices=PARTS, default="all", help="what to train")
-    sub.add_argument("--preset", choices=("quick", "full", "full-48"), default="quick", help="how much")
+    sub.add_argument("--preset", choices=("quick", "full", "full-48", "paper"), default="quick", help="how much")
     sub.add_argument("--data", type=existing_folder, metavar="DIR", help="folder of Fashion-MNIST's files")
     sub.add_argument("--out", type=folder_to_make, metavar="DIR", help="folder of the run; else runs/PRESET")
     on_device(sub)
     sub.add_argument("--resume", action="store_true", help="continue the run in that folder")
+    sub.add_argument("--images", type=existing_folder, metavar="DIR", help="segmentation: pictures to learn from")
+    sub.add_argument(
+        "--masks", type=existing_folder, metavar="DIR", help="segmentation: their masks, of the same names"
+    )
+    sub.add_argument(
+        "--until-iou",
+        type=share,
+        metavar="IOU",
+        help="segmentation: until the right-hand fifth, not learnt from, is so good",
+    )
+    sub.add_argument("--unpadded", action="store_true", help="segmentation: convolutions without padding")
 
     sub = command(evaluate, "let the judge look at pictures of seen and unseen prompts")
     sub.add_argument("-n", type=at_least(1), default=2000, help="pictures to draw")

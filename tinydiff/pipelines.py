@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from tinydiff.arrays import to_numpy
-from tinydiff.autograd import Tensor, no_grad
+from tinydiff.autograd import Array, Tensor, no_grad
 from tinydiff.datasets.captions import Vocabulary
 from tinydiff.diffusion.guidance import guided
 from tinydiff.diffusion.samplers import SAMPLERS
@@ -72,22 +73,44 @@ class TextToImage:
         memory.reuse()
         rng = np.random.default_rng(seed)
         noise = rng.standard_normal((len(prompts), *self.latent), np.float32)
-        with constant_weights():
-            parts = [
-                self._draw(list(prompts[i : i + BATCH]), noise[i : i + BATCH], steps, guidance, sampler, rng)
-                for i in range(0, len(prompts), BATCH)
-            ]
-        return np.concatenate(parts)
+        return self.draw(self.words(prompts), noise, steps, guidance, sampler, rng)
 
-    def _draw(
-        self, prompts: list[str], noise: np.ndarray, steps: int, guidance: float, sampler: str, rng: np.random.Generator
+    @property
+    def size(self) -> int:
+        """Pixels of a picture's side."""
+        return self.latent[0] * 2 ** (len(self.autoencoder.config.widths) - 1)
+
+    def words(self, prompts: Sequence[str]) -> Array:
+        """Prompts as the vectors that the U-Net reads, (N, L, D)."""
+        return self.read(self.vocabulary.encode(list(prompts)))
+
+    def draw(
+        self,
+        words: Array,
+        noise: Array,
+        steps: int,
+        guidance: float,
+        sampler: str,
+        rng: np.random.Generator,
+        adjust: Callable[[Array, float], Array] | None = None,
+        **course: Any,
     ) -> np.ndarray:
-        words = self.read(self.vocabulary.encode(prompts))  # (N, L, D)
-        nothing = self.read(self.vocabulary.null(len(prompts)))
-        predict = guided(self.predict, (words,), (nothing,), guidance)
-        noise = self.denoiser.place(noise)
-        latents = SAMPLERS[sampler](predict, noise, self.schedule, steps, rng, kind=self.kind)  # (N, h, w, 4)
-        return as_pixels(to_numpy(self.autoencoder.decode(latents)))  # (N, H, W, 3)
+        """Pictures, uint8 (N, H, W, 3), of words (N, L, D) from latents (N, h, w, C), a part of them at a time.
+
+        `adjust` and `course` are for the sampler, see `diffusion.samplers.walk`; with `adjust` all go together.
+        """
+        part = len(noise) if adjust is not None else BATCH
+        pictures = []
+        with constant_weights():
+            nothing = self.read(self.vocabulary.null(min(part, len(noise))))
+            for i in range(0, len(noise), part):
+                here = words[i : i + part]
+                predict = guided(self.predict, (here,), (nothing[: len(here)],), guidance)
+                x = self.denoiser.place(noise[i : i + part])
+                sample = SAMPLERS[sampler]
+                latents = sample(predict, x, self.schedule, steps, rng, kind=self.kind, adjust=adjust, **course)
+                pictures.append(as_pixels(to_numpy(self.autoencoder.decode(latents))))
+        return np.concatenate(pictures)
 
     def read(self, tokens: np.ndarray) -> np.ndarray:
         """Word numbers (N, L) → vectors (N, L, D)."""

@@ -8,13 +8,16 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from tinydiff.autograd import Array
 from tinydiff.errors import InputError
 from tinydiff.models.autoencoder import Autoencoder, AutoencoderConfig
 from tinydiff.models.denoiser import Denoiser
 from tinydiff.models.judge import Judge, JudgeConfig
 from tinydiff.models.text_encoder import TextEncoderConfig
 from tinydiff.models.unet import UNetConfig
+from tinydiff.models.unet2015 import UNet2015, UNet2015Config
 from tinydiff.nn.module import Module
+from tinydiff.segmentation.segmenter import Segmenter
 from tinydiff.training import checkpoint
 
 Model = TypeVar("Model", bound=Module)
@@ -30,6 +33,11 @@ def save_weights(folder: Path, name: str, arrays: dict[str, np.ndarray], config:
     path = folder / f"{name}.safetensors"
     checkpoint.save(path, {key: a.astype(np.float16) for key, a in arrays.items()}, {"part": name, **config})
     return path
+
+
+def as_stored(array: Array) -> Array:
+    """Rounded to float16, as the files hold it: what is measured and used further is what will be loaded."""
+    return array.astype(np.float16).astype(np.float32)
 
 
 def load_autoencoder(folder: Path) -> Autoencoder:
@@ -59,6 +67,12 @@ def load_denoiser(folder: Path) -> tuple[Denoiser, dict[str, Any]]:
 def load_judge(folder: Path) -> Judge:
     arrays, config, path = _read(folder, "judge")
     return _filled(Judge(_configured(JudgeConfig, config, "model", path), rng=None), arrays, path)
+
+
+def load_segmenter(folder: str | Path | None = None) -> Segmenter:
+    """What finds cells, from a folder that `train segmentation` wrote, or with the shipped weights."""
+    arrays, config, path = _read(Path(folder) if folder is not None else shipped(), "segmentation")
+    return Segmenter(_filled(UNet2015(_configured(UNet2015Config, config, "model", path), rng=None), arrays, path))
 
 
 def _read(folder: Path, part: str) -> tuple[dict[str, np.ndarray], dict[str, Any], Path]:

@@ -19,10 +19,13 @@ from tinydiff.models.autoencoder import Autoencoder, AutoencoderConfig
 from tinydiff.models.denoiser import Denoiser
 from tinydiff.models.text_encoder import TextEncoderConfig
 from tinydiff.models.unet import UNetConfig
+from tinydiff.models.unet2015 import UNet2015Config
 from tinydiff.pipelines import TextToImage
-from tinydiff.presets import PRESETS
+from tinydiff.presets import PRESETS, SegmentationPreset
+from tinydiff.segmentation.tiles import probabilities
 from tinydiff.training.optim import AdamW, OptimConfig
 from tinydiff.training.parts import train_autoencoder
+from tinydiff.training.segmentation import train_on_pairs
 
 UNET = UNetConfig(
     in_channels=2, out_channels=2, widths=(4, 8), layers=1, attention=(True, False), heads=2, groups=2, text_width=4
@@ -110,3 +113,20 @@ def test_training_that_stops_and_goes_on(card, tmp_path):
     for name, array in weights.items():
         assert np.array_equal(again[name], array)
         assert abs(array - expected[name]).max() <= 2e-3, name  # Adam's first step is lr·sign(g): 1e-3 either way
+
+
+def test_segmentation_is_trained_and_finds_cells(card, tmp_path):
+    image = np.random.default_rng(0).integers(0, 256, (10, 10), np.uint8)
+    mask = np.zeros((10, 10), np.int32)
+    mask[2:6, 3:8] = 1
+    model = UNet2015Config(widths=(1, 2))
+    preset = SegmentationPreset(model=model, optim=OptimConfig(steps=1, batch=1, warmup=1), size=4)
+    trained, answers = [], []
+    for device in ("cpu", "cuda"):
+        (tmp_path / device).mkdir()
+        model = train_on_pairs([(image, mask)], preset, tmp_path / device, strip=0, device=device).model
+        trained.append({name: to_numpy(array) for name, array in model.state().items()})
+        answers.append(probabilities(model, np.repeat(image[:4, :4, None] / np.float32(255), 3, 2)))
+    for name, array in trained[0].items():
+        assert abs(trained[1][name] - array).max() <= 2e-3, name
+    assert isinstance(answers[1], np.ndarray) and abs(answers[1] - answers[0]).max() <= 1e-2

@@ -38,7 +38,7 @@ CASES = {
     "mean_positions": (shape.mean_positions, (PICTURES,), {}),
     "mse_loss": (ops.mse_loss, (X, Y), {}),
     "l1_loss": (ops.l1_loss, (X, Y), {}),
-    "cross_entropy_loss": (ops.cross_entropy_loss, (X[0], np.array([0, 5, 3, 3])), {}),
+    "cross_entropy_loss": (ops.cross_entropy_loss, (X, np.array([[0, 5, 3, 3]] * 2), abs(Y[:, :, 0])), {}),
     "kl_loss": (ops.kl_loss, (X, Y), {}),
     "sample_gaussian": (ops.sample_gaussian, (X, Y, normal(2, 4, 6, seed=2)), {}),
 }

@@ -78,7 +78,11 @@ CASES = {
     "mean_positions": [((normal(2, 3, 4, 5),), {}), ((normal(2, 3),), {})],
     "mse_loss": [((normal(3, 4), normal(3, 4, seed=1)), {}), ((normal(1), normal(1, seed=1)), {})],
     "l1_loss": [((normal(3, 4), normal(3, 4) - apart(3, 4)), {})],
-    "cross_entropy_loss": [((2 * normal(4, 3), np.array([0, 2, 2, 1])), {}), ((normal(1, 2), np.array([1])), {})],
+    "cross_entropy_loss": [
+        ((2 * normal(4, 3), np.array([0, 2, 2, 1]), None), {}),
+        ((normal(1, 2), np.array([1]), None), {}),
+        ((normal(2, 3, 2, 3), np.arange(12).reshape(2, 3, 2) % 3, abs(normal(2, 3, 2, seed=1))), {}),
+    ],
     "kl_loss": [((normal(2, 3, 4), normal(2, 3, 4, seed=1)), {}), ((normal(3, 1), normal(3, 1, seed=1)), {})],
     "sample_gaussian": [(tuple(normal(2, 3, seed=i) for i in range(3)), {})],
 }
@@ -184,7 +188,8 @@ ERRORS = [
     ("kl_loss", (zeros(2, 3), zeros(3)), {}, r"shapes \(2, 3\) and \(3,\)"),
     ("sample_gaussian", (zeros(2, 3), zeros(2, 3), zeros(3)), {}, r"shapes \(2, 3\) and \(3,\)"),
     ("sample_gaussian", (zeros(2, 3), zeros(2, 1), zeros(2, 3)), {}, r"shapes \(2, 3\) and \(2, 1\)"),
-    ("cross_entropy_loss", (zeros(2, 3), np.array([0])), {}, r"logits \(2, 3\) must be \(N, K\) and labels \(1,\)"),
+    ("cross_entropy_loss", (zeros(2, 3), np.array([0])), {}, r"logits \(2, 3\) must be \(…, K\) and labels \(1,\)"),
+    ("cross_entropy_loss", (zeros(2, 3), np.array([0, 1]), zeros(1)), {}, r"weights \(1,\), expected one.*\(2,\)"),
     ("cross_entropy_loss", (zeros(2, 3), np.array([0, 3])), {}, r"labels must be 0 … 2.*\[0 3\]"),
     ("cross_entropy_loss", (zeros(2, 3), np.array([-1, 0])), {}, "labels must be 0 … 2"),
 ]

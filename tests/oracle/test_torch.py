@@ -99,7 +99,12 @@ CASES = {
     "mean_positions": ((normal(2, 3, 4, 5),), {}, lambda x: x.mean((1, 2))),
     "mse_loss": ((normal(3, 4), normal(3, 4, seed=1)), {}, F.mse_loss),
     "l1_loss": ((normal(3, 4), normal(3, 4, seed=1)), {}, F.l1_loss),
-    "cross_entropy_loss": ((3 * normal(4, 3), LABELS), {}, F.cross_entropy),
+    "cross_entropy_loss": ((3 * normal(4, 3), LABELS, None), {}, F.cross_entropy),
+    "cross_entropy_loss, of pixels": (
+        (3 * normal(2, 3, 4, 3), np.arange(24).reshape(2, 3, 4) % 3, abs(normal(2, 3, 4, seed=1))),
+        {},
+        lambda y, labels, w: (w * F.cross_entropy(first(y), labels, reduction="none")).mean(),
+    ),
     "kl_loss": ((normal(3, 2, 4), normal(3, 2, 4, seed=1)), {}, kl),
     "sample_gaussian": (tuple(normal(2, 3, seed=i) for i in range(3)), {}, lambda m, v, e: m + torch.exp(v / 2) * e),
 }

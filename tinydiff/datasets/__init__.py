@@ -1,8 +1,10 @@
-"""Data sets: files of the MNIST family, and Fashion-MNIST in colour with captions."""
+"""Data sets: Fashion-MNIST in colour with captions, nuclei with their masks, and files of pictures."""
 
 from .captions import BACKGROUNDS, COLOURS, GARMENTS, UNSEEN, Vocabulary, canonical, caption
 from .fashion import CaptionedImages, captioned_fashion, draw_training, load_fashion, render
 from .idx import read_idx, read_labelled, write_idx
+from .nuclei import load_nuclei, simulate_nuclei
+from .pictures import read_image, read_mask, read_pairs
 
 __all__ = [
     "BACKGROUNDS",
@@ -16,8 +18,13 @@ __all__ = [
     "captioned_fashion",
     "draw_training",
     "load_fashion",
+    "load_nuclei",
     "read_idx",
+    "read_image",
     "read_labelled",
+    "read_mask",
+    "read_pairs",
     "render",
+    "simulate_nuclei",
     "write_idx",
 ]

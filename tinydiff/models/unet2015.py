@@ -26,6 +26,7 @@ class UNet2015Config:
     widths: tuple[int, ...] = (64, 128, 256, 512, 1024)  # channels at each level
     padded: bool = True  # False: each convolution loses a pixel on every side, and what is saved is cropped to fit
     dropout: float = 0.5  # share of the numbers at the lowest level that training leaves out
+    skips: bool = True  # False: a plain encoder-decoder of about the same size, to see what the skips are worth
 
 
 class UNet2015(Module):
@@ -42,10 +43,37 @@ class UNet2015(Module):
         inputs = (config.channels, *config.widths)
         self.down = [DoubleConv(rng, inputs[i], width, config.padded) for i, width in enumerate(config.widths)]
         self.up = [
-            UpBlock(rng, below, width, config.padded)
+            UpBlock(rng, below, width, config.padded, config.skips)
             for below, width in zip(config.widths[:0:-1], config.widths[-2::-1], strict=True)
         ]
         self.classify = Convolution(rng, 1, config.widths[0], config.classes)
+
+    @property
+    def granule(self) -> int:
+        """Pixels of the highest level under one of the lowest: shifts by this many are shifts of the whole answer."""
+        return 2 ** (len(self.config.widths) - 1)
+
+    @property
+    def lost(self) -> int:
+        """Pixels that the unpadded convolutions take from each side: two at each level going down, two going up."""
+        return 2 * (2 * self.granule - 1) + 2 * (self.granule - 1)
+
+    @property
+    def reach(self) -> int:
+        """How far away, in pixels, what a pixel's answer depends on may lie: the convolutions', and max-pool's grid."""
+        return self.lost + self.granule - 1
+
+    @property
+    def margin(self) -> int:
+        """Pixels around a tile that the network must see."""
+        return -(-self.reach // self.granule) * self.granule if self.config.padded else self.lost
+
+    def seen(self, pixels: int) -> int:
+        """The smallest size of a picture that gives an answer for so many pixels, with the margin on both sides."""
+        if self.config.padded:
+            return -(-pixels // self.granule) * self.granule + 2 * self.margin
+        rim = 4 * (self.granule - 1)  # of a picture of granule·n + rim pixels, n are left at the lowest level
+        return -(-(pixels + 2 * self.lost - rim) // self.granule) * self.granule + rim
 
     def forward(self, x: Tensor, rng: np.random.Generator | None = None) -> Tensor:
         """Logits; with a generator as in training, where dropout draws from it."""
@@ -88,16 +116,21 @@ class DoubleConv(Module):
 
 
 class UpBlock(Module):
-    """An up-convolution that halves the channels, what was saved at this resolution beside it, two convolutions."""
+    """An up-convolution that halves the channels, what was saved at this resolution beside it, two convolutions.
 
-    def __init__(self, rng: Generator, below: int, width: int, padded: bool) -> None:
-        self.up_weight = Parameter(he(rng, (2, 2, width, below), fan_in=below))  # every output has one tap
-        self.up_bias = Parameter(constant(rng, (width,), 0))
+    Without the skip connection the up-convolution makes all the channels that the first convolution expects.
+    """
+
+    def __init__(self, rng: Generator, below: int, width: int, padded: bool, skip: bool = True) -> None:
+        made = width if skip else 2 * width
+        self.up_weight = Parameter(he(rng, (2, 2, made, below), fan_in=below))  # every output has one tap
+        self.up_bias = Parameter(constant(rng, (made,), 0))
         self.double_conv = DoubleConv(rng, 2 * width, width, padded)
+        self.skip = skip
 
     def forward(self, x: Tensor, saved: Tensor) -> Tensor:
         x = ops.conv2d_transposed(x, self.up_weight, self.up_bias, stride=2)
-        return self.double_conv(ops.concat(ops.crop(saved, size=x.shape[1:3]), x))
+        return self.double_conv(ops.concat(ops.crop(saved, size=x.shape[1:3]), x) if self.skip else x)
 
 
 class Convolution(Module):

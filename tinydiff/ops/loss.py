@@ -35,26 +35,34 @@ def l1_loss(y: Array, target: Array) -> tuple[Array, Backward]:
 
 
 @op
-def cross_entropy_loss(logits: Array, labels: Array) -> tuple[Array, Backward]:
-    """mean −log softmax(logits)[label]: logits (N, K), labels (N,) integers;  dlogits = (softmax − one-hot) / N.
+def cross_entropy_loss(logits: Array, labels: Array, weights: Array | None = None) -> tuple[Array, Backward]:
+    """mean −w·log softmax(logits)[label]: of examples, or of pixels, each of which may have its weight.
 
-    The labels may lie elsewhere than the logits.
+        logits (…, K), labels (…) integers, weights (…) or None
+        dlogits = w·(softmax − one-hot) / positions;   dw = −log softmax(logits)[label] / positions
+
+    The mean is over all positions, whatever they weigh: a heavier pixel pulls harder and no other one less.
+    Labels and weights may lie elsewhere than the logits.  (Weights as in Ronneberger 2015, arXiv:1505.04597, eq. 1)
     """
-    if logits.ndim != 2 or labels.shape != logits.shape[:1]:
-        raise InputError(f"cross_entropy_loss: logits {logits.shape} must be (N, K) and labels {labels.shape} (N,)")
-    if labels.size == 0 or int(labels.min()) < 0 or int(labels.max()) >= logits.shape[1]:
-        raise InputError(f"cross_entropy_loss: labels must be 0 … {logits.shape[1] - 1}, one or more; got {labels}")
-    xp, n, labels = array_module(logits), logits.shape[0], beside(labels, logits)
+    if logits.ndim < 2 or labels.shape != logits.shape[:-1]:
+        raise InputError(f"cross_entropy_loss: logits {logits.shape} must be (…, K) and labels {labels.shape} (…)")
+    if weights is not None and weights.shape != labels.shape:
+        raise InputError(f"cross_entropy_loss: weights {weights.shape}, expected one for each label {labels.shape}")
+    if labels.size == 0 or int(labels.min()) < 0 or int(labels.max()) >= logits.shape[-1]:
+        raise InputError(f"cross_entropy_loss: labels must be 0 … {logits.shape[-1] - 1}, one or more; got {labels}")
+    xp, n = array_module(logits), labels.size
+    labels = beside(labels, logits)[..., None]
     shifted = logits - logits.max(-1, keepdims=True)
     log_p = shifted - xp.log(xp.exp(shifted).sum(-1, keepdims=True))
-    rows = xp.arange(n)
+    picked = xp.take_along_axis(log_p, labels, -1)[..., 0]
+    w = xp.ones_like(picked) if weights is None else beside(weights, logits).astype(logits.dtype)
 
     def backward(dy: Array) -> tuple:
-        d = xp.exp(log_p)
-        d[rows, labels] -= 1
-        return (d * (dy / n)).astype(logits.dtype), None
+        one_hot = labels == xp.arange(logits.shape[-1])
+        d = (xp.exp(log_p) - one_hot) * (w * (dy / n))[..., None]
+        return d.astype(logits.dtype), None, None if weights is None else (picked * (-dy / n)).astype(logits.dtype)
 
-    return -log_p[rows, labels].mean(), backward
+    return -(w * picked).mean(), backward
 
 
 @op

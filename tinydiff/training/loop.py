@@ -21,7 +21,7 @@ import numpy as np
 from tqdm import tqdm
 
 from tinydiff.arrays import array_module, beside
-from tinydiff.autograd import Tensor
+from tinydiff.autograd import Array, Tensor
 from tinydiff.errors import InputError
 from tinydiff.files import written_whole
 from tinydiff.kernels.cpu import memory
@@ -72,11 +72,13 @@ def fit(
     seed: int = 0,
     resume: bool = False,
     save_every: float = SAVE_EVERY,
+    enough: Callable[[int, dict[str, Array]], bool] | None = None,
 ) -> dict[str, np.ndarray]:
     """Train `module` for `config.steps` steps of `loss_of(step, generator)`; returns the moving average of its weights.
 
     A checkpoint `{name}.checkpoint.safetensors` is written to `out` every `save_every` seconds, at Ctrl-C and at the
     end; `identity` says what the run is, and a checkpoint of another run is refused.  The losses go to `{name}.csv`.
+    `enough(step, average)` is asked before every step but the first, and ends the training where it says so.
     Raises FloatingPointError at the first value that is not finite, naming step and layer; the last checkpoint stays.
     """
     memory.reuse()
@@ -102,6 +104,9 @@ def fit(
     # NumPy need not warn of what is not finite: every step looks for it.
     with np.errstate(all="ignore"), _interruptible() as interrupted, bar:
         for step in range(start, config.steps):
+            if enough is not None and step and enough(step, optimiser.average):
+                save(step)
+                break
             before = checkpoint.generator_state(rng)
             loss = loss_of(step, rng)
             if not math.isfinite(loss.item()):

@@ -14,7 +14,7 @@ import numpy as np
 
 from tinydiff import ops
 from tinydiff.arrays import to_numpy
-from tinydiff.autograd import Array, Tensor
+from tinydiff.autograd import Tensor
 from tinydiff.datasets import CaptionedImages, Vocabulary, draw_training
 from tinydiff.datasets.captions import LENGTH
 from tinydiff.diffusion.objective import add_noise, target
@@ -27,6 +27,7 @@ from tinydiff.models.text_encoder import TextEncoderConfig
 from tinydiff.models.word2vec import Word2Vec
 from tinydiff.presets import TEXT_WIDTH, Preset
 from tinydiff.training.loop import Shuffle, fit
+from tinydiff.weights import as_stored
 
 
 def as_floats(images: np.ndarray) -> np.ndarray:
@@ -97,7 +98,7 @@ def train_autoencoder(
     weights = fit(
         "autoencoder", model, loss_of, preset.autoencoder_optim, out, identity=identity, seed=preset.seed, resume=resume
     )
-    model.load({name: _shipped(a) for name, a in weights.items()})
+    model.load({name: as_stored(a) for name, a in weights.items()})
     sample = np.random.default_rng([preset.seed, 11]).permutation(count)[:2048]
     pictures = (model.place(as_floats(images_of(0)[part])) for part in np.array_split(sample, -(-len(sample) // 128)))
     latents = np.concatenate([to_numpy(model.encode(part)) for part in pictures])
@@ -162,7 +163,7 @@ def train_denoiser(
     weights = fit(
         "denoiser", model, loss_of, preset.denoiser_optim, out, identity=identity, seed=preset.seed, resume=resume
     )
-    model.load({name: _shipped(a) for name, a in weights.items()})
+    model.load({name: as_stored(a) for name, a in weights.items()})
     return model
 
 
@@ -189,10 +190,5 @@ def train_judge(fashion: Fashion, preset: Preset, out: Path, resume: bool, devic
 
     identity = {"model": asdict(preset.judge), "data": fashion.source}
     weights = fit("judge", model, loss_of, preset.judge_optim, out, identity=identity, seed=preset.seed, resume=resume)
-    model.load({name: _shipped(a) for name, a in weights.items()})
+    model.load({name: as_stored(a) for name, a in weights.items()})
     return model
-
-
-def _shipped(array: Array) -> Array:
-    """Rounded to float16, as the files hold it: what is measured and used further is what will be loaded."""
-    return array.astype(np.float16).astype(np.float32)

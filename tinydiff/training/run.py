@@ -13,7 +13,7 @@ from tinydiff.datasets import Vocabulary, load_fashion
 from tinydiff.errors import InputError
 from tinydiff.presets import Preset
 from tinydiff.presets import preset as preset_named
-from tinydiff.training import checkpoint
+from tinydiff.training.folder import refuse_another_run, refuse_existing, run_folder
 from tinydiff.training.lock import FolderLock
 from tinydiff.training.parts import Fashion, train_autoencoder, train_denoiser, train_judge, train_words
 from tinydiff.viz import loss_curves
@@ -43,16 +43,16 @@ def train(
     names = settings.names if part == "all" else (part,)
     if part != "all" and part not in PARTS:
         raise InputError(f"train: no part {part!r}; there are {', '.join(PARTS)} and all")
-    folder = _made(Path(out))
+    folder = run_folder(Path(out))
     with FolderLock(folder):
         if not resume:
-            _refuse_existing(folder, names)
+            refuse_existing(folder, names)
         grey, labels, source = load_fashion("train", data)
         print(f"tinydiff: training {', '.join(names)} ({preset}) on {source}", flush=True)
         fashion = Fashion(grey, labels, source, settings.seed)
         made = {"preset": preset, "data": source}
         for name in names:
-            _refuse_another_run(folder / f"{name}.safetensors", made)
+            refuse_another_run(folder / f"{name}.safetensors", made)
         for name in names:
             if (folder / f"{name}.safetensors").exists():
                 print(f"tinydiff: {name} is trained already, kept as it is", flush=True)
@@ -93,30 +93,3 @@ def _train_part(
         "latent": list(latent),
         "words": known,
     }
-
-
-def _made(folder: Path) -> Path:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"train: the folder {folder} cannot be made ({error.strerror})") from None
-    return folder
-
-
-def _refuse_existing(folder: Path, names: tuple[str, ...]) -> None:
-    for name in names:
-        for file in (folder / f"{name}.safetensors", folder / f"{name}.checkpoint.safetensors"):
-            if file.exists():
-                raise InputError(f"train: {file} is there already; go on with --resume, or choose another --out")
-
-
-def _refuse_another_run(path: Path, made: dict[str, str]) -> None:
-    """A finished part is kept only if this run would have made it."""
-    if not path.exists():
-        return
-    found = checkpoint.load(path)[1].get("made", {})
-    for key, expected in made.items():
-        if found.get(key) != expected:
-            raise InputError(
-                f"{path}: from another run ({key} {found.get(key)!r}, not {expected!r}); choose another --out"
-            )

@@ -1,0 +1,158 @@
+"""From a picture to cells: levels, the shipped weights, the command's files, and its pictures."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import tinydiff
+from tinydiff.cli import main
+from tinydiff.datasets.nuclei import load_nuclei
+from tinydiff.errors import InputError
+from tinydiff.metrics import objects, overlap
+from tinydiff.models.unet2015 import UNet2015, UNet2015Config
+from tinydiff.segmentation import Segmenter, normaliser
+from tinydiff.segmentation.pictures import MISSED, NOTHING, OUTLINE, RIGHT, TOO_MUCH, compared, errors, overlay, shown
+
+
+@pytest.fixture(scope="module")
+def shipped():
+    return tinydiff.load_segmenter()
+
+
+def test_the_shipped_weights_find_nuclei_that_they_never_saw(shipped):
+    image, truth = load_nuclei("right")
+    found = shipped.segment(image)
+    assert overlap(found.mask, truth).iou >= 0.88
+    assert objects(found.cells, truth).f1 >= 0.9
+    assert found.count == len(np.unique(found.cells)) - 1
+
+
+def test_gain_and_offset_of_the_camera_do_not_matter(shipped):
+    image, _ = load_nuclei("right")
+    image = image[:128, :128]
+    as_8, as_16 = shipped.segment(image), shipped.segment(image.astype(np.uint16) * 200 + 1000)
+    assert abs(as_8.probability - as_16.probability).max() < 1e-3
+
+
+def test_grey_and_the_same_grey_in_colour_are_one(shipped):
+    image = load_nuclei("right")[0][:100, :90]
+    assert np.array_equal(shipped.segment(image).cells, shipped.segment(np.repeat(image[:, :, None], 3, 2)).cells)
+
+
+def test_levels_are_those_of_the_whole_picture():
+    rng = np.random.default_rng(0)
+    image = rng.integers(100, 200, (50, 60), np.uint8)
+    low, high = np.percentile(image, (1, 99))
+    prepare = normaliser(image)
+    piece = prepare(image[:10, :10])
+    assert piece.shape == (10, 10, 3) and piece.dtype == np.float32
+    expected = 2 * np.sqrt(np.maximum(image[:10, :10] - low, 0) / (high - low)) - 1
+    assert np.allclose(piece, expected[:, :, None], atol=1e-6)
+    assert (normaliser(np.full((9, 9), 7, np.uint8))(np.full((2, 2), 7, np.uint8)) == -1).all()
+    with pytest.raises(InputError, match=r"the picture is \(5, 5, 2\), expected"):
+        normaliser(np.zeros((5, 5, 2)))
+
+
+def test_more_than_two_classes_are_refused():
+    with pytest.raises(InputError, match="knows 3 classes"):
+        Segmenter(UNet2015(UNet2015Config(widths=(1, 2), classes=3), rng=None))
+
+
+def test_an_outline_lies_on_the_cell():
+    cells = np.zeros((20, 30), np.int32)
+    cells[4:12, 5:15], cells[4:12, 15:25] = 1, 2
+    picture = overlay(np.arange(600).reshape(20, 30), cells)
+    line = (picture == OUTLINE).all(-1)
+    assert line[4, 5:25].all() and line[4:12, 14].all() and line[4:12, 15].all()
+    assert not line[cells == 0].any() and not line[6:10, 7:13].any()
+
+
+def test_errors_have_a_colour_each():
+    found, truth = np.array([[1, 1, 0, 0]]), np.array([[1, 0, 1, 0]])
+    assert errors(found, truth)[0].tolist() == [list(c) for c in (RIGHT, TOO_MUCH, MISSED, NOTHING)]
+
+
+def test_pictures_of_any_depth_can_be_shown():
+    rng = np.random.default_rng(0)
+    for image in (rng.integers(0, 256, (9, 8), np.uint8), rng.integers(0, 2**16, (9, 8, 3)), rng.random((9, 8))):
+        assert shown(image).shape == (9, 8, 3) and shown(image).dtype == np.uint8
+    image, truth = load_nuclei("right")
+    page = compared(image, truth, truth, truth > 0)
+    assert page.width > 4 * 256 and page.height > 512
+
+
+def test_segment_writes_mask_cells_and_overlay(tmp_path, capsys):
+    image, truth = load_nuclei("right")
+    Image.fromarray(image[:160, :140].astype(np.uint16) * 100).save(tmp_path / "one.tif")
+    Image.fromarray(image[200:360, :140]).save(tmp_path / "two.png")
+    out = tmp_path / "out"
+    assert main(["segment", str(tmp_path / "one.tif"), str(tmp_path / "two.png"), "-o", str(out)]) == 0
+    names = {f"{stem}-{kind}.png" for stem in ("one", "two") for kind in ("mask", "cells", "overlay")}
+    assert {path.name for path in out.iterdir()} == names
+    mask, cells = (np.asarray(Image.open(out / f"one-{kind}.png")) for kind in ("mask", "cells"))
+    assert set(np.unique(mask)) == {0, 255} and overlap(mask, truth[:160, :140]).iou > 0.8
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith(f"{tmp_path / 'one.tif'}: {cells.max()} cells on ")
+    assert Image.open(out / "one-overlay.png").size == (140, 160)
+
+
+def test_the_cells_can_be_a_mask_again(tmp_path):
+    image, truth = load_nuclei("right")
+    Image.fromarray(image[:200]).save(tmp_path / "i.png")
+    Image.fromarray(truth[:200].astype(np.uint8)).save(tmp_path / "m.png")
+    assert main(["segment", str(tmp_path / "i.png"), "-o", str(tmp_path)]) == 0
+    assert main(["segment", str(tmp_path / "i.png"), "-o", str(tmp_path), "--mask", str(tmp_path / "i-cells.png")]) == 0
+    assert (tmp_path / "i-compared.png").exists()
+
+
+def test_with_its_mask_a_picture_is_judged(tmp_path, capsys):
+    image, truth = load_nuclei("right")
+    Image.fromarray(image).save(tmp_path / "i.png")
+    Image.fromarray(truth.astype(np.uint8)).save(tmp_path / "m.png")
+    assert main(["segment", str(tmp_path / "i.png"), "-o", str(tmp_path), "--mask", str(tmp_path / "m.png")]) == 0
+    found = tinydiff.load_segmenter().segment(image)
+    said = capsys.readouterr().out
+    assert f"intersection over union {overlap(found.mask, truth).iou:.3f}" in said
+    assert f"F1 of the cells {objects(found.cells, truth).f1:.3f}" in said
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["small.png"], "small.png: the picture is 20×20 pixels, smaller than the network reaches"),
+        (["broken.png"], "broken.png: not a picture"),
+        (["missing.png"], "missing.png is a file that does not exist"),
+        (["a.png", "deeper/a.png"], "would write the same files"),
+        (["a.png", "small.png", "--mask", "a.png"], "--mask belongs to one picture, not to 2"),
+        (["a.png", "--mask", "small.png"], "small.png: "),
+        (["a.png", "--weights", "deeper"], "segmentation.safetensors"),
+    ],
+)
+def test_bad_input_is_one_line_and_leaves_nothing(tmp_path, monkeypatch, capsys, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "deeper").mkdir()
+    for name, size in (("a.png", 80), ("deeper/a.png", 80), ("small.png", 20)):
+        Image.fromarray(np.arange(size * size, dtype=np.uint8).reshape(size, size)).save(tmp_path / name)
+    (tmp_path / "broken.png").write_text("no")
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(SystemExit) if "missing" in message else _nothing() as raised:
+        status = main(["segment", *arguments])
+    assert (raised.value.code if raised else status) == 2
+    said = capsys.readouterr().err
+    assert message in said and said.count("\n") == 1
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+class _nothing:
+    def __enter__(self):
+        return None
+
+    def __exit__(self, *_):
+        return False
+
+
+def test_options_of_segmentation_are_refused_elsewhere(tmp_path, capsys):
+    assert main(["train", "words", "--until-iou", "0.5", "--out", str(tmp_path / "run")]) == 2
+    assert "--until-iou belongs to `train segmentation`, not to words" in capsys.readouterr().err
+    assert main(["train", "segmentation", "--data", str(tmp_path), "--out", str(tmp_path / "run")]) == 2
+    assert "takes --images and --masks" in capsys.readouterr().err

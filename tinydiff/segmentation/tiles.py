@@ -1,0 +1,65 @@
+"""Pictures of any size, tile by tile: each tile sees all that reaches it, so that no seam is left.
+
+The picture is mirrored at its border, and tiles overlap by what the network's convolutions reach: the answer in the
+middle of a tile is that of the whole picture.  (Ronneberger 2015, arXiv:1505.04597, figure 2)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from tinydiff.arrays import array_module, to_numpy
+from tinydiff.autograd import Tensor, no_grad
+from tinydiff.errors import InputError
+from tinydiff.models.unet2015 import UNet2015
+
+TILE = 512  # pixels of the answer that are computed at once, in each direction
+
+
+def predict(
+    model: UNet2015, image: np.ndarray, tile: int = TILE, prepare: Callable[[np.ndarray], np.ndarray] | None = None
+) -> np.ndarray:
+    """How probable each class is at each pixel: image (H, W, …) → float32 (H, W, classes).
+
+    prepare: makes (h, w, channels) float32 of a piece of the image, so that a large one need not be prepared whole.
+    Raises InputError where the image is smaller than the network reaches.
+    """
+    height, width = image.shape[:2]
+    reach = model.reach
+    if min(height, width) <= reach:
+        raise InputError(f"the picture is {height}×{width} pixels, smaller than the network reaches: {reach + 1}")
+    step = model.granule * max(1, tile // model.granule)
+    probability = np.empty((height, width, model.config.classes), np.float32)
+    for top in range(0, height, step):
+        for left in range(0, width, step):
+            rows, columns = min(step, height - top), min(step, width - left)
+            seen = mirrored(image, top, left, model.seen(rows), model.seen(columns), model.margin)
+            piece = seen if prepare is None else prepare(seen)
+            answer = probabilities(model, piece)
+            at = (answer.shape[0] - seen.shape[0]) // 2 + model.margin  # 0 where unpadded
+            probability[top : top + rows, left : left + columns] = answer[at : at + rows, at : at + columns]
+    return probability
+
+
+def mirrored(image: np.ndarray, top: int, left: int, height: int, width: int, margin: int) -> np.ndarray:
+    """The piece (height, width, …) of an image that begins `margin` pixels above and left of (top, left)."""
+    rows = _mirror(np.arange(top - margin, top - margin + height), image.shape[0])
+    columns = _mirror(np.arange(left - margin, left - margin + width), image.shape[1])
+    return image[rows[:, None], columns]
+
+
+def _mirror(at: np.ndarray, size: int) -> np.ndarray:
+    """… 2 1 0 1 2 … size−1 size−2 …: where each place lies, however far outside."""
+    period = max(1, 2 * (size - 1))
+    at = at % period
+    return np.minimum(at, period - at)
+
+
+def probabilities(model: UNet2015, piece: np.ndarray) -> np.ndarray:
+    """The network's own answer: (h, w, channels) → (h', w', classes), with softmax."""
+    with no_grad():
+        logits = model(Tensor(model.place(piece[None]))).data[0]
+    e = array_module(logits).exp(logits - logits.max(-1, keepdims=True))
+    return to_numpy(e / e.sum(-1, keepdims=True))
