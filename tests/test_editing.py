@@ -48,6 +48,15 @@ def test_what_the_mask_protects_stays_bit_for_bit(pipe, dress, sampler):
     assert difference(out[:, mask], dress[:, mask]) > 5
 
 
+def test_what_is_drawn_fits_what_is_held(pipe, dress):
+    """The free half sees the held one on the way, and so becomes another than without it."""
+    mask = np.zeros((32, 32), bool)
+    mask[:, 16:] = True
+    held = edit(pipe, dress, [PROMPT], 1.0, mask, steps=8, seed=5)
+    alone = edit(pipe, dress, [PROMPT], 1.0, steps=8, seed=5)
+    assert difference(held[:, mask], alone[:, mask]) > 1
+
+
 def test_a_mask_for_each_picture(pipe, dress):
     images, masks = np.repeat(dress, 2, 0), np.zeros((2, 32, 32), bool)
     masks[1] = True

@@ -49,6 +49,14 @@ def test_a_small_picture_goes_on_as_in_a_mirror():
     assert np.allclose(piece[:, 0, 0], [0, 1, 2, 3, 4, 3, 2, 1, 0, 1, 2, 3])
 
 
+def test_labels_are_never_mixed():
+    labels = np.zeros((40, 40), np.int32)
+    labels[10:30, 10:30] = 100
+    image, rng = np.zeros((40, 40, 1), np.float32), np.random.default_rng(0)
+    for _ in range(5):
+        assert set(np.unique(cut(rng, image, labels, np.ones((40, 40)), 32, Augmentation())[1])) <= {0, 100}
+
+
 def test_every_flip_and_turn_occurs():
     labels = np.arange(16).reshape(4, 4)
     image, rng = labels[:, :, None].astype(np.float32), np.random.default_rng(0)

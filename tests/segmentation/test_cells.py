@@ -29,6 +29,12 @@ def test_touching_discs_are_parted_at_the_waist():
     assert np.array_equal(cells > 0, discs((30, 20, 10), (30, 38, 10), (30, 56, 10)) > 0.5)  # no pixel is lost
 
 
+def test_a_large_cell_and_a_small_one_meet_where_it_is_narrowest():
+    """Not in the middle between them, at x = 32: the circles cross at x = 34."""
+    cells = find_cells(discs((30, 20, 14), (30, 40, 7)))
+    assert cells.max() == 2 and cells[30, 33] == cells[30, 20] and cells[30, 36] == cells[30, 40]
+
+
 def test_an_ellipse_is_one_cell():
     y, x = np.mgrid[0:40, 0:60]
     for angle in np.linspace(0, np.pi, 7):

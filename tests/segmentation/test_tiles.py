@@ -8,6 +8,7 @@ from tinydiff.autograd import Tensor, no_grad
 from tinydiff.errors import InputError
 from tinydiff.models.unet2015 import UNet2015, UNet2015Config
 from tinydiff.segmentation import predict
+from tinydiff.segmentation.tiles import mirrored
 
 RNG = np.random.default_rng(0)
 
@@ -40,6 +41,15 @@ def test_away_from_the_border_it_is_the_network_s_own_answer(padded):
     # Unpadded, max-pool's grid begins elsewhere unless the border is a multiple of it.
     inner = slice(model.margin, -model.margin) if padded else slice(None)
     assert abs(whole[inner, inner] - own[inner, inner]).max() < 1e-4
+
+
+@pytest.mark.parametrize("margin", [0, 3, 11])
+def test_the_picture_goes_on_as_numpy_s_reflection(margin):
+    image = RNG.standard_normal((6, 9))
+    assert np.array_equal(
+        mirrored(image, 0, 0, 6 + 2 * margin, 9 + 2 * margin, margin), np.pad(image, margin, "reflect")
+    )
+    assert np.array_equal(mirrored(image, 2, 4, 3, 4, 1), image[1:4, 3:7])
 
 
 def test_nothing_beyond_the_reach_matters():
