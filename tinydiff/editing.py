@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from tinydiff.arrays import to_numpy
 from tinydiff.autograd import Array
+from tinydiff.datasets.pictures import read_square
 from tinydiff.diffusion.objective import add_noise
 from tinydiff.diffusion.samplers import invert_ddim
 from tinydiff.errors import InputError
-from tinydiff.pipelines import TextToImage
+from tinydiff.metrics import psnr
+from tinydiff.pipelines import TextToImage, as_pixels
 from tinydiff.training.parts import as_floats
 
 
@@ -58,6 +61,23 @@ def edit(
 
     drawn = pipe.draw(pipe.words(prompts), start, steps, guidance, sampler, rng, skip=skip, adjust=adjust)
     return np.where(may_change[..., None], drawn, images)
+
+
+def edit_file(
+    pipe: TextToImage,
+    picture: str | Path,
+    prompts: Sequence[str],
+    strength: float | None = None,
+    mask: str | Path | None = None,
+    **options: Any,
+) -> np.ndarray:
+    """`edit` of a file's middle square, once for each prompt, only where the mask's is white if there is one.
+
+    strength: without it 0.6, and with a mask 1, so that what was there is forgotten.
+    """
+    images = np.repeat(read_square(picture, pipe.size)[None], len(prompts), 0)
+    white = None if mask is None else read_square(mask, pipe.size).max(-1) > 127
+    return edit(pipe, images, prompts, strength or (0.6 if mask is None else 1.0), white, **options)
 
 
 def between_seeds(
@@ -116,6 +136,25 @@ def invert(pipe: TextToImage, images: np.ndarray, prompts: Sequence[str], steps:
 def redraw(pipe: TextToImage, noise: np.ndarray, prompts: Sequence[str], steps: int = 50) -> np.ndarray:
     """What DDIM draws from this noise, without guidance: the way back from `invert`."""
     return pipe.draw(pipe.words(prompts), noise, steps, 1.0, "ddim", np.random.default_rng(0))
+
+
+def invert_file(
+    pipe: TextToImage, picture: str | Path, prompt: str, steps: Sequence[int]
+) -> tuple[np.ndarray, list[str]]:
+    """A file's middle square, what the autoencoder alone makes of it, and what DDIM draws again from its noise.
+
+    Pictures, uint8 (2 + len(steps), H, W, 3), and a caption for each with its error in dB: the autoencoder's to the
+    picture, the others' to the autoencoder's, so that it is inversion's alone.
+    """
+    images = read_square(picture, pipe.size)[None]
+    pipe.check([prompt], max(steps))
+    latent = pipe.autoencoder.encode(pipe.autoencoder.place(as_floats(images)))
+    rebuilt = as_pixels(to_numpy(pipe.autoencoder.decode(latent)))
+    pictures, captions = [images, rebuilt], ["the picture", f"autoencoder alone: {psnr(rebuilt, images):.1f} dB"]
+    for count in steps:
+        pictures.append(redraw(pipe, invert(pipe, images, [prompt], count), [prompt], count))
+        captions.append(f"{count} steps and back: {psnr(pictures[-1], rebuilt):.1f} dB")
+    return np.concatenate(pictures), captions
 
 
 def _check_pictures(pipe: TextToImage, images: np.ndarray, count: int) -> None:
