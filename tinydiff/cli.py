@@ -1,4 +1,4 @@
-"""The command line: `tinydiff generate | interpolate | invert | segment | train | evaluate | bench | doctor`.
+"""The command line: what `tinydiff` and each of its commands take.
 
 Arguments are checked before anything heavy is imported, so that `--help` and mistakes answer at once.
 """
@@ -99,6 +99,12 @@ def parser() -> argparse.ArgumentParser:
         "--steps", type=at_least(1), nargs="+", default=[10, 25, 50, 100, 250], help="numbers of steps to compare"
     )
     sub.add_argument("--weights", type=existing_folder, metavar="DIR", help="a folder that train wrote; else shipped")
+    output(sub)
+    on_device(sub)
+
+    sub = command(commands.attention, "draw a picture and show where each word of its prompt acts")
+    sub.add_argument("prompt", type=prompt, metavar="PROMPT", help="what to draw")
+    sampling(sub)
     output(sub)
     on_device(sub)
 

@@ -74,6 +74,17 @@ def invert(args: argparse.Namespace) -> None:
     print(f"{args.output}: the picture, through the autoencoder alone, and drawn again from its own noise")
 
 
+def attention(args: argparse.Namespace) -> None:
+    from tinydiff.attention_maps import attention_maps, draw_attention
+
+    _choose(args.device)
+    pipe = tinydiff.load(args.weights)
+    pipe.to(args.device)
+    found = attention_maps(pipe, args.prompt, args.steps, args.guidance, args.seed)
+    draw_attention(found, args.output)
+    print(f"{args.output}: where each of {len(found.words)} words acts, in {len(found.maps)} steps")
+
+
 def train(args: argparse.Namespace) -> None:
     _choose(args.device)
     out = args.out or folder_to_make(f"runs/{args.preset}")
