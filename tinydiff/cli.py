@@ -25,6 +25,7 @@ from tinydiff.arguments import (
 from tinydiff.errors import Disagreement, InputError
 
 BENCHMARKS = ("conv", "ladder", "step", "sampling", "memory", "threads")
+PRESETS = ("quick", "full", "full-48", "full-iadb", "pixels", "paper")
 PARTS = ("autoencoder", "words", "denoiser", "judge", "all", "segmentation")
 
 
@@ -119,7 +120,7 @@ def parser() -> argparse.ArgumentParser:
 
     sub = command(commands.train, "train from nothing, or go on with a run")
     sub.add_argument("part", nargs="?", choices=PARTS, default="all", help="what to train")
-    sub.add_argument("--preset", choices=("quick", "full", "full-48", "paper"), default="quick", help="how much")
+    sub.add_argument("--preset", choices=PRESETS, default="quick", help="how much")
     sub.add_argument("--data", type=existing_folder, metavar="DIR", help="folder of Fashion-MNIST's files")
     sub.add_argument("--out", type=folder_to_make, metavar="DIR", help="folder of the run; else runs/PRESET")
     on_device(sub)

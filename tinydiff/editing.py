@@ -43,7 +43,7 @@ def edit(
         raise InputError(f"edit: strength must lie above 0 and reach at most 1; got {strength}")
     may_change: Any = _mask(mask, images.shape)
     rng = np.random.default_rng(seed)
-    clean = pipe.autoencoder.encode(pipe.autoencoder.place(as_floats(images)))
+    clean = pipe.autoencoder.encode(pipe.denoiser.place(as_floats(images)))
     noise = pipe.denoiser.place(rng.standard_normal(clean.shape, np.float32))
     skip = min(steps - 1, steps - round(strength * steps))
     level = float(pipe.schedule.alpha_bar[pipe.schedule.timesteps(steps)[skip]])
@@ -128,7 +128,7 @@ def invert(pipe: TextToImage, images: np.ndarray, prompts: Sequence[str], steps:
     """The noise (N, h, w, C) from which DDIM draws about these pictures, uint8 (N, H, W, 3), without guidance."""
     pipe.check(prompts, steps)
     _check_pictures(pipe, images, len(prompts))
-    clean = pipe.autoencoder.encode(pipe.autoencoder.place(as_floats(images)))
+    clean = pipe.autoencoder.encode(pipe.denoiser.place(as_floats(images)))
     words = pipe.words(prompts)
     return to_numpy(invert_ddim(lambda x, t: pipe.predict(x, t, words), clean, pipe.schedule, steps, pipe.kind))
 
@@ -148,7 +148,7 @@ def invert_file(
     """
     images = read_square(picture, pipe.size)[None]
     pipe.check([prompt], max(steps))
-    latent = pipe.autoencoder.encode(pipe.autoencoder.place(as_floats(images)))
+    latent = pipe.autoencoder.encode(pipe.denoiser.place(as_floats(images)))
     rebuilt = as_pixels(to_numpy(pipe.autoencoder.decode(latent)))
     pictures, captions = [images, rebuilt], ["the picture", f"autoencoder alone: {psnr(rebuilt, images):.1f} dB"]
     for count in steps:

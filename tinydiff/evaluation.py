@@ -18,7 +18,7 @@ from tinydiff.datasets import COLOURS, GARMENTS, UNSEEN, captioned_fashion
 from tinydiff.datasets.captions import BACKGROUNDS, captions
 from tinydiff.errors import InputError
 from tinydiff.metrics import frechet_distance, psnr
-from tinydiff.models.autoencoder import Autoencoder
+from tinydiff.models.autoencoder import Autoencoder, PixelSpace
 from tinydiff.models.judge import Judge
 from tinydiff.pipelines import TextToImage, as_pixels, load
 from tinydiff.training.parts import as_floats
@@ -121,7 +121,7 @@ def _distance(judge: Judge, a: np.ndarray, b: np.ndarray) -> float:
     return frechet_distance(features(a), features(b))
 
 
-def _reconstructed(autoencoder: Autoencoder, images: np.ndarray) -> np.ndarray:
+def _reconstructed(autoencoder: Autoencoder | PixelSpace, images: np.ndarray) -> np.ndarray:
     """Pictures through the latent space and back."""
     return np.concatenate(
         [as_pixels(autoencoder.decode(autoencoder.encode(as_floats(part)))) for part in _batches(images)]

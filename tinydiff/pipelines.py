@@ -16,7 +16,7 @@ from tinydiff.diffusion.samplers import SAMPLERS
 from tinydiff.diffusion.schedule import Schedule, make_schedule
 from tinydiff.errors import InputError
 from tinydiff.kernels.cpu import constant_weights, memory
-from tinydiff.models.autoencoder import Autoencoder
+from tinydiff.models.autoencoder import Autoencoder, PixelSpace
 from tinydiff.models.denoiser import Denoiser
 from tinydiff.weights import load_autoencoder, load_denoiser, shipped
 
@@ -28,7 +28,7 @@ class TextToImage:
 
     def __init__(
         self,
-        autoencoder: Autoencoder,
+        autoencoder: Autoencoder | PixelSpace,
         denoiser: Denoiser,
         vocabulary: Vocabulary,
         schedule: Schedule,
@@ -37,6 +37,7 @@ class TextToImage:
     ) -> None:
         self.autoencoder, self.denoiser, self.vocabulary = autoencoder, denoiser, vocabulary
         self.schedule, self.kind, self.latent = schedule, kind, latent
+        self.clip = 1.0 if isinstance(autoencoder, PixelSpace) else None  # pixels have bounds, latents have none
 
     def to(self, device: str) -> TextToImage:
         """Move the networks to "cpu" or "cuda", in place.  Raises InputError where the device cannot be used."""
@@ -78,7 +79,7 @@ class TextToImage:
     @property
     def size(self) -> int:
         """Pixels of a picture's side."""
-        return self.latent[0] * 2 ** (len(self.autoencoder.config.widths) - 1)
+        return self.latent[0] * self.autoencoder.factor
 
     def words(self, prompts: Sequence[str]) -> Array:
         """Prompts as the vectors that the U-Net reads, (N, L, D)."""
@@ -107,8 +108,8 @@ class TextToImage:
                 here = words[i : i + part]
                 predict = guided(self.predict, (here,), (nothing[: len(here)],), guidance)
                 x = self.denoiser.place(noise[i : i + part])
-                sample = SAMPLERS[sampler]
-                latents = sample(predict, x, self.schedule, steps, rng, kind=self.kind, adjust=adjust, **course)
+                course |= {"kind": self.kind, "clip": self.clip, "adjust": adjust}
+                latents = SAMPLERS[sampler](predict, x, self.schedule, steps, rng, **course)
                 pictures.append(as_pixels(to_numpy(self.autoencoder.decode(latents))))
         return np.concatenate(pictures)
 
@@ -129,9 +130,9 @@ def load(folder: str | Path | None = None) -> TextToImage:
     Raises InputError for files that are missing, damaged, of another version or shape, or that do not belong together.
     """
     where = shipped() if folder is None else Path(folder)
-    autoencoder = load_autoencoder(where)
     denoiser, config = load_denoiser(where)
-    channels, latent = autoencoder.config.latent_channels, tuple(config["latent"])
+    autoencoder = PixelSpace() if config.get("space") == "pixels" else load_autoencoder(where)
+    channels, latent = autoencoder.channels, tuple(config["latent"])
     if len(latent) != 3 or not channels == latent[2] == denoiser.unet.config.in_channels:
         raise InputError(
             f"{where}: the autoencoder's latents have {channels} channels, the denoiser was trained on {latent}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from tinydiff.errors import InputError
 from tinydiff.models.autoencoder import AutoencoderConfig
@@ -40,6 +40,7 @@ class Preset:
     judge: JudgeConfig = JudgeConfig()
     text_layers: int = 2
     text_heads: int = 4
+    space: str = "latent"  # or "pixels": no autoencoder
     schedule: str = "cosine"
     kind: str = "v"
     caption_dropout: float = 0.1
@@ -109,6 +110,26 @@ SEGMENTATION = {
         size=256,
     ),
 }
+
+
+PRESETS["pixels"] = replace(
+    PRESETS["full"],
+    space="pixels",
+    denoiser=UNetConfig(
+        in_channels=3,
+        out_channels=3,
+        widths=(32, 48, 96),
+        layers=1,
+        attention=(False, False, True),
+        heads=4,
+        groups=8,
+        text_width=TEXT_WIDTH,
+    ),
+    denoiser_optim=OptimConfig(steps=3_500, batch=32, lr=1.5e-3, warmup=200, ema=0.999),
+    names=("words", "denoiser"),
+)
+# The same network, data and steps as "full", as iterative α-(de)blending learns.
+PRESETS["full-iadb"] = replace(PRESETS["full"], schedule="deblend", kind="iadb")
 
 
 def preset(name: str) -> Preset:

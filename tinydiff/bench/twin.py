@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from tinydiff import models
 from tinydiff.arrays import to_numpy
 from tinydiff.bench.twin_blocks import (
     Attention,
@@ -295,7 +296,8 @@ class Pipeline:
     """The whole of `tinydiff.pipelines.TextToImage.generate` with DDIM and guidance."""
 
     def __init__(self, pipe: TextToImage, channels_last: bool = True):
-        self.pipe, self.channels_last = pipe, channels_last
+        assert isinstance(pipe.autoencoder, models.Autoencoder)
+        self.pipe, self.channels_last, self.latent_scale = pipe, channels_last, pipe.autoencoder.latent_scale
         unet, text = pipe.denoiser.unet.config, pipe.denoiser.text_encoder.config
         self.denoiser = carry_over(pipe.denoiser, Denoiser(unet, text), channels_last)
         self.autoencoder = carry_over(pipe.autoencoder, Autoencoder(pipe.autoencoder.config), channels_last)
@@ -314,7 +316,7 @@ class Pipeline:
             v = unconditional + guidance * (conditional - unconditional)
             x0, epsilon = a**0.5 * x - (1 - a) ** 0.5 * v, a**0.5 * v + (1 - a) ** 0.5 * x
             x = p**0.5 * x0 + (1 - p) ** 0.5 * epsilon
-        images = self.autoencoder.reconstruct(x / self.pipe.autoencoder.latent_scale)
+        images = self.autoencoder.reconstruct(x / self.latent_scale)
         return ((images.clamp(-1, 1) + 1) * 127.5).round().permute(0, 2, 3, 1).to(torch.uint8).numpy()
 
 

@@ -48,6 +48,16 @@ class Autoencoder(Module):
         self.post_quant_conv = Conv2d(rng, latent, latent, size=1)
         self.decoder = Decoder(rng, config)
 
+    @property
+    def channels(self) -> int:
+        """Of the latent space."""
+        return self.config.latent_channels
+
+    @property
+    def factor(self) -> int:
+        """How many pixels' side one place of the latent space stands for."""
+        return 2 ** (len(self.config.widths) - 1)
+
     def moments(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and log-variance of each number of the latent, unscaled."""
         h, latent = self.quant_conv(self.encoder(x)), self.config.latent_channels
@@ -66,6 +76,18 @@ class Autoencoder(Module):
         """Scaled latents to pictures, off the tape; not clipped."""
         with no_grad():
             return self.reconstruct(Tensor(latents * np.float32(1 / self.latent_scale))).data
+
+
+class PixelSpace(Module):
+    """In the autoencoder's place where diffusion works on the pixels themselves: nothing is encoded."""
+
+    channels, factor = 3, 1
+
+    def encode(self, images: Array) -> Array:
+        return images
+
+    def decode(self, latents: Array) -> Array:
+        return latents
 
 
 class Encoder(Module):

@@ -20,7 +20,7 @@ from tinydiff.datasets.captions import LENGTH
 from tinydiff.diffusion.objective import add_noise, target
 from tinydiff.diffusion.schedule import make_schedule
 from tinydiff.errors import InputError
-from tinydiff.models.autoencoder import Autoencoder
+from tinydiff.models.autoencoder import Autoencoder, PixelSpace
 from tinydiff.models.denoiser import Denoiser
 from tinydiff.models.judge import Judge
 from tinydiff.models.text_encoder import TextEncoderConfig
@@ -123,7 +123,7 @@ def train_words(fashion: Fashion, vocabulary: Vocabulary, preset: Preset) -> Wor
 
 def train_denoiser(
     fashion: Fashion,
-    autoencoder: Autoencoder,
+    autoencoder: Autoencoder | PixelSpace,
     words: np.ndarray,
     vocabulary: Vocabulary,
     preset: Preset,
@@ -144,7 +144,7 @@ def train_denoiser(
     def loss_of(step: int, rng: np.random.Generator) -> Tensor:
         position = batches.at(step)
         drawn = fashion.epoch(position.epoch)
-        x0 = autoencoder.encode(autoencoder.place(as_floats(drawn.images[position.indices])))
+        x0 = autoencoder.encode(model.place(as_floats(drawn.images[position.indices])))
         n = len(x0)
         tokens = vocabulary.encode([drawn.captions[i] for i in position.indices])
         tokens[rng.random(n) < preset.caption_dropout] = null

@@ -11,6 +11,7 @@ import numpy as np
 from tinydiff.arrays import check_device
 from tinydiff.datasets import Vocabulary, load_fashion
 from tinydiff.errors import InputError
+from tinydiff.models.autoencoder import PixelSpace
 from tinydiff.presets import Preset
 from tinydiff.presets import preset as preset_named
 from tinydiff.training.folder import refuse_another_run, refuse_existing, run_folder
@@ -72,24 +73,25 @@ def _train_part(
     """Arrays and configuration of one trained part."""
     vocabulary = Vocabulary()
     if name == "autoencoder":
-        autoencoder = train_autoencoder(
+        trained = train_autoencoder(
             lambda epoch: fashion.epoch(epoch).images, len(fashion), settings, folder, resume, fashion.source, device
         )
-        return autoencoder.state(), {"model": asdict(settings.autoencoder), "latent_scale": autoencoder.latent_scale}
+        return trained.state(), {"model": asdict(settings.autoencoder), "latent_scale": trained.latent_scale}
     if name == "words":
         words = train_words(fashion, vocabulary, settings)
         return {"vectors": words.vectors}, {"words": vocabulary.words, "losses": list(words.losses)}
     if name == "judge":
         return train_judge(fashion, settings, folder, resume, device).state(), {"model": asdict(settings.judge)}
-    autoencoder = load_autoencoder(folder)
+    autoencoder = PixelSpace() if settings.space == "pixels" else load_autoencoder(folder)
     vectors, known = load_words(folder)
     model = train_denoiser(fashion, autoencoder, vectors, Vocabulary(known), settings, folder, resume, device)
-    latent = autoencoder.encode(autoencoder.place(np.zeros((1, 32, 32, 3), np.float32))).shape[1:]
+    latent = autoencoder.encode(model.place(np.zeros((1, 32, 32, 3), np.float32))).shape[1:]
     return model.state(), {
         "unet": asdict(settings.denoiser),
         "text": asdict(model.text_encoder.config),
         "schedule": settings.schedule,
         "kind": settings.kind,
+        "space": settings.space,
         "latent": list(latent),
         "words": known,
     }
