@@ -34,6 +34,13 @@ def guidance_scale(text: str) -> float:
     return value
 
 
+def noise_level(text: str) -> float | None:
+    value = None if text == "auto" else _number(text)
+    if value is not None and not (math.isfinite(value) and value > 0):
+        raise argparse.ArgumentTypeError(f"got {text}, expected auto, or the noise's standard deviation in grey levels")
+    return value
+
+
 def share(text: str) -> float:
     value = _number(text)
     if not 0 < value < 1:

@@ -17,6 +17,7 @@ from tinydiff.arguments import (
     file_to_write,
     folder_to_make,
     guidance_scale,
+    noise_level,
     part_of_one,
     picture_to_write,
     prompt,
@@ -109,6 +110,17 @@ def parser() -> argparse.ArgumentParser:
     output(sub)
     on_device(sub)
 
+    sub = command(commands.denoise, "take the noise out of pictures")
+    sub.add_argument("images", type=existing_file, nargs="+", metavar="IMAGE", help="PNG, TIFF, JPEG or BMP")
+    sub.add_argument("-o", "--output", type=folder_to_make, default=".", metavar="DIR", help="where the results go")
+    sub.add_argument(
+        "--level", type=noise_level, default="auto", help="standard deviation of the noise, in 255ths; auto estimates"
+    )
+    sub.add_argument("--steps", type=at_least(1), default=50, help="of the way in small steps")
+    sub.add_argument("--seed", type=at_least(0), default=0, help="for the small steps")
+    sub.add_argument("--weights", type=existing_folder, metavar="DIR", help="a run of --preset pixels; else shipped")
+    on_device(sub)
+
     sub = command(commands.segment, "find the cells in pictures")
     sub.add_argument("images", type=existing_file, nargs="+", metavar="IMAGE", help="PNG, TIFF, JPEG or BMP")
     sub.add_argument("-o", "--output", type=folder_to_make, default=".", metavar="DIR", help="where the results go")
@@ -142,6 +154,11 @@ def parser() -> argparse.ArgumentParser:
     sampling(sub)
     sub.add_argument("--data", type=existing_folder, metavar="DIR", help="folder of Fashion-MNIST's files")
     sub.add_argument("--json", type=file_to_write, metavar="FILE", help="write the figures to a file, too")
+
+    sub.add_argument(
+        "--neighbours", type=picture_to_write, metavar="FILE", help="draw pictures with those they are nearest to"
+    )
+    sub.add_argument("--classifier", action="store_true", help="also train one on drawn pictures and one on real ones")
 
     sub = command(commands.bench, "measure speed and memory, against PyTorch where it is installed")
     sub.add_argument("groups", nargs="*", choices=(*BENCHMARKS, "all"), default="all", help="what to measure")

@@ -85,6 +85,16 @@ def attention(args: argparse.Namespace) -> None:
     print(f"{args.output}: where each of {len(found.words)} words acts, in {len(found.maps)} steps")
 
 
+def denoise(args: argparse.Namespace) -> None:
+    from tinydiff.denoising import denoise_files
+    from tinydiff.weights import shipped
+
+    _choose(args.device)
+    pipe = tinydiff.load(args.weights or shipped() / "pixels")
+    pipe.to(args.device)
+    denoise_files(pipe, args.images, args.output, args.level, args.steps, args.seed)
+
+
 def train(args: argparse.Namespace) -> None:
     _choose(args.device)
     out = args.out or folder_to_make(f"runs/{args.preset}")
@@ -131,12 +141,34 @@ def evaluate(args: argparse.Namespace) -> None:
         args.weights, n=args.n, steps=args.steps, guidance=args.guidance, seed=args.seed, data=args.data
     )
     print(table(figures))
+    if args.neighbours:
+        _save_neighbours(args)
+    if args.classifier:
+        from tinydiff.evaluation import classifiers
+
+        more = classifiers(args.weights, seed=args.seed, data=args.data)
+        print(table(more))
+        figures |= more
     if args.json:
         import json
 
         with written_whole(args.json) as beside:
             beside.write_text(json.dumps(figures, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
         print(f"written to {args.json}")
+
+
+def _save_neighbours(args: argparse.Namespace) -> None:
+    import numpy as np
+
+    from tinydiff import viz
+    from tinydiff.evaluation import neighbours
+
+    images, nearest, prompts, near = neighbours(
+        args.weights, WIDEST_ROW, args.steps, args.guidance, args.seed, args.data
+    )
+    captions = [*prompts, *[f"nearest in training: {decibels:.1f} dB" for decibels in near]]
+    viz.save_grid(np.concatenate([images, nearest]), args.neighbours, captions, columns=WIDEST_ROW)
+    print(f"{args.neighbours}: drawn pictures above, the nearest training pictures below")
 
 
 def bench(args: argparse.Namespace) -> None:

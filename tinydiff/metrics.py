@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.linalg import sqrtm
+from scipy.spatial import cKDTree
+from scipy.spatial.distance import cdist
 
 from tinydiff.errors import InputError
 
@@ -32,6 +34,37 @@ def frechet_distance(a: np.ndarray, b: np.ndarray) -> float:
     cov_a, cov_b = np.atleast_2d(np.cov(a, rowvar=False)), np.atleast_2d(np.cov(b, rowvar=False))
     root = sqrtm(cov_a @ cov_b)
     return float(np.sum((a.mean(0) - b.mean(0)) ** 2) + np.trace(cov_a + cov_b) - 2 * np.trace(root).real)
+
+
+def precision_recall(real: np.ndarray, generated: np.ndarray, k: int = 3) -> tuple[float, float]:
+    """How many of the generated features (M, D) lie among the real ones (N, D), and how many real ones among them.
+
+    A set is taken as the balls around each of its members that reach to its k-th nearest neighbour; a feature lies in
+    it if it is in any ball.  Precision falls where pictures look wrong, recall where kinds of pictures are missing.
+    Both depend on the size of the sets: print real against real of the same size beside it.
+    Raises InputError unless both have the same D and more than k rows.  (Kynkäänniemi 2019, arXiv:1904.06991)
+    """
+    if real.ndim != 2 or generated.ndim != 2 or real.shape[1] != generated.shape[1] or k < 1:
+        raise InputError(
+            f"precision_recall: expected features (N, D) and (M, D), k from 1; got {real.shape}, {generated.shape}, {k}"
+        )
+    if min(len(real), len(generated)) <= k:
+        raise InputError(f"precision_recall: {len(real)} and {len(generated)} features, expected more than k = {k}")
+    return _inside(generated, real, k), _inside(real, generated, k)
+
+
+def _inside(points: np.ndarray, members: np.ndarray, k: int) -> float:
+    """The share of points (M, D) that lie in a ball around one of the members (N, D)."""
+    tree = cKDTree(members)
+    radii = tree.query(members, k + 1)[0][:, -1]  # the nearest of all is itself
+    distances = cdist(points, members)  # (M, N)
+    return float((distances <= radii).any(1).mean())
+
+
+def nearest(points: np.ndarray, members: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """For each of the points (M, D) the index of its nearest member (N, D), and how far that is."""
+    distance, index = cKDTree(members).query(points)
+    return index, distance
 
 
 @dataclass(frozen=True)

@@ -43,7 +43,7 @@ def sample_ddpm(
 
     predict(x_t, t) → prediction of `kind` ("epsilon" or "v"); clip: x̂0 is held in [−clip, clip] (1 for pixels, None in
     latent space); callback(steps done, x, x̂0) is called after each step.  `course` is what `walk` takes beyond that:
-    spacing, skip, adjust.
+    spacing, last, skip, adjust.
     Raises InputError for steps not in 1 … T, and for a bad kind, clip or course.
     (Ho 2020, arXiv:2006.11239, equations 6 and 7, with α = a/p for steps that jump)
     """
@@ -189,16 +189,17 @@ def walk(
     clip: float | None,
     callback: Callback | None,
     spacing: str = "trailing",
+    last: int | None = None,
     skip: int = 0,
     adjust: Adjust | None = None,
 ) -> Any:
     """Go by `rule` from x at the first of `steps` timesteps to the picture.
 
-    spacing: "trailing" or "leading", see `Schedule.timesteps`.  skip: begin that many steps later, x being at the noise
-    level of that step: how pictures are changed rather than made.  adjust(x, ᾱ) is what the walk goes on from, after
-    each step: how a part of the picture is held.
+    spacing: "trailing" or "leading", and last: the noisiest timestep, see `Schedule.timesteps`.  skip: begin that many
+    steps later, x being at the noise level of that step: how pictures are changed rather than made.  adjust(x, ᾱ) is
+    what the walk goes on from, after each step: how a part of the picture is held.
     """
-    timesteps = schedule.timesteps(steps, spacing)
+    timesteps = schedule.timesteps(steps, spacing, last)
     check_kind(kind)
     if clip is not None and not clip > 0:
         raise InputError(f"clip must be a bound above 0, or None; got {clip!r}")

@@ -53,19 +53,23 @@ class Schedule:
         """T, the number of steps that the schedule has."""
         return len(self.alpha_bar)
 
-    def timesteps(self, n: int, spacing: str = "trailing") -> list[int]:
-        """n of the T steps, descending and evenly spaced.
+    def timesteps(self, n: int, spacing: str = "trailing", last: int | None = None) -> list[int]:
+        """n of the steps 0 … last, descending and evenly spaced; last is T − 1 where it is not given.
 
-        "trailing" counts back from the last one, T − 1: sampling begins where the noise is purest.  "leading" counts
-        up from the first one, 0, in steps of T // n, as DDIM's authors did: the noisiest steps are then left out.
-        Raises InputError unless n is a whole number from 1 to T, and for another spacing.  (arXiv:2305.08891, table 2)
+        "trailing" counts back from the last one: sampling begins where the noise is purest.  "leading" counts up from
+        the first one, 0, in steps of (last + 1) // n, as DDIM's authors did: the noisiest steps are then left out.
+        Raises InputError unless n is a whole number from 1 to last + 1, and for another spacing or last.
+        (arXiv:2305.08891, table 2)
         """
-        _check_count("steps", n, self.steps, f"the length of the {self.name} schedule")
+        if last is not None and not (isinstance(last, Integral) and 0 <= last < self.steps):
+            raise InputError(f"last must be one of the steps 0 … {self.steps - 1}; got {last!r}")
+        count = self.steps if last is None else last + 1
+        _check_count("steps", n, count, f"the length of the {self.name} schedule")
         if spacing not in SPACINGS:
             raise InputError(f"spacing must be one of {', '.join(SPACINGS)}; got {spacing!r}")
         if spacing == "leading":
-            return [i * (self.steps // n) for i in range(n - 1, -1, -1)]
-        return [int(t) - 1 for t in np.round(self.steps * np.arange(n, 0, -1) / n)]
+            return [i * (count // n) for i in range(n - 1, -1, -1)]
+        return [int(t) - 1 for t in np.round(count * np.arange(n, 0, -1) / n)]
 
 
 def linear(T: int = 1000) -> Schedule:

@@ -1,6 +1,6 @@
 """The models: denoiser, autoencoder, text encoder, word vectors, judge, and the U-Net of 2015."""
 
-from tinydiff.models.autoencoder import Autoencoder, AutoencoderConfig
+from tinydiff.models.autoencoder import Autoencoder, AutoencoderConfig, PixelSpace
 from tinydiff.models.judge import Judge, JudgeConfig
 from tinydiff.models.text_encoder import TextEncoder, TextEncoderConfig
 from tinydiff.models.unet import UNet, UNetConfig
@@ -11,6 +11,7 @@ __all__ = [
     "AutoencoderConfig",
     "Judge",
     "JudgeConfig",
+    "PixelSpace",
     "TextEncoder",
     "TextEncoderConfig",
     "UNet",

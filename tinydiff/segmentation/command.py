@@ -11,7 +11,7 @@ from PIL import Image
 
 from tinydiff.datasets.pictures import read_image, read_pair
 from tinydiff.errors import InputError
-from tinydiff.files import written_whole
+from tinydiff.files import stems, written_whole
 from tinydiff.kernels.cpu import constant_weights
 from tinydiff.metrics import objects, overlap
 from tinydiff.segmentation.pictures import compared, overlay
@@ -33,11 +33,7 @@ def segment_files(
     More than 65,535 cells do not fit into a PNG: they go to IMAGE-cells.tif.  Raises InputError, which names the file,
     where a picture cannot be read, is too small, or two would write the same files.
     """
-    by_stem: dict[str, Path] = {}
-    for path in images:
-        if path.stem in by_stem:
-            raise InputError(f"segment: {by_stem[path.stem]} and {path} would write the same files; take turns")
-        by_stem[path.stem] = path
+    by_stem = stems(images)
     if mask is not None and len(images) > 1:
         raise InputError(f"segment: --mask belongs to one picture, not to {len(images)}")
     segmenter = load_segmenter(weights).to(device)

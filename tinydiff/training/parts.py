@@ -22,11 +22,12 @@ from tinydiff.diffusion.schedule import make_schedule
 from tinydiff.errors import InputError
 from tinydiff.models.autoencoder import Autoencoder, PixelSpace
 from tinydiff.models.denoiser import Denoiser
-from tinydiff.models.judge import Judge
+from tinydiff.models.judge import Judge, JudgeConfig
 from tinydiff.models.text_encoder import TextEncoderConfig
 from tinydiff.models.word2vec import Word2Vec
 from tinydiff.presets import TEXT_WIDTH, Preset
 from tinydiff.training.loop import Shuffle, fit
+from tinydiff.training.optim import OptimConfig
 from tinydiff.weights import as_stored
 
 
@@ -180,15 +181,33 @@ def train_judge(fashion: Fashion, preset: Preset, out: Path, resume: bool, devic
 
     def loss_of(step: int, rng: np.random.Generator) -> Tensor:
         position = batches.at(step)
-        drawn, indices = fashion.epoch(position.epoch), position.indices
-        garment, colour, background = model(Tensor(model.place(as_floats(drawn.images[indices]))))
-        return (
-            ops.cross_entropy_loss(garment, drawn.garment[indices])
-            + ops.cross_entropy_loss(colour, drawn.colour[indices])
-            + ops.cross_entropy_loss(background, drawn.background[indices])
-        )
+        drawn = fashion.epoch(position.epoch)
+        truth = drawn.garment, drawn.colour, drawn.background
+        return _judging_loss(model, drawn.images, truth, position.indices)
 
     identity = {"model": asdict(preset.judge), "data": fashion.source}
     weights = fit("judge", model, loss_of, preset.judge_optim, out, identity=identity, seed=preset.seed, resume=resume)
     model.load({name: as_stored(a) for name, a in weights.items()})
     return model
+
+
+def train_classifier(images: np.ndarray, truth: np.ndarray, optim: OptimConfig, out: Path, seed: int = 0) -> Judge:
+    """A network of the judge's kind that learns from these pictures alone: uint8 (N, H, W, 3), truth (3, N)."""
+    model = Judge(JudgeConfig(), np.random.default_rng([seed, 60]))
+    batches = Shuffle(len(images), optim.batch, seed)
+
+    def loss_of(step: int, rng: np.random.Generator) -> Tensor:
+        return _judging_loss(model, images, tuple(truth), batches.at(step).indices)
+
+    weights = fit("classifier", model, loss_of, optim, out, identity={"pictures": len(images)}, seed=seed)
+    model.load({name: as_stored(a) for name, a in weights.items()})
+    return model
+
+
+def _judging_loss(model: Judge, images: np.ndarray, truth: tuple[np.ndarray, ...], indices: np.ndarray) -> Tensor:
+    """The cross-entropies of garment, colour and background, together."""
+    logits = model(Tensor(model.place(as_floats(images[indices]))))
+    garment, colour, background = (
+        ops.cross_entropy_loss(own, right[indices]) for own, right in zip(logits, truth, strict=True)
+    )
+    return garment + colour + background

@@ -1,0 +1,85 @@
+"""What the judge says of drawn pictures: neighbours, classifiers, and the comparison of samplers."""
+
+import json
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tinydiff import evaluation
+from tinydiff.bench import samplers
+from tinydiff.cli import main
+from tinydiff.datasets import UNSEEN, captioned_fashion
+from tinydiff.evaluation import classifiers, drawn_prompts, neighbours
+from tinydiff.pipelines import TextToImage
+from tinydiff.training.optim import OptimConfig
+
+
+def test_prompts_are_of_seen_pairs_or_of_unseen_ones():
+    for unseen in (False, True):
+        prompts, asked = drawn_prompts(200, unseen, np.random.default_rng(0))
+        assert len(prompts) == 200 and asked.shape == (3, 200)
+        assert {(pair in UNSEEN) for pair in zip(*asked[:2].tolist(), strict=True)} == {unseen}
+
+
+def test_a_copy_is_found(monkeypatch):
+    """Where the model "draws" training pictures, their neighbours are they themselves."""
+    train = captioned_fashion("train")
+    chosen = np.arange(3)
+    asked = np.stack([train.garment, train.colour, train.background])[:, chosen]
+    drawn = train.images[chosen], asked, [train.captions[i] for i in chosen]
+    monkeypatch.setattr(evaluation, "_draw", lambda *args: drawn)
+    images, found, prompts, decibels = neighbours(count=3)
+    assert np.array_equal(images, found) and np.isinf(decibels).all() and len(prompts) == 3
+
+
+def test_drawn_pictures_are_no_copies():
+    images, found, _, decibels = neighbours(count=2, steps=10)
+    assert images.shape == found.shape == (2, 32, 32, 3) and (decibels < 26).all()
+
+
+def test_a_classifier_learns_from_drawn_pictures_alone(monkeypatch):
+    tiny = OptimConfig(steps=30, batch=32, lr=2e-3, warmup=5, ema=0.8)
+    monkeypatch.setattr(
+        TextToImage, "generate", lambda self, prompts, **_: np.zeros((len(prompts), 32, 32, 3), np.uint8)
+    )
+    figures = classifiers(count=96, training=tiny)
+    blind, sighted = (figures[f"classifier that learnt from {name} pictures"] for name in ("drawn", "real"))
+    assert blind["background"] < 0.45 < sighted["background"]  # nothing can be learnt from black pictures
+
+
+def test_the_comparison_of_samplers(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(samplers, "GUIDANCE", (1.0, 3.0))
+    monkeypatch.setattr(sys, "argv", ["samplers", "-n", "8", "--steps", "1", "2", "-o", str(tmp_path / "out")])
+    assert samplers.main() == 0
+    rows = json.loads((tmp_path / "out" / "samplers.json").read_text())
+    assert [(row["sampler"], row["steps"]) for row in rows[:8]] == [
+        (name, steps) for name in ("ddim", "ddpm", "dpm", "heun") for steps in (1, 2)
+    ]
+    assert [row["guidance"] for row in rows[8:]] == [1, 3] and all(row["frechet_ratio"] > 1 for row in rows)
+    assert rows[0]["frechet_ratio"] == rows[4]["frechet_ratio"]  # one step is the same for both
+    for name in ("samplers.png", "guidance.png"):
+        Image.open(tmp_path / "out" / name).verify()
+    assert "Fréchet" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_the_command_says_it_all(tmp_path, capsys):
+    asked = [
+        "evaluate",
+        "-n",
+        "64",
+        "--steps",
+        "5",
+        "--neighbours",
+        str(tmp_path / "n.png"),
+        "--json",
+        str(tmp_path / "e.json"),
+    ]
+    assert main(asked) == 0
+    said = capsys.readouterr().out
+    assert "precision and recall: drawn" in said and "drawn pictures above" in said
+    figures = json.loads((tmp_path / "e.json").read_text())
+    for name in ("real to real", "drawn"):
+        assert set(figures[f"precision and recall: {name}"]) == {"precision", "recall"}
