@@ -149,7 +149,7 @@ def test_train_passes_its_arguments_on(pipe: Pipe, monkeypatch: pytest.MonkeyPat
     monkeypatch.setitem(vars(tinydiff), "train", lambda *args, **options: asked.append((args, options)))
     assert run("train") == 0
     options = {"preset": "quick", "data": None, "out": Path("runs/quick"), "resume": False, "device": "cpu"}
-    assert asked == [(("all",), options)]
+    assert asked == [(("all",), {**options, "images": None, "captions": None, "size": 32})]
 
 
 @pytest.mark.parametrize(("error", "status"), [(KeyboardInterrupt(), 130), (FloatingPointError("step 3: loss"), 1)])

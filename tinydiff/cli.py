@@ -137,7 +137,13 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("--out", type=folder_to_make, metavar="DIR", help="folder of the run; else runs/PRESET")
     on_device(sub)
     sub.add_argument("--resume", action="store_true", help="continue the run in that folder")
-    sub.add_argument("--images", type=existing_folder, metavar="DIR", help="segmentation: pictures to learn from")
+    sub.add_argument("--images", type=existing_folder, metavar="DIR", help="your own pictures to learn from")
+    sub.add_argument(
+        "--captions", type=existing_file, metavar="FILE", help="their captions: a CSV file, file name, caption"
+    )
+    sub.add_argument(
+        "--size", type=int, choices=(32, 64), default=32, help="what your pictures are brought to, in pixels"
+    )
     sub.add_argument(
         "--masks", type=existing_folder, metavar="DIR", help="segmentation: their masks, of the same names"
     )

@@ -101,11 +101,16 @@ def train(args: argparse.Namespace) -> None:
     if args.resume and not out.is_dir():
         raise InputError(f"--resume: there is no run to resume in {out}")
     if args.part != "segmentation":
-        for option in ("images", "masks", "until_iou", "unpadded"):
+        for option in ("masks", "until_iou", "unpadded"):
             if getattr(args, option):
                 raise InputError(f"--{option.replace('_', '-')} belongs to `train segmentation`, not to {args.part}")
-        tinydiff.train(args.part, preset=args.preset, data=args.data, out=out, resume=args.resume, device=args.device)
+        own = {"images": args.images, "captions": args.captions, "size": args.size}
+        tinydiff.train(
+            args.part, preset=args.preset, data=args.data, out=out, resume=args.resume, device=args.device, **own
+        )
         return
+    if args.captions:
+        raise InputError("--captions does not belong to `train segmentation`, which takes --images and --masks")
     if args.data:
         raise InputError("--data is the folder of Fashion-MNIST; segmentation takes --images and --masks")
     tinydiff.train_segmentation(

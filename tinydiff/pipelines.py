@@ -137,7 +137,7 @@ def load(folder: str | Path | None = None) -> TextToImage:
         raise InputError(
             f"{where}: the autoencoder's latents have {channels} channels, the denoiser was trained on {latent}"
         )
-    vocabulary = Vocabulary(config["words"])
+    vocabulary = Vocabulary(config["words"], denoiser.text_encoder.config.length)
     if len(vocabulary) != denoiser.text_encoder.config.vocabulary:
         raise InputError(
             f"{where}: {len(vocabulary)} words do not fit {denoiser.text_encoder.config.vocabulary} vectors"

@@ -1,5 +1,7 @@
 """What a picture can show, the sentences that say so, and the words that those are made of."""
 
+from __future__ import annotations
+
 import difflib
 from collections.abc import Sequence
 from functools import cache
@@ -166,22 +168,30 @@ def grammar_words() -> list[str]:
 class Vocabulary:
     """Words and their ids: 0 pads, 1 begins, 2 ends, and the words follow from 3 in sorted order."""
 
-    def __init__(self, words: Sequence[str] | None = None) -> None:
-        """`words`: the known words, those of the caption grammar if none are given."""
+    def __init__(self, words: Sequence[str] | None = None, length: int = LENGTH) -> None:
+        """`words`: the known words, those of the caption grammar if none are given; `length`: tokens of a caption."""
+        self.length = length
         self.words: list[str] = sorted(set(grammar_words() if words is None else words))
         self.ids: dict[str, int] = {word: i for i, word in enumerate(self.words, SPECIAL)}
+
+    @classmethod
+    def of(cls, captions: Sequence[str]) -> Vocabulary:
+        """Every word of these captions, and room for the longest of them."""
+        texts = [tokens(caption) for caption in captions]
+        return cls(sorted({word for words in texts for word in words}), max(LENGTH, 2 + max(map(len, texts))))
 
     def __len__(self) -> int:
         """The number of ids: words and special tokens."""
         return SPECIAL + len(self.words)
 
-    def encode(self, prompts: Sequence[str], length: int = LENGTH) -> np.ndarray:
+    def encode(self, prompts: Sequence[str], length: int | None = None) -> np.ndarray:
         """Token ids of prompts, int64 (N, length): begin, the words, end, then padding.
 
         Raises InputError on a prompt that is empty or too long, or has an unknown word (the nearest are named).
         """
         if isinstance(prompts, str):
             raise InputError(f"encode: one string {prompts!r}, expected a list of prompts")
+        length = length or self.length
         encoded = np.full((len(prompts), length), PAD, np.int64)
         for row, prompt in zip(encoded, prompts, strict=True):
             words = tokens(prompt)
@@ -192,9 +202,9 @@ class Vocabulary:
             row[: len(words) + 2] = [BEGIN, *(self.id_of(word, prompt) for word in words), END]
         return encoded
 
-    def null(self, n: int, length: int = LENGTH) -> np.ndarray:
+    def null(self, n: int, length: int | None = None) -> np.ndarray:
         """The empty caption n times, int64 (n, length): what guidance compares with."""
-        encoded = np.full((n, length), PAD, np.int64)
+        encoded = np.full((n, length or self.length), PAD, np.int64)
         encoded[:, :2] = BEGIN, END
         return encoded
 

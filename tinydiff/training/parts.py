@@ -16,7 +16,7 @@ from tinydiff import ops
 from tinydiff.arrays import to_numpy
 from tinydiff.autograd import Tensor
 from tinydiff.datasets import CaptionedImages, Vocabulary, draw_training
-from tinydiff.datasets.captions import LENGTH
+from tinydiff.datasets.own import OwnPictures
 from tinydiff.diffusion.objective import add_noise, target
 from tinydiff.diffusion.schedule import make_schedule
 from tinydiff.errors import InputError
@@ -52,6 +52,7 @@ class Fashion:
     def __init__(self, grey: np.ndarray, labels: np.ndarray, source: str, seed: int, every_pair: bool = False) -> None:
         self.grey, self.labels, self.source, self.seed = grey, labels, source, seed
         self.every_pair = every_pair
+        self.vocabulary = Vocabulary()
         self._epoch = -1
         self._drawn: CaptionedImages | None = None
 
@@ -107,7 +108,7 @@ def train_autoencoder(
     return model
 
 
-def train_words(fashion: Fashion, vocabulary: Vocabulary, preset: Preset) -> Word2Vec:
+def train_words(fashion: Fashion | OwnPictures, vocabulary: Vocabulary, preset: Preset) -> Word2Vec:
     """Word2Vec on the captions of the first epoch."""
     settings = preset.words
     tokens = vocabulary.encode(fashion.epoch(0).captions[: settings.captions])
@@ -123,7 +124,7 @@ def train_words(fashion: Fashion, vocabulary: Vocabulary, preset: Preset) -> Wor
 
 
 def train_denoiser(
-    fashion: Fashion,
+    fashion: Fashion | OwnPictures,
     autoencoder: Autoencoder | PixelSpace,
     words: np.ndarray,
     vocabulary: Vocabulary,
@@ -133,7 +134,7 @@ def train_denoiser(
     device: str = "cpu",
 ) -> Denoiser:
     """Predict `preset.kind` from noisy latents and captions, a tenth of which are empty, for guidance."""
-    text = TextEncoderConfig(len(vocabulary), LENGTH, TEXT_WIDTH, preset.text_layers, preset.text_heads)
+    text = TextEncoderConfig(len(vocabulary), vocabulary.length, TEXT_WIDTH, preset.text_layers, preset.text_heads)
     model = Denoiser(preset.denoiser, text, np.random.default_rng([preset.seed, 30]))
     model.text_encoder.start_from(words)
     model.to(device)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
 
 from tinydiff.arrays import check_device
 from tinydiff.datasets import Vocabulary, load_fashion
+from tinydiff.datasets.own import OwnPictures, load_own
 from tinydiff.errors import InputError
 from tinydiff.models.autoencoder import PixelSpace
 from tinydiff.presets import Preset
@@ -30,17 +31,27 @@ def train(
     out: str | Path = "runs/quick",
     resume: bool = False,
     device: str = "cpu",
+    *,
+    images: str | Path | None = None,
+    captions: str | Path | None = None,
+    size: int = 32,
 ) -> Path:
     """Train one part ("autoencoder", "words", "denoiser", "judge") or "all" that `generate` needs; returns the folder.
 
     Each part's weights, the moving average in float16, go to `{part}.safetensors` in `out`, and the loss curves to
     `loss.png`.  `resume` goes on where a stopped run's checkpoint stands and skips finished parts; without it a folder
     that has them is refused, and so are always parts of another run (another preset, other data).
+    `images` and `captions`: learn from your own pictures instead, a folder and a CSV file of file names and captions
+    (see `datasets.own`), brought to `size`×`size` pixels; the vocabulary is that of the captions.
     `device` is "cpu" or "cuda"; Word2Vec learns on the CPU.
     Raises InputError for what does not fit, FloatingPointError where a value stops being finite.
     """
     settings = preset_named(preset)
     check_device(device)
+    if (images is None) != (captions is None):
+        raise InputError("train: images and captions belong together; one of the two is missing")
+    if images is not None and part == "judge":
+        raise InputError("train: the judge knows garments only, it does not learn from other pictures")
     names = settings.names if part == "all" else (part,)
     if part != "all" and part not in PARTS:
         raise InputError(f"train: no part {part!r}; there are {', '.join(PARTS)} and all")
@@ -48,10 +59,15 @@ def train(
     with FolderLock(folder):
         if not resume:
             refuse_existing(folder, names)
-        grey, labels, source = load_fashion("train", data)
-        print(f"tinydiff: training {', '.join(names)} ({preset}) on {source}", flush=True)
-        fashion = Fashion(grey, labels, source, settings.seed)
-        made = {"preset": preset, "data": source}
+        pictures: Fashion | OwnPictures
+        if images is not None and captions is not None:
+            pictures = load_own(images, captions, size)
+            settings = _at_most(settings, len(pictures))
+        else:
+            grey, labels, source = load_fashion("train", data)
+            pictures = Fashion(grey, labels, source, settings.seed)
+        print(f"tinydiff: training {', '.join(names)} ({preset}) on {pictures.source}", flush=True)
+        made = {"preset": preset, "data": pictures.source}
         for name in names:
             refuse_another_run(folder / f"{name}.safetensors", made)
         for name in names:
@@ -59,7 +75,7 @@ def train(
                 print(f"tinydiff: {name} is trained already, kept as it is", flush=True)
                 continue
             start = time.monotonic()
-            arrays, config = _train_part(name, settings, fashion, folder, resume, device)
+            arrays, config = _train_part(name, settings, pictures, folder, resume, device)
             seconds = round(time.monotonic() - start)
             save_weights(folder, name, arrays, {**config, "made": {**made, "seconds": seconds}})
             if any(folder.glob("*.csv")):
@@ -68,24 +84,25 @@ def train(
 
 
 def _train_part(
-    name: str, settings: Preset, fashion: Fashion, folder: Path, resume: bool, device: str
+    name: str, settings: Preset, pictures: Fashion | OwnPictures, folder: Path, resume: bool, device: str
 ) -> tuple[dict, dict]:
     """Arrays and configuration of one trained part."""
-    vocabulary = Vocabulary()
     if name == "autoencoder":
         trained = train_autoencoder(
-            lambda epoch: fashion.epoch(epoch).images, len(fashion), settings, folder, resume, fashion.source, device
+            lambda epoch: pictures.epoch(epoch).images, len(pictures), settings, folder, resume, pictures.source, device
         )
         return trained.state(), {"model": asdict(settings.autoencoder), "latent_scale": trained.latent_scale}
     if name == "words":
-        words = train_words(fashion, vocabulary, settings)
-        return {"vectors": words.vectors}, {"words": vocabulary.words, "losses": list(words.losses)}
+        words = train_words(pictures, pictures.vocabulary, settings)
+        return {"vectors": words.vectors}, {"words": pictures.vocabulary.words, "losses": list(words.losses)}
     if name == "judge":
-        return train_judge(fashion, settings, folder, resume, device).state(), {"model": asdict(settings.judge)}
+        assert isinstance(pictures, Fashion)
+        return train_judge(pictures, settings, folder, resume, device).state(), {"model": asdict(settings.judge)}
     autoencoder = PixelSpace() if settings.space == "pixels" else load_autoencoder(folder)
     vectors, known = load_words(folder)
-    model = train_denoiser(fashion, autoencoder, vectors, Vocabulary(known), settings, folder, resume, device)
-    latent = autoencoder.encode(model.place(np.zeros((1, 32, 32, 3), np.float32))).shape[1:]
+    vocabulary = Vocabulary(known, pictures.vocabulary.length)
+    model = train_denoiser(pictures, autoencoder, vectors, vocabulary, settings, folder, resume, device)
+    latent = autoencoder.encode(model.place(np.zeros((1, *pictures.epoch(0).images.shape[1:]), np.float32))).shape[1:]
     return model.state(), {
         "unet": asdict(settings.denoiser),
         "text": asdict(model.text_encoder.config),
@@ -95,3 +112,9 @@ def _train_part(
         "latent": list(latent),
         "words": known,
     }
+
+
+def _at_most(settings: Preset, count: int) -> Preset:
+    """Batches that are no larger than the data."""
+    parts = {name: getattr(settings, name) for name in ("autoencoder_optim", "denoiser_optim")}
+    return replace(settings, **{name: replace(optim, batch=min(optim.batch, count)) for name, optim in parts.items()})
