@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tinydiff.diffusion import make_schedule, sample_ddim
-from tinydiff.diffusion.deblending import blend, deblend
+from tinydiff.diffusion.deblending import blend, deblend, exact_direction
 from tinydiff.errors import InputError
 
 
@@ -45,6 +45,28 @@ def test_a_constant_direction_is_followed_exactly_in_any_number_of_steps():
     assert [done for done, _ in seen] == [1, 2, 3, 4] and seen[-1][1] == pytest.approx((0 + 0.25 + 0.5 + 0.75) / 4)
 
 
+def test_in_the_plane_every_sample_ends_at_a_point():
+    angle = np.arange(5) * 2 * np.pi / 5
+    points = 3 * np.stack([np.cos(angle), np.sin(angle)], 1)
+    x = np.random.default_rng(0).standard_normal((2000, 2))
+    ends = deblend(exact_direction(points), x, 200)
+    distances = np.linalg.norm(ends[:, None] - points, axis=-1)
+    assert np.quantile(distances.min(1), 0.99) < 0.05
+    np.testing.assert_allclose(np.bincount(distances.argmin(1)) / 2000, 0.2, atol=0.03)
+
+
+def test_the_exact_direction_is_the_mean_over_all_that_could_have_been_blended():
+    """By brute force: x0 and x1 drawn, and those kept whose blend comes near to x."""
+    points = np.array([[-1.0, 0.0], [1.5, 0.5]])
+    rng, alpha = np.random.default_rng(0), 0.4
+    x0, x1 = rng.standard_normal((400_000, 2)), points[rng.integers(0, 2, 400_000)]
+    for x in ([0.3, 0.1], [-0.8, -0.5]):
+        near = np.linalg.norm(blend(x0, x1, alpha) - x, axis=1) < 0.08
+        expected = (x1 - x0)[near].mean(0)
+        assert near.sum() > 500
+        np.testing.assert_allclose(exact_direction(points)(np.array([x]), alpha)[0], expected, atol=0.1)
+
+
 def test_one_step_of_it_is_ddim_s():
     """The same network, asked in the coordinates of either, is led to the same points."""
     schedule, steps = make_schedule("deblend", 1000), 10
@@ -79,5 +101,7 @@ def test_bad_input():
         blend(x, x, np.zeros(3))
     with pytest.raises(InputError, match=r"alpha must lie in \[0, 1\]"):
         blend(x, x, 1.5)
+    with pytest.raises(InputError, match=r"points are \(3,\), expected"):
+        exact_direction(np.zeros(3))
     with pytest.raises(InputError, match="steps must be 1 or more; got 0"):
         deblend(lambda x, a: x, x, 0)

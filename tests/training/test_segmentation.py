@@ -144,6 +144,10 @@ def test_bad_input_is_named(tiny, folders, tmp_path):
         tinydiff.train_segmentation(images, out=tmp_path / "run")
     with pytest.raises(InputError, match="no preset 'full-48' for segmentation; there are quick, full, paper"):
         tinydiff.train_segmentation(preset="full-48", out=tmp_path / "run")
+    for folder in folders:
+        Image.new("L", (70, 8)).save(folder / "small.png")
+    with pytest.raises(InputError, match="images/small.png: 8×70 pixels; the network needs 10 in each direction"):
+        tinydiff.train_segmentation(*folders, out=tmp_path / "run")
     small = simulate_nuclei(np.random.default_rng(0), (64, 12))
     with pytest.raises(InputError, match=r"a picture of \(64, 12\) pixels; the network reaches"):
         train_on_pairs([small], steps(segmentation_preset("full"), 1), tmp_path)

@@ -82,10 +82,11 @@ def read_pair(image: str | Path, mask: str | Path) -> Pair:
     return picture, labels
 
 
-def read_pairs(images: str | Path, masks: str | Path) -> list[Pair]:
+def read_pairs(images: str | Path, masks: str | Path, least: int = 1) -> list[Pair]:
     """All pictures of a folder with the masks of the same name in another (or `name_mask`), in the names' order.
 
-    Raises InputError where a folder is missing or empty, where one has no partner, and as `read_image` does.
+    Raises InputError, which names the file, where a folder is missing or empty, where one has no partner, where a side
+    is shorter than `least` pixels, and as `read_image` does.
     """
     of_images = _files(images)
     of_masks = {stem.removesuffix("_mask").removesuffix("-mask"): path for stem, path in _files(masks).items()}
@@ -95,7 +96,13 @@ def read_pairs(images: str | Path, masks: str | Path) -> list[Pair]:
     for stem, path in of_masks.items():
         if stem not in of_images:
             raise InputError(f"{path}: there is no image of that name in {images}")
-    return [read_pair(path, of_masks[stem]) for stem, path in of_images.items()]
+    pairs = []
+    for stem, path in of_images.items():
+        pairs.append(read_pair(path, of_masks[stem]))
+        height, width = pairs[-1][1].shape
+        if min(height, width) < least:
+            raise InputError(f"{path}: {height}×{width} pixels; the network needs {least} in each direction")
+    return pairs
 
 
 def read_square(path: str | Path, size: int) -> np.ndarray:

@@ -63,7 +63,7 @@ def train_segmentation(
     if images is None or masks is None:
         pairs, source = [load_nuclei("left")], "the left half of the shipped nuclei"
     else:
-        pairs, source = read_pairs(images, masks), str(images)
+        pairs, source = read_pairs(images, masks, least=UNet2015(settings.model, rng=None).reach + 1), str(images)
     folder = run_folder(Path(out))
     path = folder / f"{NAME}.safetensors"
     made = {"preset": preset, "data": source}
