@@ -111,6 +111,7 @@ def plot_steps(rows: Sequence[Row], path: Path) -> None:
         axes.minorticks_off()
         axes.set(title=title, xlabel="steps")
         axes.grid(alpha=0.3)
+        axes.set_ylim(*((1, None) if name == "frechet_ratio" else (min(0.9, *(row.garment for row in rows)), 1)))
     axes.legend(loc="lower right")
     with written_whole(path) as beside:
         figure.savefig(beside, format="png", dpi=110)

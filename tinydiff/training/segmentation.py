@@ -29,8 +29,6 @@ from tinydiff.weights import as_stored, save_weights
 NAME = "segmentation"
 STRIP = 0.2  # the right-hand part of each picture, which is not learnt from: it says when the training is good enough
 JUDGE_EVERY = 50  # steps
-
-
 GENERATIONS = 10  # times the preset's steps: how long an accuracy is waited for
 
 
