@@ -120,5 +120,7 @@ def test_bad_input(pipe, clean):
         denoise(pipe, clean, 0)
     with pytest.raises(InputError, match=r"images are uint8 \(16, 32, 32, 3\), expected floats"):
         denoise(pipe, clean.astype(np.uint8), 10)
+    with pytest.raises(InputError, match="none empty"):
+        denoise(pipe, clean[:0], 10)
     with pytest.raises(InputError, match="the weights work on latents"):
         denoise(tinydiff.load(), clean, 10)

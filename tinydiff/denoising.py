@@ -17,6 +17,7 @@ from PIL import Image
 
 from tinydiff import viz
 from tinydiff.arrays import to_numpy
+from tinydiff.autograd import Array
 from tinydiff.datasets.pictures import read_image
 from tinydiff.diffusion.objective import to_x0_and_noise
 from tinydiff.diffusion.samplers import sample_ddpm
@@ -38,8 +39,8 @@ def denoise(pipe: TextToImage, images: np.ndarray, sigma: float, steps: int | No
     """
     if not isinstance(pipe.autoencoder, PixelSpace):
         raise InputError("denoise: the weights work on latents; weights for pixels are needed (train --preset pixels)")
-    if images.ndim != 4 or images.shape[3] != 3 or images.dtype.kind != "f":
-        raise InputError(f"denoise: images are {images.dtype} {images.shape}, expected floats (N, H, W, 3)")
+    if images.ndim != 4 or images.shape[3] != 3 or 0 in images.shape or images.dtype.kind != "f":
+        raise InputError(f"denoise: images are {images.dtype} {images.shape}, expected floats (N, H, W, 3), none empty")
     if not (np.isfinite(sigma) and sigma > 0):
         raise InputError(f"denoise: sigma must be above 0; got {sigma}")
     if images.shape[1:3] != (pipe.size, pipe.size):
@@ -53,7 +54,7 @@ def denoise(pipe: TextToImage, images: np.ndarray, sigma: float, steps: int | No
         x = pipe.denoiser.place(y * np.float32(alpha_bar**0.5))
         words = pipe.read(pipe.vocabulary.null(len(x)))
 
-        def predict(x, t, words=words):  # type: ignore[no-untyped-def]
+        def predict(x: Array, t: int, words: Array = words) -> Array:
             return pipe.predict(x, t, words)
 
         if steps is None:
@@ -120,7 +121,6 @@ def denoise_files(
     names the file, where a picture cannot be read or has more than 8 bits, or two would write the same files.
     """
     by_stem = stems(pictures)
-    out.mkdir(parents=True, exist_ok=True)
     for stem, path in by_stem.items():
         image = read_image(path)
         if image.dtype != np.uint8:
@@ -136,6 +136,7 @@ def denoise_files(
             f"{stem}-small-steps.png": Image.fromarray(found[1]),
             f"{stem}-compared.png": viz.grid(np.stack([colour, *found]), captions, columns=3, scale=scale),
         }
+        out.mkdir(parents=True, exist_ok=True)  # only now: bad input leaves nothing
         with ExitStack() as stack:  # all of them or none
             for name, page in pages.items():
                 page.save(stack.enter_context(written_whole(out / name)), format="PNG")

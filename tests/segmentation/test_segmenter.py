@@ -121,6 +121,7 @@ def test_with_its_mask_a_picture_is_judged(tmp_path, capsys):
     [
         (["small.png"], "small.png: the picture is 20×20 pixels, smaller than the network reaches"),
         (["broken.png"], "broken.png: not a picture"),
+        (["broken.png", "-o", "new"], "broken.png: not a picture"),
         (["missing.png"], "missing.png is a file that does not exist"),
         (["a.png", "deeper/a.png"], "would write the same files"),
         (["a.png", "small.png", "--mask", "a.png"], "--mask belongs to one picture, not to 2"),

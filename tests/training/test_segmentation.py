@@ -134,8 +134,9 @@ def test_a_finished_run_is_kept_and_another_one_refused(tiny, folders, tmp_path,
         tinydiff.train_segmentation(*folders, out=tmp_path / "run")
     tinydiff.train_segmentation(*folders, out=tmp_path / "run", resume=True)
     assert "is trained already" in capsys.readouterr().out
-    with pytest.raises(InputError, match="from another run"):
-        tinydiff.train_segmentation(out=tmp_path / "run", resume=True)
+    for other in ({}, {"images": folders[0], "masks": folders[1], "padded": False}):
+        with pytest.raises(InputError, match="from another run"):
+            tinydiff.train_segmentation(out=tmp_path / "run", resume=True, **other)
 
 
 def test_bad_input_is_named(tiny, folders, tmp_path):

@@ -50,9 +50,11 @@ class Row:
     seconds: float = 0.0
 
 
-def judged(method: str, mask: np.ndarray, cells: np.ndarray, truth: np.ndarray, **more: float) -> Row:
+def judged(
+    method: str, mask: np.ndarray, cells: np.ndarray, truth: np.ndarray, parameters: int = 0, seconds: float = 0.0
+) -> Row:
     pixels, single = overlap(mask, truth), objects(cells, truth)
-    return Row(method, pixels.iou, pixels.dice, pixels.accuracy, single.f1, single.iou, **more)  # type: ignore[arg-type]
+    return Row(method, pixels.iou, pixels.dice, pixels.accuracy, single.f1, single.iou, parameters, seconds)
 
 
 def otsu(values: np.ndarray, bins: int = 256) -> float:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -220,7 +221,7 @@ def walk(
         if i < skip:
             continue
         x0, noise = read(x, i)
-        x, sigma = rule(x, x0, noise, a, p, lambda there, i=i: read(there, i + 1))  # type: ignore[misc]
+        x, sigma = rule(x, x0, noise, a, p, partial(read, i=i + 1))
         if sigma > 0:  # 0 at the last step
             fresh = rng.standard_normal(x.shape, dtype=np.float32)  # one stream, whatever x's type
             x = x + sigma * array_module(x).asarray(fresh, dtype=x.dtype)

@@ -37,7 +37,6 @@ def segment_files(
     if mask is not None and len(images) > 1:
         raise InputError(f"segment: --mask belongs to one picture, not to {len(images)}")
     segmenter = load_segmenter(weights).to(device)
-    out.mkdir(parents=True, exist_ok=True)
     for stem, path in by_stem.items():
         image, truth = read_pair(path, mask) if mask is not None else (read_image(path), None)
         try:
@@ -59,6 +58,7 @@ def segment_files(
                 f"; intersection over union {pixels.iou:.3f}, Dice {pixels.dice:.3f}, right pixels "
                 f"{100 * pixels.accuracy:.1f} %, F1 of the cells {single.f1:.3f}"
             )
+        out.mkdir(parents=True, exist_ok=True)  # only now: bad input leaves nothing
         with ExitStack() as stack:  # all of them or none
             for name, picture in pictures.items():
                 beside = stack.enter_context(written_whole(out / name))

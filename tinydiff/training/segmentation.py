@@ -64,7 +64,7 @@ def train_segmentation(
         pairs, source = read_pairs(images, masks, least=UNet2015(settings.model, rng=None).reach + 1), str(images)
     folder = run_folder(Path(out))
     path = folder / f"{NAME}.safetensors"
-    made = {"preset": preset, "data": source}
+    made = {"preset": preset if padded else f"{preset}, unpadded", "data": source}
     with FolderLock(folder):
         if not resume:
             refuse_existing(folder, (NAME,))
@@ -159,7 +159,7 @@ def train_on_pairs(
         iou = judge(average, examples)
         judged.append((step, iou))
         say(f"step {step}: intersection over union {iou:.3f} on the strips, {until_iou} asked for")
-        return iou >= until_iou  # type: ignore[operator]
+        return until_iou is not None and iou >= until_iou
 
     weights = fit(
         NAME,
