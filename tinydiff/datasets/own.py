@@ -31,6 +31,10 @@ class OwnPictures:
     def epoch(self, number: int) -> OwnPictures:
         return self
 
+    def examples(self, count: int) -> list[str]:
+        """Captions to watch a training by: the first that differ."""
+        return list(dict.fromkeys(self.captions))[:count]
+
 
 def load_own(folder: str | Path, table: str | Path, size: int = 32) -> OwnPictures:
     """The pictures that the CSV file `table` names, two columns: file name in `folder`, caption.

@@ -73,12 +73,14 @@ def fit(
     resume: bool = False,
     save_every: float = SAVE_EVERY,
     enough: Callable[[int, dict[str, Array]], bool] | None = None,
+    watch: Callable[[int, dict[str, Array]], None] | None = None,
 ) -> dict[str, np.ndarray]:
     """Train `module` for `config.steps` steps of `loss_of(step, generator)`; returns the moving average of its weights.
 
     A checkpoint `{name}.checkpoint.safetensors` is written to `out` every `save_every` seconds, at Ctrl-C and at the
     end; `identity` says what the run is, and a checkpoint of another run is refused.  The losses go to `{name}.csv`.
-    `enough(step, average)` is asked before every step but the first, and ends the training where it says so.
+    `enough(step, average)` is asked before every step but the first, and ends the training where it says so;
+    `watch(steps done, average)` is called after each checkpoint.
     Raises FloatingPointError at the first value that is not finite, naming step and layer; the last checkpoint stays.
     """
     memory.reuse()
@@ -98,6 +100,8 @@ def fit(
         state = {"step": step, "generator": checkpoint.generator_state(rng), "identity": identity}
         checkpoint.save(path, arrays, state)
         _write_losses(out / f"{name}.csv", losses[:step])
+        if watch is not None:
+            watch(step, optimiser.average)
 
     saved_at = time.monotonic()
     bar = tqdm(total=config.steps, initial=start, desc=name, unit="step")

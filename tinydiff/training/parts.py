@@ -14,8 +14,9 @@ import numpy as np
 
 from tinydiff import ops
 from tinydiff.arrays import to_numpy
-from tinydiff.autograd import Tensor
-from tinydiff.datasets import CaptionedImages, Vocabulary, draw_training
+from tinydiff.autograd import Array, Tensor
+from tinydiff.datasets import GARMENTS, CaptionedImages, Vocabulary, draw_training
+from tinydiff.datasets.captions import BACKGROUNDS, COLOURS, canonical
 from tinydiff.datasets.own import OwnPictures
 from tinydiff.diffusion.objective import add_noise, target
 from tinydiff.diffusion.schedule import make_schedule
@@ -25,9 +26,11 @@ from tinydiff.models.denoiser import Denoiser
 from tinydiff.models.judge import Judge, JudgeConfig
 from tinydiff.models.text_encoder import TextEncoderConfig
 from tinydiff.models.word2vec import Word2Vec
+from tinydiff.pipelines import TextToImage, as_pixels
 from tinydiff.presets import TEXT_WIDTH, Preset
 from tinydiff.training.loop import Shuffle, fit
 from tinydiff.training.optim import OptimConfig
+from tinydiff.training.report import EXAMPLES, Strips
 from tinydiff.weights import as_stored
 
 
@@ -68,6 +71,10 @@ class Fashion:
             self._epoch = number
         return self._drawn
 
+    def examples(self, count: int) -> list[str]:
+        """Captions to watch a training by: every garment, in one colour or another."""
+        return [canonical(i % len(GARMENTS), i % len(COLOURS), i % len(BACKGROUNDS)) for i in range(count)]
+
 
 def train_autoencoder(
     images_of: Callable[[int], np.ndarray],
@@ -96,9 +103,24 @@ def train_autoencoder(
         kl = ops.kl_loss(mean, log_variance) * np.float32(preset.kl_weight)
         return ops.l1_loss(y, x) + ops.mse_loss(y, x) + kl
 
-    identity = {"model": asdict(preset.autoencoder), "kl_weight": preset.kl_weight, "data": data}
+    def rebuilt(average: dict[str, Array]) -> np.ndarray:
+        shown = Autoencoder(preset.autoencoder, rng=None)
+        shown.load({name: as_stored(to_numpy(a)) for name, a in average.items()})
+        shown.to(device)
+        pictures = images_of(0)[:EXAMPLES]
+        decoded = shown.decode(shown.encode(shown.place(as_floats(pictures))))
+        return np.concatenate([pictures, as_pixels(to_numpy(decoded))])
+
     weights = fit(
-        "autoencoder", model, loss_of, preset.autoencoder_optim, out, identity=identity, seed=preset.seed, resume=resume
+        "autoencoder",
+        model,
+        loss_of,
+        preset.autoencoder_optim,
+        out,
+        identity={"model": asdict(preset.autoencoder), "kl_weight": preset.kl_weight, "data": data},
+        seed=preset.seed,
+        resume=resume,
+        watch=Strips(out, "autoencoder", resume, rebuilt, rows=2),
     )
     model.load({name: as_stored(a) for name, a in weights.items()})
     sample = np.random.default_rng([preset.seed, 11]).permutation(count)[:2048]
@@ -142,6 +164,7 @@ def train_denoiser(
     schedule = make_schedule(preset.schedule)
     batches = Shuffle(len(fashion), preset.denoiser_optim.batch, preset.seed + 1)
     null = vocabulary.null(1)
+    latent = latent_shape(autoencoder, fashion)
 
     def loss_of(step: int, rng: np.random.Generator) -> Tensor:
         position = batches.at(step)
@@ -162,11 +185,33 @@ def train_denoiser(
         "diffusion": [preset.schedule, preset.kind, preset.caption_dropout],
         "data": fashion.source,
     }
+
+    def drawn(average: dict[str, Array]) -> np.ndarray:
+        shown = Denoiser(preset.denoiser, text, rng=None)
+        shown.load({name: as_stored(to_numpy(a)) for name, a in average.items()})
+        shown.to(device)
+        pipe = TextToImage(autoencoder, shown, vocabulary, schedule, preset.kind, latent)
+        return pipe.generate(fashion.examples(EXAMPLES))
+
     weights = fit(
-        "denoiser", model, loss_of, preset.denoiser_optim, out, identity=identity, seed=preset.seed, resume=resume
+        "denoiser",
+        model,
+        loss_of,
+        preset.denoiser_optim,
+        out,
+        identity=identity,
+        seed=preset.seed,
+        resume=resume,
+        watch=Strips(out, "denoiser", resume, drawn),
     )
     model.load({name: as_stored(a) for name, a in weights.items()})
     return model
+
+
+def latent_shape(autoencoder: Autoencoder | PixelSpace, pictures: Fashion | OwnPictures) -> tuple[int, int, int]:
+    """(h, w, C) of a picture's latent."""
+    _, height, width, _ = pictures.epoch(0).images.shape
+    return height // autoencoder.factor, width // autoencoder.factor, autoencoder.channels
 
 
 def train_judge(fashion: Fashion, preset: Preset, out: Path, resume: bool, device: str = "cpu") -> Judge:

@@ -6,8 +6,6 @@ import time
 from dataclasses import asdict, replace
 from pathlib import Path
 
-import numpy as np
-
 from tinydiff.arrays import check_device
 from tinydiff.datasets import Vocabulary, load_fashion
 from tinydiff.datasets.own import OwnPictures, load_own
@@ -17,8 +15,8 @@ from tinydiff.presets import Preset
 from tinydiff.presets import preset as preset_named
 from tinydiff.training.folder import refuse_another_run, refuse_existing, run_folder
 from tinydiff.training.lock import FolderLock
-from tinydiff.training.parts import Fashion, train_autoencoder, train_denoiser, train_judge, train_words
-from tinydiff.viz import loss_curves
+from tinydiff.training.parts import Fashion, latent_shape, train_autoencoder, train_denoiser, train_judge, train_words
+from tinydiff.training.report import EXAMPLES, write_report
 from tinydiff.weights import load_autoencoder, load_words, save_weights
 
 PARTS = ("autoencoder", "words", "denoiser", "judge")
@@ -38,9 +36,10 @@ def train(
 ) -> Path:
     """Train one part ("autoencoder", "words", "denoiser", "judge") or "all" that `generate` needs; returns the folder.
 
-    Each part's weights, the moving average in float16, go to `{part}.safetensors` in `out`, and the loss curves to
-    `loss.png`.  `resume` goes on where a stopped run's checkpoint stands and skips finished parts; without it a folder
-    that has them is refused, and so are always parts of another run (another preset, other data).
+    Each part's weights, the moving average in float16, go to `{part}.safetensors` in `out`, and to `report.md` its
+    losses, its time, and pictures that it drew on the way.  `resume` goes on where a stopped run's checkpoint stands
+    and skips finished parts; without it a folder that has them is refused, and so are always parts of another run
+    (another preset, other data).
     `images` and `captions`: learn from your own pictures instead, a folder and a CSV file of file names and captions
     (see `datasets.own`), brought to `size`×`size` pixels; the vocabulary is that of the captions.
     `device` is "cpu" or "cuda"; Word2Vec learns on the CPU.
@@ -78,8 +77,7 @@ def train(
             arrays, config = _train_part(name, settings, pictures, folder, resume, device)
             seconds = round(time.monotonic() - start)
             save_weights(folder, name, arrays, {**config, "made": {**made, "seconds": seconds}})
-            if any(folder.glob("*.csv")):
-                loss_curves(folder)
+            write_report(folder, pictures.examples(EXAMPLES))
     return folder
 
 
@@ -102,14 +100,13 @@ def _train_part(
     vectors, known = load_words(folder)
     vocabulary = Vocabulary(known, pictures.vocabulary.length)
     model = train_denoiser(pictures, autoencoder, vectors, vocabulary, settings, folder, resume, device)
-    latent = autoencoder.encode(model.place(np.zeros((1, *pictures.epoch(0).images.shape[1:]), np.float32))).shape[1:]
     return model.state(), {
         "unet": asdict(settings.denoiser),
         "text": asdict(model.text_encoder.config),
         "schedule": settings.schedule,
         "kind": settings.kind,
         "space": settings.space,
-        "latent": list(latent),
+        "latent": list(latent_shape(autoencoder, pictures)),
         "words": known,
     }
 

@@ -1,0 +1,63 @@
+"""The report that every training leaves behind."""
+
+import re
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import tinydiff
+from tinydiff.training import loop, parts
+from tinydiff.training.parts import Fashion
+from tinydiff.training.report import EXAMPLES, Strips, strips
+from tinydiff.training.run import train
+from tinydiff.viz import grid
+
+
+@pytest.fixture(scope="module")
+def whole(data, tmp_path_factory):
+    """A folder that `train all` wrote, with a checkpoint after every step."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(parts, "fit", lambda *args, **options: loop.fit(*args, **options, save_every=0))
+        return train("all", data=data, out=tmp_path_factory.mktemp("whole") / "run")
+
+
+def test_the_report_names_every_part_and_shows_what_exists(whole, data):
+    text = (whole / "report.md").read_text()
+    assert f"40 images from {data}" in text
+    for part, steps in (("autoencoder", "12"), ("words", ""), ("denoiser", "12")):
+        (row,) = re.findall(rf"^\| {part} \| quick \| (\d*) \| [\d.]+ (?:s|min) \| [\d,]+ \|$", text, re.MULTILINE)
+        assert row == steps
+    shown = re.findall(r"!\[.*?\]\((.*?)\)", text)
+    assert "loss.png" in shown and len(shown) == 1 + 2 * 12 and all((whole / name).is_file() for name in shown)
+
+
+def test_the_last_strip_is_what_the_weights_draw(whole, data):
+    captions = Fashion(np.zeros(0), np.zeros(0), "", 0).examples(EXAMPLES)
+    drawn = tinydiff.load(whole).generate(captions)
+    step, _, path = strips(whole, "denoiser")[-1]
+    assert step == 12
+    with Image.open(path) as page:
+        np.testing.assert_array_equal(np.asarray(page), np.asarray(grid(drawn, columns=EXAMPLES, scale=2)))
+
+
+def test_the_strips_of_the_autoencoder_have_the_pictures_above(whole):
+    (*_, (_, _, first)), (*_, (_, _, last)) = strips(whole, "autoencoder")[:1], strips(whole, "autoencoder")
+    with Image.open(first) as a, Image.open(last) as b:
+        half = a.height // 2
+        one, other = np.asarray(a), np.asarray(b)
+    np.testing.assert_array_equal(one[: half - 8], other[: half - 8])
+    assert (one[half + 8 :] != other[half + 8 :]).any()
+
+
+def test_the_time_goes_on_after_a_pause_and_begins_anew_with_a_new_run(tmp_path):
+    def draw(average):
+        return np.zeros((2, 4, 4, 3), np.uint8)
+
+    first = Strips(tmp_path, "denoiser", False, draw)
+    first.began -= 100  # a run of a hundred seconds
+    first(5, {})
+    Strips(tmp_path, "denoiser", True, draw)(9, {})
+    assert [(step, round(seconds, -1)) for step, seconds, _ in strips(tmp_path, "denoiser")] == [(5, 100), (9, 100)]
+    Strips(tmp_path, "denoiser", False, draw)(3, {})
+    assert [(step, round(seconds, -1)) for step, seconds, _ in strips(tmp_path, "denoiser")] == [(3, 0)]
