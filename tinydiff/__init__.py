@@ -7,10 +7,11 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from . import datasets, diffusion, kernels, models, nn, ops, presets, segmentation, training
+    from . import datasets, diffusion, kernels, models, nn, ops, presets, segmentation, training, viz
     from .autograd import Tensor, no_grad
     from .errors import InputError
     from .evaluation import evaluate
+    from .inspection import summary
     from .kernels import use
     from .pipelines import load
     from .training.run import train
@@ -34,10 +35,12 @@ __all__ = [
     "ops",
     "presets",
     "segmentation",
+    "summary",
     "train",
     "train_segmentation",
     "training",
     "use",
+    "viz",
 ]
 
 # Where each name that is not itself a submodule is defined.
@@ -48,6 +51,7 @@ _HOMES = {
     "load": "pipelines",
     "load_segmenter": "weights",
     "no_grad": "autograd",
+    "summary": "inspection",
     "train": "training.run",
     "train_segmentation": "training.segmentation",
     "use": "kernels",

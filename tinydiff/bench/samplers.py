@@ -20,6 +20,7 @@ import tinydiff
 from tinydiff.arguments import Parser, at_least, existing_folder, folder_to_make
 from tinydiff.datasets import UNSEEN, captioned_fashion
 from tinydiff.diffusion import SAMPLERS
+from tinydiff.errors import InputError
 from tinydiff.evaluation import NEIGHBOURS, batches, drawn_prompts, features_of, halves
 from tinydiff.files import written_whole
 from tinydiff.metrics import frechet_distance, precision_recall
@@ -29,8 +30,14 @@ from tinydiff.weights import load_judge, shipped
 
 STEPS = (5, 10, 25, 50, 100, 250)
 GUIDANCE = (0.0, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0)
-COLOURS = {"ddim": "#0072b2", "ddpm": "#d55e00", "dpm": "#009e73", "heun": "#cc79a7"}  # Okabe & Ito
-NAMES = {"ddim": "DDIM", "ddpm": "DDPM", "dpm": "DPM-Solver++(2M)", "heun": "Heun (two questions a step)"}
+COLOURS = {"ddim": "#0072b2", "ddpm": "#d55e00", "dpm": "#009e73", "heun": "#cc79a7", "iadb": "#000000"}  # Okabe & Ito
+NAMES = {
+    "ddim": "DDIM",
+    "ddpm": "DDPM",
+    "dpm": "DPM-Solver++(2M)",
+    "heun": "Heun (two questions a step)",
+    "iadb": "IADB (another training)",
+}
 
 
 @dataclass(frozen=True)
@@ -60,7 +67,8 @@ class Measure:
 
     def row(self, pipe: TextToImage, sampler: str, steps: int, guidance: float) -> Row:
         start = time.monotonic()
-        images = pipe.generate(self.prompts, steps=steps, guidance=guidance, sampler=sampler)
+        rule = "ddim" if sampler == "iadb" else sampler  # IADB's step, see diffusion/deblending.py
+        images = pipe.generate(self.prompts, steps=steps, guidance=guidance, sampler=rule)
         seconds = time.monotonic() - start
         features = features_of(self.judge, images)
         named = np.concatenate([self.judge.classify(as_floats(part))[0] for part in batches(images)])
@@ -75,12 +83,21 @@ class Measure:
         )
 
 
-def compare(count: int, steps: Sequence[int], weights: Path | None = None) -> Iterator[Row]:
-    """Each sampler at each number of steps, then DDIM at 25 steps with each guidance."""
+def compare(
+    count: int, steps: Sequence[int], weights: Path | None = None, deblending: Path | None = None
+) -> Iterator[Row]:
+    """Each sampler at each number of steps, IADB too if there are weights for it, then DDIM at 25 steps with each
+    guidance."""
     pipe, measure = tinydiff.load(weights), Measure(count)
     for sampler in SAMPLERS:
         for number in steps:
             yield measure.row(pipe, sampler, number, 3.0)
+    if deblending is not None:
+        other = tinydiff.load(deblending)
+        if other.kind != "iadb":
+            raise InputError(f"{deblending}: learnt {other.kind!r}, not to deblend; train --preset full-iadb does")
+        for number in steps:
+            yield measure.row(other, "iadb", number, 3.0)
     for guidance in GUIDANCE:
         yield measure.row(pipe, "ddim", 25, guidance)
 
@@ -95,7 +112,7 @@ def plot_steps(rows: Sequence[Row], path: Path) -> None:
         ("Fréchet distance, over real to real", "garments that are right"),
         strict=True,
     ):
-        for sampler in SAMPLERS:
+        for sampler in dict.fromkeys(row.sampler for row in rows):
             own = [row for row in rows if row.sampler == sampler]
             axes.plot(
                 [row.steps for row in own],
@@ -146,10 +163,13 @@ def main() -> int:
     parser.add_argument(
         "--weights", type=existing_folder, metavar="DIR", help="a folder that train wrote; else shipped"
     )
+    parser.add_argument(
+        "--iadb", type=existing_folder, metavar="DIR", help="a folder that train --preset full-iadb wrote: drawn too"
+    )
     parser.add_argument("-o", "--output", type=folder_to_make, default="runs/samplers", metavar="DIR")
     args = parser.parse_args()
     rows = []
-    for row in compare(args.n, args.steps, args.weights):
+    for row in compare(args.n, args.steps, args.weights, args.iadb):
         print(
             f"{row.sampler:<5} {row.steps:3} steps, guidance {row.guidance:3.1f}   Fréchet {row.frechet_ratio:5.2f}"
             f"   garment {100 * row.garment:5.1f} %   precision {row.precision:.3f}   recall {row.recall:.3f}"

@@ -22,10 +22,7 @@ from tinydiff.autograd import Tensor
 from tinydiff.bench.samplers import Measure
 from tinydiff.evaluation import NEIGHBOURS
 from tinydiff.files import written_whole
-from tinydiff.nn import module as nn_module
-from tinydiff.nn.blocks import Attention
-from tinydiff.nn.layers import Conv2d, Linear
-from tinydiff.nn.module import Module
+from tinydiff.inspection import multiply_adds
 from tinydiff.pipelines import TextToImage
 from tinydiff.training import checkpoint
 from tinydiff.weights import shipped
@@ -47,28 +44,6 @@ class Row:
     training: int  # seconds, of the denoiser, as its file says
     frechet_ratio: float
     garment: float
-
-
-def multiply_adds(model: Module, *arguments: object) -> int:
-    """Of one forward pass, counted layer by layer: convolutions, linear layers, and attention's two products."""
-    total = 0
-    keys: dict[int, int] = {}  # how many positions each attention's keys have
-
-    def watch(layer: Module, y: Tensor) -> None:
-        nonlocal total
-        size = int(np.prod(y.shape)) if isinstance(y, Tensor) else 0
-        if isinstance(layer, (Conv2d, Linear)):
-            total += size * layer.weight.data.size // layer.weight.shape[-1]
-            keys[id(layer)] = y.shape[1]
-        elif isinstance(layer, Attention):
-            total += 2 * size * keys[id(layer.to_k)]
-
-    nn_module._watchers.append(watch)
-    try:
-        model(*arguments)
-    finally:
-        nn_module._watchers.remove(watch)
-    return total
 
 
 def row(name: str, pipe: TextToImage, folder: Path, measure: Measure) -> Row:

@@ -140,6 +140,7 @@ class Convolution(Module):
         self.weight = Parameter(he(rng, (size, size, inputs, outputs), fan_in=size * size * inputs))
         self.bias = Parameter(constant(rng, (outputs,), 0))
         self.padding = size // 2 if padded else 0
+        self.lost = size // 2 - self.padding  # pixels on every side
 
     def forward(self, x: Tensor) -> Tensor:
         return ops.conv2d(x, self.weight, self.bias, padding=self.padding)

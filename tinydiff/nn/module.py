@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -79,8 +80,17 @@ class Module:
         return y
 
 
-# Called with each module and its output; training uses it to find the layer where a value stopped being finite.
 _watchers: list[Callable[[Module, Any], None]] = []
+
+
+@contextmanager
+def watching(watch: Callable[[Module, Any], None]) -> Iterator[None]:
+    """Within this block `watch(module, output)` is called whenever a module has run, the inner ones first."""
+    _watchers.append(watch)
+    try:
+        yield
+    finally:
+        _watchers.remove(watch)
 
 
 def _numbered(name: str, value: Any) -> Iterator[tuple[str, Any]]:

@@ -25,8 +25,7 @@ from tinydiff.autograd import Array, Tensor
 from tinydiff.errors import InputError
 from tinydiff.files import written_whole
 from tinydiff.kernels.cpu import memory
-from tinydiff.nn import module as nn_module
-from tinydiff.nn.module import Module
+from tinydiff.nn.module import Module, watching
 from tinydiff.training import checkpoint
 from tinydiff.training.optim import AdamW, OptimConfig
 
@@ -165,11 +164,8 @@ def _first_non_finite(module: Module, loss_of: Loss, step: int, rng: np.random.G
         if not found and not all(array_module(o.data).isfinite(o.data).all() for o in outputs):
             found.append(names.get(id(layer), type(layer).__name__))
 
-    nn_module._watchers.append(watch)
-    try:
+    with watching(watch):
         loss_of(step, rng)
-    finally:
-        nn_module._watchers.remove(watch)
     return f"the first value that is not finite came out of {found[0]!r}" if found else "every layer's output is finite"
 
 

@@ -1,0 +1,173 @@
+"""What a model is made of: each layer's output, parameters, multiply-adds and milliseconds.
+
+print(tinydiff.summary(tinydiff.load().denoiser, Tensor(x), t, tokens))
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from tinydiff.autograd import Tensor, no_grad
+from tinydiff.models.unet2015 import Convolution, UpBlock
+from tinydiff.nn.blocks import Attention
+from tinydiff.nn.layers import Conv2d, Linear
+from tinydiff.nn.module import Module, watching
+
+HEADINGS = ("layer", "kind", "output", "parameters", "multiply-adds", "ms")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One module, and all within it."""
+
+    name: str
+    kind: str
+    shape: tuple[int, ...]
+    parameters: int
+    multiply_adds: int
+    milliseconds: float
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A model's rows, from the whole to its parts; prints as a table, and as a better one in a notebook."""
+
+    rows: list[Row]
+
+    @property
+    def total(self) -> Row:
+        return self.rows[0]
+
+    def cells(self) -> list[tuple[str, ...]]:
+        """The table's texts, row by row."""
+        return [
+            (
+                r.name or "(all)",
+                r.kind,
+                "×".join(map(str, r.shape)),
+                f"{r.parameters:,}",
+                f"{r.multiply_adds:,}",
+                f"{r.milliseconds:.2f}",
+            )
+            for r in self.rows
+        ]
+
+    def __str__(self) -> str:
+        table = [HEADINGS, *self.cells()]
+        widths = [max(len(row[i]) for row in table) for i in range(len(HEADINGS))]
+        lines = [
+            "  ".join(
+                cell.ljust(width) if i < 3 else cell.rjust(width)
+                for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+            )
+            for row in table
+        ]
+        return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:]])
+
+    def _repr_html_(self) -> str:
+        head = "".join(f"<th>{heading}</th>" for heading in HEADINGS)
+        body = "".join("<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>" for row in self.cells())
+        return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+
+
+def summary(model: Module, *inputs: Any, depth: int | None = None) -> Summary:
+    """Run `model(*inputs)` once to warm up and once to watch, and say what each of its modules did.
+
+    inputs: what the model takes; arrays of floats may be given plain.  depth: how many levels of names are shown, 0 for
+    the whole alone, None for all.  Modules that did not run are left out, and one that ran twice is counted twice.
+    Multiply-adds are those of convolutions, linear layers and attention's two products.
+    """
+    given = [Tensor(i) if isinstance(i, np.ndarray) and i.dtype.kind == "f" and i.ndim > 1 else i for i in inputs]
+    names = {id(module): name for name, module in model.named_modules()}
+    shapes: dict[int, tuple[int, ...]] = {}
+    seconds: dict[int, float] = {}
+    with no_grad():
+        model(*given)
+        with counting() as counts, timing(model) as seconds, watching(lambda layer, y: _note(shapes, layer, y)):
+            model(*given)
+    rows = []
+    for identity, name in names.items():
+        level = sum(not part.isdigit() for part in name.split(".") if part)  # down.0 is as deep as classify
+        if identity not in shapes or (depth is not None and level > depth):
+            continue
+        inside = [i for i, other in names.items() if other == name or other.startswith(f"{name}.") or not name]
+        module = next(m for m_name, m in model.named_modules() if m_name == name)
+        rows.append(
+            Row(
+                name,
+                type(module).__name__,
+                shapes[identity],
+                sum(p.data.size for p in module.parameters()),
+                sum(counts.get(i, 0) for i in inside),
+                1e3 * seconds[identity],
+            )
+        )
+    return Summary(rows)
+
+
+def multiply_adds(model: Module, *inputs: Any) -> int:
+    """Of one forward pass: convolutions, linear layers, and attention's two products."""
+    with no_grad(), counting() as counts:
+        model(*inputs)
+    return sum(counts.values())
+
+
+@contextmanager
+def counting() -> Iterator[dict[int, int]]:
+    """Within this block each layer adds its multiply-adds under its `id`."""
+    counts: dict[int, int] = {}
+    keys: dict[int, int] = {}  # how many positions each attention's keys have
+
+    def add(layer: Module, number: int) -> None:
+        counts[id(layer)] = counts.get(id(layer), 0) + int(number)
+
+    def count(layer: Module, y: Any) -> None:
+        size = int(np.prod(y.shape)) if isinstance(y, Tensor) else 0
+        if isinstance(layer, (Conv2d, Linear, Convolution)):
+            add(layer, size * layer.weight.data.size // layer.weight.shape[-1])  # each output is a sum over the rest
+            keys[id(layer)] = y.shape[1]
+        elif isinstance(layer, Attention):
+            add(layer, 2 * size * keys[id(layer.to_k)])
+        elif isinstance(layer, UpBlock):
+            n, height, width, _ = y.shape
+            lost = 2 * (layer.double_conv.conv1.lost + layer.double_conv.conv2.lost)  # since the up-convolution
+            _, _, made, below = layer.up_weight.shape
+            add(layer, n * (height + lost) * (width + lost) * made * below)  # every output has one tap
+
+    with watching(count):
+        yield counts
+
+
+@contextmanager
+def timing(model: Module) -> Iterator[dict[int, float]]:
+    """Within this block the seconds that each of the model's modules takes are added up under its `id`."""
+    seconds: dict[int, float] = {}
+    modules = [module for _, module in model.named_modules() if hasattr(module, "forward")]
+
+    def timed(module: Module, forward: Callable[..., Any]) -> Callable[..., Any]:
+        def run(*args: Any, **options: Any) -> Any:
+            start = time.perf_counter()
+            y = forward(*args, **options)
+            seconds[id(module)] = seconds.get(id(module), 0.0) + time.perf_counter() - start
+            return y
+
+        return run
+
+    for module in modules:
+        module.forward = timed(module, module.forward)  # type: ignore[attr-defined]
+    try:
+        yield seconds
+    finally:
+        for module in modules:
+            del module.forward  # type: ignore[attr-defined]  # the class's own is seen again
+
+
+def _note(shapes: dict[int, tuple[int, ...]], layer: Module, y: Any) -> None:
+    first = y[0] if isinstance(y, tuple) else y
+    shapes[id(layer)] = tuple(getattr(first, "shape", ()))
