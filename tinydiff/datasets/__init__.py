@@ -1,7 +1,7 @@
 """Data sets: Fashion-MNIST in colour with captions, nuclei with their masks, and files of pictures."""
 
 from .captions import BACKGROUNDS, COLOURS, GARMENTS, UNSEEN, Vocabulary, canonical, caption
-from .fashion import CaptionedImages, captioned_fashion, draw_training, load_fashion, render
+from .fashion import CaptionedImages, captioned_fashion, draw_training, load_fashion, render, shipped_fashion
 from .idx import read_idx, read_labelled, write_idx
 from .nuclei import load_nuclei, simulate_nuclei
 from .pictures import read_image, read_mask, read_pairs
@@ -25,6 +25,7 @@ __all__ = [
     "read_mask",
     "read_pairs",
     "render",
+    "shipped_fashion",
     "simulate_nuclei",
     "write_idx",
 ]
