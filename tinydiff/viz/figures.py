@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import math
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,9 +22,10 @@ SIGNED, POSITIVE = "RdBu_r", "viridis"  # colour maps: values around zero; value
 
 
 def style() -> None:
-    """Set matplotlib up as all notebooks have it."""
+    """Set matplotlib up as all notebooks have it; a cell that ends with a Figure shows it."""
     import matplotlib
     from cycler import cycler
+    from matplotlib.figure import Figure
 
     matplotlib.rcParams.update(
         {
@@ -37,6 +40,14 @@ def style() -> None:
             "lines.linewidth": 2,
         }
     )
+    if "IPython" in sys.modules and (shell := sys.modules["IPython"].get_ipython()) is not None:
+        shell.display_formatter.formatters["image/png"].for_type(Figure, _as_png)
+
+
+def _as_png(figure: Figure) -> bytes:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=figure.dpi)
+    return buffer.getvalue()
 
 
 def panels(

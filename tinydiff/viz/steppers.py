@@ -86,7 +86,8 @@ def stepper(
 
     slider.observe(show, names="value")
     show()
-    display(ipywidgets.VBox([slider, frame]))
+    bundle = ipywidgets.VBox([slider, frame])._repr_mimebundle_()
+    display({**bundle, "text/plain": "(a slider, where widgets run)"}, raw=True)  # else the text is the PNG's bytes
 
 
 def save_gif(frames: Sequence[Any], path: str | Path, milliseconds: int = 120, last: int = 1500) -> None:

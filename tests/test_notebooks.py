@@ -1,0 +1,64 @@
+"""What every notebook must have: outputs, no error, its script in step, a header, questions, and no machine's path."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
+FILES = sorted(NOTEBOOKS.glob("0*.ipynb"))
+MEGABYTES = 12
+
+
+def cells(path: Path) -> list[dict]:
+    return json.loads(path.read_text(encoding="utf-8"))["cells"]
+
+
+def text(cell: dict) -> str:
+    return "".join(cell["source"])
+
+
+def prose(path: Path) -> str:
+    return "\n\n".join(text(cell) for cell in cells(path) if cell["cell_type"] == "markdown")
+
+
+def test_there_is_one_for_each_section_and_they_are_small() -> None:
+    assert [path.name[:2] for path in FILES] == ["00", "01", "02", "03", "04", "05"]
+    assert sum(path.stat().st_size for path in NOTEBOOKS.rglob("*") if path.is_file()) < MEGABYTES * 1e6
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_it_was_run_from_top_to_bottom_without_an_error(path: Path) -> None:
+    code = [cell for cell in cells(path) if cell["cell_type"] == "code"]
+    assert [cell["execution_count"] for cell in code] == list(range(1, len(code) + 1))
+    assert not [o for cell in code for o in cell["outputs"] if o["output_type"] == "error" or o.get("name") == "stderr"]
+    assert any("image/png" in o.get("data", {}) for cell in code for o in cell["outputs"])
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_it_is_what_its_script_says(path: Path) -> None:
+    jupytext = pytest.importorskip("jupytext")
+    script = jupytext.read(NOTEBOOKS / "scripts" / f"{path.stem}.py")
+    assert [(c.cell_type, c.source) for c in script.cells] == [(c["cell_type"], text(c)) for c in cells(path)]
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_it_says_what_it_is_for_and_asks_questions(path: Path) -> None:
+    header, body = text(cells(path)[0]), prose(path)
+    for heading in ("Goals", "Know first", "Time", "Reads"):
+        assert re.search(rf"\*\*{heading}", header), heading
+    assert re.search(r"minutes? on two cores|seconds on two cores", header)
+    assert body.count("<details>") >= 3 and body.count("<details>") == body.count("</details>")
+    assert "What to take away" in body and "Sources" in body
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_its_links_lead_somewhere(path: Path) -> None:
+    links = re.findall(r"\]\((?!https?://|#)([^)#\s]+)", prose(path))
+    assert links and [link for link in links if not (NOTEBOOKS / link).exists()] == []
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_it_names_no_path_of_the_machine_that_ran_it(path: Path) -> None:
+    assert not re.search(r"(?<![\w.])/(home|root|work|tmp|usr|Users|opt)/", path.read_text(encoding="utf-8"))

@@ -1,0 +1,135 @@
+"""The latent diffusion model as one figure, its shapes and sizes read off the model itself."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..errors import InputError
+from .figures import PALETTE
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from ..inspection import Row
+    from ..pipelines import TextToImage
+
+PIXELS, LATENTS, WORDS = "#fbe3d6", "#ddebf7", "#e2f0d9"  # the three spaces' backgrounds
+BLUE, ORANGE, GREEN = PALETTE[0], PALETTE[1], PALETTE[2]
+
+
+def parts(pipe: TextToImage) -> dict[str, Row]:
+    """Encoder, decoder, U-Net and text encoder of a latent model, each run once on one picture (see `summary`).
+
+    Raises InputError for a model of pixels, which has no autoencoder.
+    """
+    from ..inspection import summary
+
+    decoder = getattr(pipe.autoencoder, "decoder", None)
+    if decoder is None:
+        raise InputError("parts: this model works on pixels, there is no autoencoder to show")
+    latent = np.zeros((1, *pipe.latent), np.float32)
+    picture = np.zeros((1, pipe.size, pipe.size, 3), np.float32)
+    words = pipe.read(pipe.vocabulary.null(1))
+    return {
+        "encoder": summary(pipe.autoencoder.encoder, picture, depth=0).total,  # type: ignore[union-attr]
+        "decoder": summary(decoder, latent, depth=0).total,
+        "unet": summary(pipe.denoiser.unet, latent, np.zeros(1), words, depth=0).total,
+        "text encoder": summary(pipe.denoiser.text_encoder, pipe.vocabulary.null(1), depth=0).total,
+    }
+
+
+def architecture(pipe: TextToImage, steps: int = 25) -> Figure:
+    """The figure of the latent diffusion paper, with this model's shapes, parameters and multiply-adds.
+
+    (Rombach 2022, arXiv:2112.10752, figure 3)
+    """
+    from matplotlib.figure import Figure
+
+    found = parts(pipe)
+    latent, size = "×".join(map(str, pipe.latent)), pipe.size
+    length, width = found["text encoder"].shape[1:]
+    figure = Figure(figsize=(13, 6.2), layout="constrained")
+    axes = figure.subplots()
+    axes.set(xlim=(0, 130), ylim=(0, 60))
+    axes.axis("off")
+    _space(axes, 1, 34, PIXELS, "pixel space")
+    _space(axes, 37, 55, LATENTS, "latent space")
+    _space(axes, 94, 35, WORDS, "words")
+
+    _box(axes, 12, 37, 20, 12, f"encoder\n{_size(found['encoder'])}", BLUE)
+    _box(axes, 12, 8, 20, 12, f"decoder\n{_size(found['decoder'])}", BLUE)
+    _box(axes, 53, 37, 28, 12, f"noise: {pipe.schedule.steps:,} levels\n{pipe.schedule.name} schedule", ORANGE)
+    _box(axes, 45, 6, 38, 16, f"U-Net, asked {steps} times\npredicts {pipe.kind}\n{_size(found['unet'])}", BLUE)
+    _box(axes, 100, 8, 23, 12, f"text encoder\n{_size(found['text encoder'])}", GREEN)
+    _box(axes, 100, 37, 23, 12, f"Word2Vec\n{len(pipe.vocabulary)} words", GREEN)
+
+    _arrow(axes, (3, 43), (12, 43), f"{size}×{size}×3\npicture", "left")
+    _arrow(axes, (32, 43), (53, 43), f"z: {latent}")
+    _arrow(axes, (77, 37), (77, 22), "$z_T$: noise", "right")
+    _arrow(axes, (45, 14), (32, 14), "$z_0$")
+    _arrow(axes, (12, 14), (3, 14), f"{size}×{size}×3\npicture", "left")
+    _arrow(axes, (111.5, 37), (111.5, 20), f"{length}×{width}", "right")
+    _arrow(axes, (100, 14), (83, 14), "cross-\nattention")
+    axes.text(126, 53.5, "“a red dress …”", ha="right", va="center", fontsize=11, style="italic")
+    _arrow(axes, (118, 52), (118, 49), "")
+    axes.annotate(  # the loop of the U-Net
+        "",
+        (70, 22),
+        (50, 22),
+        arrowprops={"arrowstyle": "->", "lw": 1.8, "connectionstyle": "arc3,rad=-0.45", "color": "#333333"},
+    )
+    axes.text(60, 28.4, f"$z_{{t}}$ → $z_{{t−1}}$, {latent}", ha="center", fontsize=12)
+    return figure
+
+
+def _size(row: Row) -> str:
+    return f"{_short(row.parameters)} parameters\n{_short(row.multiply_adds)} multiply-adds"
+
+
+def _short(number: int) -> str:
+    """3,951,300 → "4.0 M"."""
+    return f"{number / 1e6:.1f} M" if number >= 1e6 else f"{number / 1e3:.0f} k"
+
+
+def _space(axes: Any, left: float, width: float, colour: str, name: str) -> None:
+    from matplotlib.patches import FancyBboxPatch
+
+    axes.add_patch(
+        FancyBboxPatch((left, 2), width, 55, boxstyle="round,pad=0,rounding_size=2", fc=colour, ec="none", zorder=0)
+    )
+    axes.text(left + 2, 53.5, name, fontsize=14, weight="bold", va="center")
+
+
+def _box(axes: Any, left: float, bottom: float, width: float, height: float, text: str, colour: str) -> None:
+    from matplotlib.patches import FancyBboxPatch
+
+    axes.add_patch(
+        FancyBboxPatch(
+            (left, bottom), width, height, boxstyle="round,pad=0,rounding_size=1", fc="white", ec=colour, lw=2
+        )
+    )
+    name, *rest = text.split("\n")
+    axes.text(
+        left + width / 2,
+        bottom + height - 2.6,
+        name,
+        ha="center",
+        va="center",
+        weight="bold",
+        fontsize=12,
+        color=colour,
+    )
+    axes.text(left + width / 2, bottom + (height - 4) / 2, "\n".join(rest), ha="center", va="center", fontsize=10.5)
+
+
+def _arrow(axes: Any, start: tuple[float, float], end: tuple[float, float], text: str, side: str = "above") -> None:
+    axes.annotate("", end, start, arrowprops={"arrowstyle": "->", "lw": 1.8, "color": "#333333"})
+    x, y = (start[0] + end[0]) / 2, (start[1] + end[1]) / 2
+    if side == "right":
+        axes.text(x + 1, y, text, ha="left", va="center", fontsize=11)
+    elif side == "left":
+        axes.text(2, y + 1, text, ha="left", va="bottom", fontsize=10.5)
+    else:
+        axes.text(x, y + 1, text, ha="center", va="bottom", fontsize=11)
