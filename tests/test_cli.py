@@ -12,6 +12,7 @@ from PIL import Image
 
 import tinydiff
 from tinydiff import cli, viz
+from tinydiff.diffusion.guidance import GUIDANCE, INTERVAL
 
 ROOT = Path(__file__).parent.parent
 
@@ -26,8 +27,9 @@ class Pipe:
         if "a red zebra" in prompts:
             raise tinydiff.InputError("the word 'zebra' is not known; near it: 'red'")
 
-    def to(self, device: str) -> None:
+    def to(self, device: str) -> "Pipe":
         self.device = device
+        return self
 
     def generate(self, prompts: list[str], **options: object) -> np.ndarray:
         self.asked = {"prompts": prompts, **options}
@@ -53,8 +55,9 @@ def test_generate_writes_a_grid(pipe: Pipe, tmp_path: Path, capsys: pytest.Captu
     assert run("generate", "a red dress", "a blue bag", "-n", "5", "--seed", "7", "--sampler", "ddpm") == 0
     assert pipe.asked == {
         "prompts": ["a red dress"] * 5 + ["a blue bag"] * 5,
-        **{"steps": 25, "guidance": 3.0, "seed": 7, "sampler": "ddpm"},
+        **{"steps": 25, "guidance": GUIDANCE, "seed": 7, "sampler": "ddpm"},
     }
+    assert pipe.interval == INTERVAL
     assert "picture.png" in capsys.readouterr().out
     assert [file.name for file in tmp_path.iterdir()] == ["picture.png"]
     assert Image.open("picture.png").width == 2 * viz.MARGIN + 5 * (128 + viz.GAP) - viz.GAP  # a row for each prompt
@@ -83,6 +86,8 @@ BAD = {
     "fewer than no pictures": (["generate", "a", "-n", "-3"], "-n: got -3"),
     "negative seed": (["generate", "a", "--seed", "-1"], "--seed: got -1"),
     "guidance is no number": (["generate", "a", "--guidance", "nan"], "--guidance: got nan"),
+    "interval beyond the schedule": (["generate", "a", "--interval", "0", "1.5"], "--interval: got 1.5"),
+    "half an interval": (["generate", "a", "--interval", "0.5"], "--interval: expected 2 arguments"),
     "unknown sampler": (["generate", "a", "--sampler", "euler"], "euler"),
     "no such folder": (["generate", "a", "-o", "nowhere/picture.png"], "nowhere is a folder that does not exist"),
     "output is a folder": (["generate", "a", "-o", "folder.png"], "folder.png is a folder"),

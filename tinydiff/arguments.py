@@ -48,6 +48,13 @@ def share(text: str) -> float:
     return value
 
 
+def share_or_end(text: str) -> float:
+    value = _number(text)
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"got {text}, expected a number from 0 to 1")
+    return value
+
+
 def part_of_one(text: str) -> float:
     value = _number(text)
     if not 0 < value <= 1:

@@ -18,6 +18,7 @@ from tinydiff import ops
 from tinydiff.arrays import to_numpy
 from tinydiff.autograd import Array, Tensor
 from tinydiff.datasets.captions import tokens
+from tinydiff.diffusion.guidance import GUIDANCE
 from tinydiff.files import written_whole
 from tinydiff.models.unet import UNet
 from tinydiff.nn.blocks import Attention, TransformerBlock
@@ -37,7 +38,7 @@ class AttentionMaps:
 
 
 def attention_maps(
-    pipe: TextToImage, prompt: str, steps: int = 25, guidance: float = 3.0, seed: int = 0
+    pipe: TextToImage, prompt: str, steps: int = 25, guidance: float = GUIDANCE, seed: int = 0
 ) -> AttentionMaps:
     """Draw a prompt by DDIM and watch every cross-attention on the way.  Raises InputError as `pipe.generate` does."""
     pipe.check([prompt], steps)

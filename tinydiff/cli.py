@@ -22,11 +22,13 @@ from tinydiff.arguments import (
     picture_to_write,
     prompt,
     share,
+    share_or_end,
 )
 from tinydiff.errors import Disagreement, InputError
 
 BENCHMARKS = ("conv", "ladder", "step", "sampling", "memory", "threads")
 PRESETS = ("quick", "full", "full-48", "full-iadb", "pixels", "paper")
+GUIDANCE, INTERVAL = 5.0, [0.0, 0.65]  # those of diffusion/guidance.py, which needs NumPy
 PARTS = ("autoencoder", "words", "denoiser", "judge", "all", "segmentation")
 
 
@@ -48,7 +50,15 @@ def parser() -> argparse.ArgumentParser:
 
     def sampling(sub: argparse.ArgumentParser) -> None:
         sub.add_argument("--steps", type=at_least(1), default=25, help="denoising steps")
-        sub.add_argument("--guidance", type=guidance_scale, default=3.0, help="classifier-free guidance; 1 is none")
+        sub.add_argument("--guidance", type=guidance_scale, default=GUIDANCE, help="classifier-free; 1 is none")
+        sub.add_argument(
+            "--interval",
+            type=share_or_end,
+            nargs=2,
+            default=INTERVAL,
+            metavar=("LOW", "HIGH"),
+            help="guidance only between these shares of the noise levels; 0 1 is everywhere",
+        )
         sub.add_argument("--seed", type=at_least(0), default=0, help="the same seed gives the same pictures")
         sub.add_argument(
             "--weights", type=existing_folder, metavar="DIR", help="a folder that train wrote; else shipped"

@@ -1,21 +1,26 @@
 """What each command of the command line does with its arguments, which `cli.py` has read and checked."""
 
+from __future__ import annotations
+
 import argparse
 from contextlib import ExitStack
+from typing import TYPE_CHECKING
 
 import tinydiff
 from tinydiff.arguments import folder_to_make
 from tinydiff.errors import InputError
 from tinydiff.files import written_whole
 
+if TYPE_CHECKING:
+    from tinydiff.pipelines import TextToImage
+
 WIDEST_ROW = 8  # pictures of one prompt that still make one row of the grid
 
 
 def generate(args: argparse.Namespace) -> None:
     _choose(args.device)
-    pipe = tinydiff.load(args.weights)
+    pipe = _loaded(args)
     pipe.check(args.prompts, args.steps)
-    pipe.to(args.device)
     prompts = [text for text in args.prompts for _ in range(args.n)]
     options = {"steps": args.steps, "guidance": args.guidance, "seed": args.seed, "sampler": args.sampler}
     if args.init is not None:
@@ -48,8 +53,7 @@ def interpolate(args: argparse.Namespace) -> None:
     from tinydiff.editing import between_prompts, between_seeds
 
     _choose(args.device)
-    pipe = tinydiff.load(args.weights)
-    pipe.to(args.device)
+    pipe = _loaded(args)
     options = {"count": args.n, "steps": args.steps, "guidance": args.guidance, "sampler": args.sampler}
     if args.to is None:
         images = between_seeds(pipe, args.prompt, (args.seed, args.to_seed), **options)
@@ -78,8 +82,7 @@ def attention(args: argparse.Namespace) -> None:
     from tinydiff.attention_maps import attention_maps, draw_attention
 
     _choose(args.device)
-    pipe = tinydiff.load(args.weights)
-    pipe.to(args.device)
+    pipe = _loaded(args)
     found = attention_maps(pipe, args.prompt, args.steps, args.guidance, args.seed)
     draw_attention(found, args.output)
     print(f"{args.output}: where each of {len(found.words)} words acts, in {len(found.maps)} steps")
@@ -132,6 +135,13 @@ def segment(args: argparse.Namespace) -> None:
     segment_files(args.images, args.output, args.mask, args.weights, args.device, say=print)
 
 
+def _loaded(args: argparse.Namespace) -> TextToImage:
+    """The model of a command that draws with guidance."""
+    pipe = tinydiff.load(args.weights)
+    pipe.interval = tuple(args.interval)
+    return pipe.to(args.device)
+
+
 def _choose(device: str) -> None:
     """Refuse a device that cannot be used here; Numba's simulator has to be chosen, as its arrays are NumPy's."""
     from tinydiff.arrays import check_device, simulated
@@ -143,7 +153,13 @@ def _choose(device: str) -> None:
 
 def evaluate(args: argparse.Namespace) -> None:
     figures = tinydiff.evaluate(
-        args.weights, n=args.n, steps=args.steps, guidance=args.guidance, seed=args.seed, data=args.data
+        args.weights,
+        n=args.n,
+        steps=args.steps,
+        guidance=args.guidance,
+        seed=args.seed,
+        data=args.data,
+        interval=tuple(args.interval),
     )
     print(table(figures))
     if args.neighbours:
@@ -151,7 +167,9 @@ def evaluate(args: argparse.Namespace) -> None:
     if args.classifier:
         from tinydiff.evaluation import classifiers
 
-        more = classifiers(args.weights, seed=args.seed, data=args.data)
+        more = classifiers(
+            args.weights, seed=args.seed, data=args.data, guidance=args.guidance, interval=tuple(args.interval)
+        )
         print(table(more))
         figures |= more
     if args.json:
@@ -169,7 +187,7 @@ def _save_neighbours(args: argparse.Namespace) -> None:
     from tinydiff.evaluation import neighbours
 
     images, nearest, prompts, near = neighbours(
-        args.weights, WIDEST_ROW, args.steps, args.guidance, args.seed, args.data
+        args.weights, WIDEST_ROW, args.steps, args.guidance, args.seed, args.data, tuple(args.interval)
     )
     captions = [*prompts, *[f"nearest in training: {decibels:.1f} dB" for decibels in near]]
     viz.save_grid(np.concatenate([images, nearest]), args.neighbours, captions, columns=WIDEST_ROW)

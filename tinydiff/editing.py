@@ -11,6 +11,7 @@ import numpy as np
 from tinydiff.arrays import to_numpy
 from tinydiff.autograd import Array
 from tinydiff.datasets.pictures import read_square
+from tinydiff.diffusion.guidance import GUIDANCE
 from tinydiff.diffusion.objective import add_noise
 from tinydiff.diffusion.samplers import invert_ddim
 from tinydiff.errors import InputError
@@ -26,7 +27,7 @@ def edit(
     strength: float = 0.6,
     mask: np.ndarray | None = None,
     steps: int = 25,
-    guidance: float = 3.0,
+    guidance: float = GUIDANCE,
     seed: int = 0,
     sampler: str = "ddim",
 ) -> np.ndarray:
@@ -86,7 +87,7 @@ def between_seeds(
     seeds: tuple[int, int],
     count: int = 8,
     steps: int = 25,
-    guidance: float = 3.0,
+    guidance: float = GUIDANCE,
     sampler: str = "ddim",
 ) -> np.ndarray:
     """`count` pictures of one prompt, uint8, from the noise of one seed to that of another along the sphere."""
@@ -102,7 +103,7 @@ def between_prompts(
     seed: int = 0,
     count: int = 8,
     steps: int = 25,
-    guidance: float = 3.0,
+    guidance: float = GUIDANCE,
     sampler: str = "ddim",
 ) -> np.ndarray:
     """`count` pictures, uint8, from one noise, while the words' vectors go straight from one prompt's to another's."""

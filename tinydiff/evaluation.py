@@ -17,6 +17,7 @@ from tqdm import tqdm
 from tinydiff.autograd import Tensor, no_grad
 from tinydiff.datasets import COLOURS, GARMENTS, UNSEEN, captioned_fashion, load_fashion, render
 from tinydiff.datasets.captions import BACKGROUNDS, captions
+from tinydiff.diffusion.guidance import GUIDANCE, INTERVAL, check_interval
 from tinydiff.errors import InputError
 from tinydiff.metrics import frechet_distance, nearest, precision_recall, psnr
 from tinydiff.models.autoencoder import Autoencoder, PixelSpace
@@ -35,9 +36,10 @@ def evaluate(
     weights: str | Path | None = None,
     n: int = 2000,
     steps: int = 25,
-    guidance: float = 3.0,
+    guidance: float = GUIDANCE,
     seed: int = 0,
     data: str | Path | None = None,
+    interval: tuple[float, float] = INTERVAL,
 ) -> dict[str, Any]:
     """Draw `n` pictures of seen garment-colour pairs and n/4 of unseen ones, and let the judge name what they show.
 
@@ -47,7 +49,7 @@ def evaluate(
     """
     if n < 1:
         raise InputError(f"evaluate: n must be 1 or more, not {n}")
-    pipe, judge = load(weights), load_judge(shipped())
+    pipe, judge = _pipe(weights, interval), load_judge(shipped())
     pipe.schedule.timesteps(steps)  # a bad number of steps is refused before anything is drawn
     test = captioned_fashion("test", data)
     truth = np.stack([test.garment, test.colour, test.background])
@@ -100,6 +102,8 @@ def classifiers(
     training: OptimConfig = CLASSIFIER,
     seed: int = 0,
     data: str | Path | None = None,
+    guidance: float = GUIDANCE,
+    interval: tuple[float, float] = INTERVAL,
 ) -> dict[str, Any]:
     """Do the drawn pictures teach what real ones teach?  Two classifiers of the judge's kind, on real test pictures.
 
@@ -107,10 +111,10 @@ def classifiers(
     Both are judged on the test pictures of seen pairs.  (The classification accuracy score of Ravuri & Vinyals 2019,
     arXiv:1905.10887)
     """
-    pipe = load(weights)
+    pipe = _pipe(weights, interval)
     train, test = captioned_fashion("train", data, seed), captioned_fashion("test", data)
     with tqdm(total=count, desc="drawing", unit="picture") as bar:
-        images, asked, _ = _draw(pipe, count, False, 25, 3.0, seed, bar)
+        images, asked, _ = _draw(pipe, count, False, 25, guidance, seed, bar)
     chosen = np.random.default_rng(seed).permutation(len(train))[:count]
     truth = np.stack([train.garment, train.colour, train.background])[:, chosen]
     seen = np.array([pair not in UNSEEN for pair in zip(test.garment, test.colour, strict=True)])
@@ -127,9 +131,10 @@ def neighbours(
     weights: str | Path | None = None,
     count: int = 8,
     steps: int = 25,
-    guidance: float = 3.0,
+    guidance: float = GUIDANCE,
     seed: int = 0,
     data: str | Path | None = None,
+    interval: tuple[float, float] = INTERVAL,
 ) -> tuple[np.ndarray, np.ndarray, list[str], np.ndarray]:
     """Are the drawn pictures copies?  `count` of them, uint8, and the training garment that is nearest to each.
 
@@ -137,7 +142,7 @@ def neighbours(
     returned are the pictures, their neighbours, the prompts, and each pair's PSNR in dB: a copy would have 28 dB or
     more, which is what the autoencoder leaves.
     """
-    pipe, judge = load(weights), load_judge(shipped())
+    pipe, judge = _pipe(weights, interval), load_judge(shipped())
     grey, labels, _ = load_fashion("train", data)
     with tqdm(total=count, desc="drawing", unit="picture") as bar:
         images, asked, prompts = _draw(pipe, count, False, steps, guidance, seed, bar)
@@ -149,6 +154,13 @@ def neighbours(
         found.append(candidates[index[0]])
     pairs = zip(images, found, strict=True)
     return images, np.stack(found), prompts, np.array([psnr(a, b) for a, b in pairs])
+
+
+def _pipe(weights: str | Path | None, interval: tuple[float, float]) -> TextToImage:
+    pipe = load(weights)
+    check_interval(interval)
+    pipe.interval = interval
+    return pipe
 
 
 def _draw(

@@ -11,7 +11,7 @@ import numpy as np
 from tinydiff.arrays import to_numpy
 from tinydiff.autograd import Array, Tensor, no_grad
 from tinydiff.datasets.captions import Vocabulary
-from tinydiff.diffusion.guidance import guided
+from tinydiff.diffusion.guidance import GUIDANCE, INTERVAL, check_interval, guided
 from tinydiff.diffusion.samplers import SAMPLERS
 from tinydiff.diffusion.schedule import Schedule, make_schedule
 from tinydiff.errors import InputError
@@ -24,7 +24,12 @@ BATCH = 32  # pictures that go through the networks together: what bounds the me
 
 
 class TextToImage:
-    """The latent diffusion model, ready to draw.  (Rombach 2022, arXiv:2112.10752)"""
+    """The latent diffusion model, ready to draw.  (Rombach 2022, arXiv:2112.10752)
+
+    `interval`: the shares of the noise levels between which there is guidance; (0, 1) is everywhere.
+    """
+
+    interval: tuple[float, float] = INTERVAL
 
     def __init__(
         self,
@@ -51,6 +56,7 @@ class TextToImage:
             raise InputError(f"generate: prompts must be a list of at least one string, not {prompts!r}")
         self.vocabulary.encode(list(prompts))
         self.schedule.timesteps(steps)
+        check_interval(self.interval)
         if sampler not in SAMPLERS:
             raise InputError(f"generate: no sampler {sampler!r}; there are {', '.join(SAMPLERS)}")
 
@@ -58,7 +64,7 @@ class TextToImage:
         self,
         prompts: Sequence[str],
         steps: int = 25,
-        guidance: float = 3.0,
+        guidance: float = GUIDANCE,
         seed: int = 0,
         sampler: str = "ddim",
     ) -> np.ndarray:
@@ -102,11 +108,12 @@ class TextToImage:
         """
         part = len(noise) if adjust is not None else BATCH
         pictures = []
+        low, high = (share * self.schedule.steps for share in self.interval)
         with constant_weights():
             nothing = self.read(self.vocabulary.null(min(part, len(noise))))
             for i in range(0, len(noise), part):
                 here = words[i : i + part]
-                predict = guided(self.predict, (here,), (nothing[: len(here)],), guidance)
+                predict = guided(self.predict, (here,), (nothing[: len(here)],), guidance, (low, high))
                 x = self.denoiser.place(noise[i : i + part])
                 course |= {"kind": self.kind, "clip": self.clip, "adjust": adjust}
                 latents = SAMPLERS[sampler](predict, x, self.schedule, steps, rng, **course)

@@ -7,21 +7,24 @@ import pytest
 from PIL import Image
 
 from tinydiff.bench import samplers
+from tinydiff.diffusion.guidance import GUIDANCE, INTERVAL
 from tinydiff.errors import InputError
 from tinydiff.weights import shipped
 
 
 def test_the_whole_comparison(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(samplers, "GUIDANCE", (1.0, 3.0))
-    monkeypatch.setattr(samplers, "SAMPLERS", ("ddim", "heun"))
-    monkeypatch.setattr(sys, "argv", ["samplers", "-n", "4", "--steps", "1", "2", "-o", str(tmp_path)])
+    command = "samplers -n 4 --steps 1 2 --samplers ddim heun --scales 1 3"
+    monkeypatch.setattr(sys, "argv", [*command.split(), "-o", str(tmp_path)])
     assert samplers.main() == 0
     rows = json.loads((tmp_path / "samplers.json").read_text())
-    settings = [(row["sampler"], row["steps"], row["guidance"]) for row in rows]
-    assert settings == [(name, steps, 3.0) for name in ("ddim", "heun") for steps in (1, 2)] + [
-        ("ddim", 25, 1.0),
-        ("ddim", 25, 3.0),
+    settings = [(row["sampler"], row["steps"], row["guidance"], row["below"]) for row in rows]
+    high = INTERVAL[1]
+    assert settings == [
+        *((name, steps, GUIDANCE, high) for name in ("ddim", "heun") for steps in (1, 2)),
+        *(("ddim", 25, scale, below) for below in (1.0, high) for scale in (1.0, 3.0)),
     ]
+    assert rows[4]["frechet_ratio"] == rows[6]["frechet_ratio"]  # without guidance there is no difference
+    assert rows[5]["frechet_ratio"] != rows[7]["frechet_ratio"]
     assert all(row["frechet_ratio"] > 0 and 0 <= row["garment"] <= 1 for row in rows)
     assert len(capsys.readouterr().out.splitlines()) == len(rows) + 1
     for name in ("samplers.png", "guidance.png"):
@@ -30,6 +33,6 @@ def test_the_whole_comparison(tmp_path, monkeypatch, capsys):
 
 
 def test_weights_that_did_not_learn_to_deblend_are_refused():
-    rows = samplers.compare(4, [1], None, shipped())
+    rows = samplers.compare(4, [1], deblending=shipped(), samplers=[])
     with pytest.raises(InputError, match="learnt 'v', not to deblend"):
         list(rows)

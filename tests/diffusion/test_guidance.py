@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+import tinydiff
 from tinydiff.diffusion import guided
 from tinydiff.errors import InputError
 
@@ -66,3 +67,34 @@ def test_bad_input_is_refused():
             guided(Network(), condition, null, scale)
     with pytest.raises(InputError, match=r"\(3, 2\).*\(2, 2\)"):
         guided(Network(), condition, [a[:2] for a in null], 3.0)
+
+
+def test_outside_the_interval_the_prompt_alone_is_asked():
+    x, condition, null = arrays()
+    network = Network()
+    predict = guided(network, condition, null, 3.0, within=(3, 8))
+    for t in (2, 3, 7, 8):
+        guided_there = 3 <= t < 8
+        expected = guided(Network(), condition, null, 3.0 if guided_there else 1.0)(x, t)
+        np.testing.assert_array_equal(predict(x, t), expected)
+    assert [len(call[0]) for call in network.calls] == [3, 6, 6, 3]
+
+
+def test_0_is_the_empty_prompt_outside_the_interval_too():
+    x, condition, null = arrays()
+    out = guided(Network(), condition, null, 0, within=(3, 8))(x, 9)
+    np.testing.assert_array_equal(out, Network()(x, 9, *null))
+
+
+def test_a_pipeline_s_interval_is_in_shares_of_its_schedule(monkeypatch):
+    pipe = tinydiff.load()
+    asked = []
+    monkeypatch.setattr(pipe, "predict", lambda x, t, words: asked.append((t, len(x))) or np.zeros_like(x))
+    pipe.interval = (0.2, 0.6)
+    pipe.generate(["a red dress"], steps=10)
+    assert [t for t, count in asked if count == 2] == [t for t, _ in asked if 200 <= t < 600] and len(asked) == 10
+    assert {count for _, count in asked} == {1, 2}
+    for bad in ((0.6, 0.6), (-0.1, 1), (0, 1.1)):
+        pipe.interval = bad
+        with pytest.raises(InputError, match="interval must be low, high with 0 ≤ low < high ≤ 1"):
+            pipe.generate(["a red dress"], steps=10)

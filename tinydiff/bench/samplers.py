@@ -17,9 +17,10 @@ from pathlib import Path
 import numpy as np
 
 import tinydiff
-from tinydiff.arguments import Parser, at_least, existing_folder, folder_to_make
+from tinydiff.arguments import Parser, at_least, existing_folder, folder_to_make, guidance_scale
 from tinydiff.datasets import UNSEEN, captioned_fashion
 from tinydiff.diffusion import SAMPLERS
+from tinydiff.diffusion.guidance import GUIDANCE, INTERVAL
 from tinydiff.errors import InputError
 from tinydiff.evaluation import NEIGHBOURS, batches, drawn_prompts, features_of, halves
 from tinydiff.files import written_whole
@@ -29,7 +30,7 @@ from tinydiff.training.parts import as_floats
 from tinydiff.weights import load_judge, shipped
 
 STEPS = (5, 10, 25, 50, 100, 250)
-GUIDANCE = (0.0, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0)
+SCALES = (0.0, 1.0, 1.5, 2.0, 3.0, 5.0, 8.0)
 COLOURS = {"ddim": "#0072b2", "ddpm": "#d55e00", "dpm": "#009e73", "heun": "#cc79a7", "iadb": "#000000"}  # Okabe & Ito
 NAMES = {
     "ddim": "DDIM",
@@ -47,6 +48,7 @@ class Row:
     sampler: str
     steps: int
     guidance: float
+    below: float  # guidance acts below this share of the noise levels
     frechet_ratio: float
     garment: float  # share of pictures that show the garment that was asked for
     precision: float
@@ -76,6 +78,7 @@ class Measure:
             sampler,
             steps,
             guidance,
+            pipe.interval[1],
             frechet_distance(features, self.real) / self.base,
             float((named == self.asked[0]).mean()),
             *precision_recall(self.real, features, NEIGHBOURS),
@@ -84,22 +87,29 @@ class Measure:
 
 
 def compare(
-    count: int, steps: Sequence[int], weights: Path | None = None, deblending: Path | None = None
+    count: int,
+    steps: Sequence[int] = STEPS,
+    scales: Sequence[float] = SCALES,
+    samplers: Sequence[str] = tuple(SAMPLERS),
+    weights: Path | None = None,
+    deblending: Path | None = None,
 ) -> Iterator[Row]:
-    """Each sampler at each number of steps, IADB too if there are weights for it, then DDIM at 25 steps with each
-    guidance."""
+    """Each sampler at each number of steps, and IADB if there are weights for it; then DDIM at 25 steps with each scale
+    of guidance, everywhere and in the usual interval."""
     pipe, measure = tinydiff.load(weights), Measure(count)
-    for sampler in SAMPLERS:
+    for sampler in samplers:
         for number in steps:
-            yield measure.row(pipe, sampler, number, 3.0)
+            yield measure.row(pipe, sampler, number, GUIDANCE)
     if deblending is not None:
         other = tinydiff.load(deblending)
         if other.kind != "iadb":
             raise InputError(f"{deblending}: learnt {other.kind!r}, not to deblend; train --preset full-iadb does")
         for number in steps:
-            yield measure.row(other, "iadb", number, 3.0)
-    for guidance in GUIDANCE:
-        yield measure.row(pipe, "ddim", 25, guidance)
+            yield measure.row(other, "iadb", number, GUIDANCE)
+    for interval in ((0.0, 1.0), INTERVAL):
+        pipe.interval = interval
+        for scale in scales:
+            yield measure.row(pipe, "ddim", 25, scale)
 
 
 def plot_steps(rows: Sequence[Row], path: Path) -> None:
@@ -135,22 +145,27 @@ def plot_steps(rows: Sequence[Row], path: Path) -> None:
 
 
 def plot_guidance(rows: Sequence[Row], path: Path) -> None:
+    """Dashed: guidance everywhere; full: in the interval alone."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(10, 4), layout="constrained")
     left, right = figure.subplots(1, 2)
-    scales = [row.guidance for row in rows]
-    for name, title, colour in (
-        ("garment", "garments that are right", "#0072b2"),
-        ("precision", "precision", "#009e73"),
-        ("recall", "recall (diversity)", "#d55e00"),
-    ):
-        left.plot(scales, [getattr(row, name) for row in rows], "o-", ms=5, color=colour, label=title)
-    right.plot(scales, [row.frechet_ratio for row in rows], "o-", ms=5, color="#0072b2")
+    for below, line in ((1.0, "o--"), (INTERVAL[1], "o-")):
+        own = [row for row in rows if row.below == below]
+        scales = [row.guidance for row in own]
+        where = "everywhere" if below == 1 else f"below {below:g} of the noise levels"
+        for name, title, colour in (
+            ("garment", "garments that are right", "#0072b2"),
+            ("precision", "precision", "#009e73"),
+            ("recall", "recall (diversity)", "#d55e00"),
+        ):
+            label = title if below != 1 else None
+            left.plot(scales, [getattr(row, name) for row in own], line, ms=5, color=colour, label=label)
+        right.plot(scales, [row.frechet_ratio for row in own], line, ms=5, color="#0072b2", label=f"guidance {where}")
     left.set(title="accuracy and diversity", xlabel="guidance", ylim=(0, 1.02))
     right.set(title="Fréchet distance, over real to real", xlabel="guidance", ylim=(0, None))
-    left.legend()
     for axes in (left, right):
+        axes.legend()
         axes.grid(alpha=0.3)
     with written_whole(path) as beside:
         figure.savefig(beside, format="png", dpi=110)
@@ -160,6 +175,8 @@ def main() -> int:
     parser = Parser(prog="python -m tinydiff.bench.samplers", description=__doc__.splitlines()[0])
     parser.add_argument("-n", type=at_least(NEIGHBOURS + 1), default=500, help="pictures of each setting")
     parser.add_argument("--steps", type=at_least(1), nargs="+", default=STEPS, help="numbers of steps")
+    parser.add_argument("--samplers", choices=tuple(SAMPLERS), nargs="+", default=tuple(SAMPLERS))
+    parser.add_argument("--scales", type=guidance_scale, nargs="*", default=SCALES, help="guidance to compare; or none")
     parser.add_argument(
         "--weights", type=existing_folder, metavar="DIR", help="a folder that train wrote; else shipped"
     )
@@ -169,22 +186,24 @@ def main() -> int:
     parser.add_argument("-o", "--output", type=folder_to_make, default="runs/samplers", metavar="DIR")
     args = parser.parse_args()
     rows = []
-    for row in compare(args.n, args.steps, args.weights, args.iadb):
+    for row in compare(args.n, args.steps, args.scales, args.samplers, args.weights, args.iadb):
         print(
-            f"{row.sampler:<5} {row.steps:3} steps, guidance {row.guidance:3.1f}   Fréchet {row.frechet_ratio:5.2f}"
-            f"   garment {100 * row.garment:5.1f} %   precision {row.precision:.3f}   recall {row.recall:.3f}"
+            f"{row.sampler:<5} {row.steps:3} steps, guidance {row.guidance:3.1f} below {row.below:4.2f}"
+            f"   Fréchet {row.frechet_ratio:5.2f}   garment {100 * row.garment:5.1f} %"
+            f"   precision {row.precision:.3f}   recall {row.recall:.3f}"
             f"   {row.seconds:4.0f} s",
             flush=True,
         )
         rows.append(row)
     out: Path = args.output
     out.mkdir(parents=True, exist_ok=True)
-    split = len(rows) - len(GUIDANCE)
+    split = len(rows) - 2 * len(args.scales)
     plot_steps(rows[:split], out / "samplers.png")
-    plot_guidance(rows[split:], out / "guidance.png")
+    if args.scales:
+        plot_guidance(rows[split:], out / "guidance.png")
     with written_whole(out / "samplers.json") as beside:
         beside.write_text(json.dumps([asdict(row) for row in rows], indent=2) + "\n", encoding="utf-8")
-    print(f"{out}: samplers.png, guidance.png, samplers.json")
+    print(f"{out}: {', '.join(sorted(path.name for path in out.iterdir()))}")
     return 0
 
 

@@ -20,6 +20,7 @@ import tinydiff
 from tinydiff.arguments import Parser, at_least, existing_folder, file_to_write
 from tinydiff.autograd import Tensor
 from tinydiff.bench.samplers import Measure
+from tinydiff.diffusion.guidance import GUIDANCE
 from tinydiff.evaluation import NEIGHBOURS
 from tinydiff.files import written_whole
 from tinydiff.inspection import multiply_adds
@@ -63,7 +64,7 @@ def row(name: str, pipe: TextToImage, folder: Path, measure: Measure) -> Row:
         start = time.perf_counter()
         pipe.generate(prompts)
         times.append(time.perf_counter() - start)
-    found = measure.row(pipe, "ddim", 25, 3.0)
+    found = measure.row(pipe, "ddim", 25, GUIDANCE)
     return Row(
         space=name,
         numbers=int(np.prod(pipe.latent)),

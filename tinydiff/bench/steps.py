@@ -189,7 +189,7 @@ def sampling_rows(rounds: int) -> Iterator[Row]:
 
     pipe = tinydiff.load()
     prompts = ["a red dress on a white background"] * 16
-    name = "16 pictures, 25 steps, guidance 3"
+    name = "16 pictures, 25 steps, guidance"
     try:
         from tinydiff.bench import twin as twins
     except ModuleNotFoundError:

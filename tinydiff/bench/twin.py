@@ -25,6 +25,7 @@ from tinydiff.bench.twin_blocks import (
     Upsample,
     attention,
 )
+from tinydiff.diffusion.guidance import GUIDANCE
 from tinydiff.errors import Disagreement
 from tinydiff.models.autoencoder import AutoencoderConfig
 from tinydiff.models.text_encoder import TextEncoderConfig
@@ -303,17 +304,21 @@ class Pipeline:
         self.autoencoder = carry_over(pipe.autoencoder, Autoencoder(pipe.autoencoder.config), channels_last)
 
     @torch.inference_mode()
-    def generate(self, prompts: list[str], steps: int = 25, guidance: float = 3.0, seed: int = 0) -> np.ndarray:
+    def generate(self, prompts: list[str], steps: int = 25, guidance: float = GUIDANCE, seed: int = 0) -> np.ndarray:
         noise = np.random.default_rng(seed).standard_normal((len(prompts), *self.pipe.latent), np.float32)
         vocabulary, schedule = self.pipe.vocabulary, self.pipe.schedule
         tokens = np.concatenate([vocabulary.null(len(prompts)), vocabulary.encode(prompts)])
         words, x = self.denoiser.text_encoder(torch.from_numpy(tokens)), channels_first(noise, self.channels_last)
         timesteps = schedule.timesteps(steps)
+        low, high = (share * schedule.steps for share in self.pipe.interval)
         alpha_bars = [float(schedule.alpha_bar[t]) for t in timesteps]
         for t, a, p in zip(timesteps, alpha_bars, [*alpha_bars[1:], 1.0], strict=True):
-            both = self.denoiser.unet(torch.cat([x, x]), torch.full((2 * len(x),), t), words)
-            unconditional, conditional = both.chunk(2)
-            v = unconditional + guidance * (conditional - unconditional)
+            if low <= t < high:
+                both = self.denoiser.unet(torch.cat([x, x]), torch.full((2 * len(x),), t), words)
+                unconditional, conditional = both.chunk(2)
+                v = unconditional + guidance * (conditional - unconditional)
+            else:
+                v = self.denoiser.unet(x, torch.full((len(x),), t), words[len(x) :])
             x0, epsilon = a**0.5 * x - (1 - a) ** 0.5 * v, a**0.5 * v + (1 - a) ** 0.5 * x
             x = p**0.5 * x0 + (1 - p) ** 0.5 * epsilon
         images = self.autoencoder.reconstruct(x / self.latent_scale)
