@@ -28,7 +28,7 @@ from tinydiff.errors import Disagreement, InputError
 
 BENCHMARKS = ("conv", "ladder", "step", "sampling", "memory", "threads")
 PRESETS = ("quick", "full", "full-48", "full-iadb", "pixels", "paper")
-GUIDANCE, INTERVAL = 5.0, [0.0, 0.65]  # those of diffusion/guidance.py, which needs NumPy
+GUIDANCE, INTERVAL = 5.0, [0.0, 0.7]  # those of diffusion/guidance.py, which needs NumPy
 PARTS = ("autoencoder", "words", "denoiser", "judge", "all", "segmentation")
 
 

@@ -10,7 +10,7 @@ from tinydiff.arrays import array_module
 from tinydiff.errors import InputError
 
 GUIDANCE = 5.0  # chosen, with the interval, for prompts that are met and pictures that differ as real ones do
-INTERVAL = (0.0, 0.65)  # the shares of the schedule's timesteps between which there is guidance
+INTERVAL = (0.0, 0.7)  # the shares of the schedule's timesteps between which there is guidance
 
 
 def guided(
