@@ -1,7 +1,8 @@
-"""Make the notebooks from their scripts and run them: `python notebooks/build.py [01 03 …]`, all without a number.
+"""Make the notebooks from their scripts and run them: `python notebooks/build.py [01 exercises/03 …]`, else all.
 
 Each notebook is written in `scripts/` as a percent script (jupytext), which is what a review reads; this runs it in a
-fresh kernel and saves it with its outputs.  Needs `pip install -e ".[notebooks,dev]"`.
+fresh kernel and saves it with its outputs.  The exercises' cells get the marks by which nbgrader knows them.
+Needs `pip install -e ".[notebooks,dev]"`.
 """
 
 from __future__ import annotations
@@ -13,6 +14,9 @@ from pathlib import Path
 import jupytext
 import nbformat
 from nbclient import NotebookClient
+
+from tinydiff.exercises import exercises
+from tinydiff.exercises.notebooks import BEGIN, checked
 
 HERE = Path(__file__).parent
 TIMEOUT = 600  # seconds a cell may take
@@ -26,19 +30,39 @@ def build(script: Path) -> None:
         "language_info": {"name": "python"},
     }
     start = time.monotonic()
-    client = NotebookClient(notebook, timeout=TIMEOUT, store_widget_state=False, resources={"metadata": {"path": HERE}})
+    client = NotebookClient(
+        notebook, timeout=TIMEOUT, store_widget_state=False, resources={"metadata": {"path": script.parents[1]}}
+    )
     client.execute()
     seconds = time.monotonic() - start
     for number, cell in enumerate(notebook.cells):
         cell.id = f"cell-{number}"  # nbformat draws it at random: an unchanged notebook is an unchanged file
-        cell.metadata = {key: value for key, value in cell.metadata.items() if key == "tags"}
-    target = HERE / f"{script.stem}.ipynb"
+        cell.metadata = {}
+    target = script.parents[1] / f"{script.stem}.ipynb"
+    if target.parent.name == "exercises":
+        mark_for_nbgrader(notebook)
     nbformat.write(notebook, target)
-    print(f"{target.name}: {seconds / 60:.1f} min, {target.stat().st_size / 1e6:.2f} MB", flush=True)
+    print(f"{target.relative_to(HERE)}: {seconds / 60:.1f} min, {target.stat().st_size / 1e6:.2f} MB", flush=True)
+
+
+def mark_for_nbgrader(notebook: nbformat.NotebookNode) -> None:
+    """Answers, checks with their points, and the rest, which students may not change."""
+    points, number = {e.number: e.points for e in exercises().values()}, ""
+    for cell in reversed(notebook.cells):  # an answer stands before its check
+        numbers = checked(cell.source) if cell.cell_type == "code" else []
+        number = numbers[0] if numbers else number
+        answer = BEGIN in cell.source and cell.cell_type == "code"
+        mark = {"schema_version": 3, "task": False, "locked": not answer, "solution": answer, "grade": bool(numbers)}
+        kind = "answer" if answer else "check" if numbers else cell.id
+        mark["grade_id"] = f"{kind}-{number.replace('.', '-')}" if answer or numbers else kind
+        if numbers:
+            mark["points"] = points[number]
+        cell.metadata["nbgrader"] = mark
 
 
 if __name__ == "__main__":
     chosen = sys.argv[1:] or [""]
-    for script in sorted((HERE / "scripts").glob("*.py")):
-        if any(script.name.startswith(number) for number in chosen):
+    for script in sorted([*(HERE / "scripts").glob("*.py"), *(HERE / "exercises" / "scripts").glob("*.py")]):
+        name = f"exercises/{script.name}" if script.parents[1].name == "exercises" else script.name
+        if any(name.startswith(start) for start in chosen):
             build(script)

@@ -17,6 +17,14 @@ settings.register_profile(
 settings.load_profile("tinydiff")
 
 
+def pytest_configure(config):
+    """`pytest -m ex1_3` runs the tests of exercise 1.3."""
+    from tinydiff.exercises import exercises
+
+    for number, exercise in exercises().items():
+        config.addinivalue_line("markers", f"ex{number.replace('.', '_')}: {exercise.title}")
+
+
 @pytest.fixture(params=["reference", "numpy", "cpu"])
 def backend(request):
     """Each backend, set for the test."""

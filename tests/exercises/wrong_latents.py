@@ -1,0 +1,3 @@
+"""Plausible wrong answers: name → (answer, a piece of what must be said)."""
+
+WRONG: dict = {}

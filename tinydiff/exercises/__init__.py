@@ -1,0 +1,42 @@
+"""Exercises that check themselves: `from tinydiff.exercises import check; check("1.3", my_function)`.
+
+A check calls the function with small arrays of odd shapes and compares every number with the truth.  Where an answer is
+wrong it says what was expected, what came, where they differ most, and, for mistakes that many make, which one it is.
+Each section of the notebooks has its file here; `python -m tinydiff.exercises` hands them out and grades them.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from typing import Any
+
+from ..errors import InputError
+from .checking import Answer, Exercise, Wrong
+
+SECTIONS = ("convolution", "unet", "diffusion", "latents", "text")  # 1, 2, …: a module each
+
+__all__ = ["Exercise", "Wrong", "check", "exercise", "exercises"]
+
+
+def exercises() -> dict[str, Exercise]:
+    """All exercises by their numbers, in order."""
+    found: dict[str, Exercise] = {}
+    for section in SECTIONS:
+        found |= {e.number: e for e in importlib.import_module(f"{__name__}.{section}").EXERCISES}
+    return found
+
+
+def exercise(number: str) -> Exercise:
+    """The exercise of that number; InputError names those that there are."""
+    found = exercises()
+    if number not in found:
+        raise InputError(f"no exercise {number!r}; there are {', '.join(found)}")
+    return found[number]
+
+
+def check(number: str, function: Callable[..., Any]) -> None:
+    """Say "right", or raise Wrong with what was expected, what came, and a hint where the mistake is a known one."""
+    chosen = exercise(number)
+    chosen.check(Answer(chosen, function))
+    print(f"{number} {chosen.title}: right")

@@ -1,0 +1,151 @@
+"""What all checks are made of: an answer is called, and compared number by number with the truth."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+TOLERANCE = 1e-6  # of the largest number that is expected, in float64
+
+
+class Wrong(AssertionError):
+    """An answer that is not right; a notebook shows its text alone, without a traceback."""
+
+    def _render_traceback_(self) -> list[str]:
+        return [str(self)]
+
+
+@dataclass(frozen=True)
+class Exercise:
+    """One exercise: `check` calls and judges an Answer, and raises Wrong."""
+
+    number: str  # "1.3": section and place in it
+    title: str
+    name: str  # of the function that is asked for
+    points: int
+    check: Callable[[Answer], None]
+
+
+class Answer:
+    """A student's function: whatever it does, what comes of it is a value or a Wrong that names the exercise."""
+
+    def __init__(self, exercise: Exercise, function: Callable[..., Any]) -> None:
+        self.exercise, self.function = exercise, function
+
+    def wrong(self, message: str) -> Wrong:
+        """A Wrong that says which exercise it is about."""
+        return Wrong(f"{self.exercise.number} {self.exercise.title}: not right yet\n  {message}")
+
+    def __call__(self, *inputs: Any, **options: Any) -> Any:
+        """What the function gives for these inputs, of which arrays are passed as copies and must stay as they are."""
+        if self.function is None:
+            raise self.wrong(f"{self.exercise.name} is not written yet")
+        if not callable(self.function):
+            raise self.wrong(f"{self.exercise.name} is {self.function!r}, expected a function")
+        given = [i.copy() if isinstance(i, np.ndarray) else i for i in inputs]
+        try:
+            result = self.function(*given, **options)
+        except NotImplementedError:
+            raise self.wrong(f"{self.exercise.name} is not written yet") from None
+        except Exception as error:
+            frames = [f for f in traceback.extract_tb(error.__traceback__) if f.filename != __file__]
+            where = f" in line {frames[0].lineno} of its cell or file" if frames else ""
+            shapes = ", ".join(_described(i) for i in inputs)
+            raise self.wrong(f"{self.exercise.name}({shapes}) raised {type(error).__name__}{where}: {error}") from None
+        for place, (before, after) in enumerate(zip(inputs, given, strict=True), start=1):
+            if isinstance(before, np.ndarray) and not np.array_equal(before, after, equal_nan=before.dtype.kind == "f"):
+                raise self.wrong(
+                    f"{self.exercise.name} changes its {_ordinal(place)} argument in place; "
+                    "whoever called it still needs the old values: work on a copy"
+                )
+        return result
+
+    def expect(
+        self,
+        came: Any,
+        expected: Any,
+        what: str,
+        hints: Mapping[str, Any] | None = None,
+        tolerance: float = TOLERANCE,
+    ) -> None:
+        """Raise Wrong unless `came` is `expected`: an array or number, or a tuple of them with names in `what`.
+
+        what: what it is, for the message; for a tuple its names, "dx, dw".  hints: text → what this mistake would give.
+        tolerance: of the largest expected number.
+        """
+        if isinstance(expected, tuple):
+            names = what.split(", ")
+            if not isinstance(came, (tuple, list)) or len(came) != len(expected):
+                raise self.wrong(f"expected {len(expected)} results ({what}); {_described(came)} came")
+            for name, one, right in zip(names, came, expected, strict=True):
+                own = {text: value[names.index(name)] for text, value in (hints or {}).items()}
+                self.expect(one, right, name, own, tolerance)
+            return
+        right = np.asarray(expected)
+        try:
+            got = np.asarray(came)
+            number = got.dtype.kind in "iufb"
+        except (ValueError, TypeError):
+            number = False
+        if came is None:
+            raise self.wrong(f"{what}: nothing came (None); is a return missing?")
+        if not number:
+            raise self.wrong(f"{what}: expected {_described(right)}; {_described(came)} came")
+        if got.shape != right.shape:
+            hint = self._hint(got, hints, tolerance)
+            raise self.wrong(f"{what}: expected shape {right.shape}, shape {got.shape} came{hint}")
+        difference = abs(got.astype(float) - right)
+        if np.isnan(difference).any():
+            index = tuple(int(i) for i in np.argwhere(np.isnan(difference))[0])
+            raise self.wrong(f"{what}: {got[index]} came{_at(index)}, expected {right[index]:.6g}")
+        limit = tolerance * max(1e-8, float(abs(right).max(initial=0)))
+        if difference.max(initial=0) > limit:
+            index = tuple(int(i) for i in np.unravel_index(difference.argmax(), difference.shape))
+            share = 100 * (difference > limit).mean()
+            raise self.wrong(
+                f"{what}: expected {right[index]:.6g}, {got[index]:.6g} came{_at(index)}, where they differ most"
+                + (f"; {share:.0f} % of the numbers differ" if right.size > 1 else "")
+                + self._hint(got, hints, tolerance)
+            )
+
+    def _hint(self, got: np.ndarray, hints: Mapping[str, Any] | None, tolerance: float) -> str:
+        """The hint of a mistake that would give just this."""
+        for text, value in (hints or {}).items():
+            value = np.asarray(value)
+            scale = tolerance * max(1e-8, float(abs(value).max(initial=0)))
+            if got.shape == value.shape and abs(got - value).max(initial=0) <= scale:
+                return f"\n  Hint: {text}"
+        return ""
+
+
+def numeric_gradient(value: Callable[[np.ndarray], Any], x: np.ndarray, dy: Any, step: float = 1e-6) -> np.ndarray:
+    """Σ dy·∂value/∂x by central differences: x float64, dy of the value's shape."""
+    gradient = np.empty_like(x)
+    for i in np.ndindex(x.shape):
+        more, less = x.copy(), x.copy()
+        more[i] += step
+        less[i] -= step
+        gradient[i] = np.sum(dy * (np.asarray(value(more)) - value(less))) / (2 * step)
+    return gradient
+
+
+def _described(value: Any) -> str:
+    """For messages: an array by its shape, another value by itself."""
+    if isinstance(value, np.ndarray) and value.ndim:
+        return f"array {value.shape}"
+    if isinstance(value, tuple):
+        return f"({', '.join(_described(v) for v in value)})"
+    text = repr(value)
+    return text if len(text) < 60 else f"{text[:57]}…"
+
+
+def _at(index: tuple[int, ...]) -> str:
+    return f" at index {list(index)}" if index else ""
+
+
+def _ordinal(n: int) -> str:
+    return {1: "first", 2: "second", 3: "third"}.get(n, f"{n}th")

@@ -1,0 +1,7 @@
+"""Section of exercises: latents."""
+
+from __future__ import annotations
+
+from .checking import Exercise
+
+EXERCISES: tuple[Exercise, ...] = ()

@@ -1,0 +1,108 @@
+"""The exercises' notebooks as files: found, read, and stripped of their solutions.  A notebook is JSON, no more."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from ..errors import InputError
+from ..files import written_whole
+
+BEGIN, END = "### BEGIN SOLUTION", "### END SOLUTION"
+STUB = ["# YOUR CODE HERE", "raise NotImplementedError()"]  # nbgrader's own
+CHECK = re.compile(r"""^\s*check\(\s*["']([\d.]+)["']""", re.MULTILINE)
+
+
+def read(path: Path) -> dict[str, Any]:
+    """A notebook.  Raises InputError where the file is not one."""
+    try:
+        notebook = json.loads(path.read_text(encoding="utf-8"))
+        for cell in notebook["cells"]:
+            cell["cell_type"], cell["source"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path}: not a notebook ({type(error).__name__})") from None
+    return notebook
+
+
+def code_cells(notebook: dict[str, Any]) -> list[str]:
+    """The sources of its code cells."""
+    return [text(cell) for cell in notebook["cells"] if cell["cell_type"] == "code"]
+
+
+def text(cell: dict[str, Any]) -> str:
+    source = cell["source"]
+    return source if isinstance(source, str) else "".join(source)
+
+
+def checked(source: str) -> list[str]:
+    """The numbers of the exercises that a cell checks."""
+    return CHECK.findall(source)
+
+
+def defined(source: str) -> set[str]:
+    """The names of the functions and variables that a cell makes at its top level; none where it is not Python."""
+    try:
+        body = ast.parse(source).body
+    except SyntaxError:
+        return set(re.findall(r"^(?:def|class)\s+(\w+)", source, re.MULTILINE))
+    names: set[str] = set()
+    for node in body:
+        if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+            names.add(node.name)
+        elif isinstance(node, ast.Assign):
+            names |= {target.id for target in node.targets if isinstance(target, ast.Name)}
+    return names
+
+
+def stripped(source: str, where: str = "cell") -> str:
+    """The student's version of a cell: what stands between BEGIN and END is left out, a stub takes its place.
+
+    Raises InputError where the two do not come in pairs.
+    """
+    lines, inside = [], False
+    for line in source.split("\n"):
+        mark = line.strip()
+        if mark == BEGIN and not inside:
+            inside = True
+            indent = line[: len(line) - len(line.lstrip())]
+            lines += [indent + stub for stub in STUB]
+        elif mark == END and inside:
+            inside = False
+        elif mark in (BEGIN, END):
+            raise InputError(f"{where}: {mark!r} stands alone")
+        elif not inside:
+            lines.append(line)
+    if inside:
+        raise InputError(f"{where}: {BEGIN!r} stands alone")
+    return "\n".join(lines)
+
+
+def release(source: Path, target: Path) -> list[Path]:
+    """Write the student's version of every notebook in `source` to the folder `target`; returns the files.
+
+    Nothing is overwritten.  Raises InputError where there is no notebook, or a file is there already.
+    """
+    notebooks = sorted(source.glob("[0-9][0-9]_*.ipynb"))
+    if not notebooks:
+        raise InputError(f"{source}: no exercises here (notebooks named 01_….ipynb)")
+    made = {target / path.name: _student_version(path) for path in notebooks}
+    for path in made:
+        if path.exists():
+            raise InputError(f"{path} is there already; choose an empty folder")
+    target.mkdir(parents=True, exist_ok=True)
+    for path, notebook in made.items():
+        with written_whole(path) as beside:
+            beside.write_text(json.dumps(notebook, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    return list(made)
+
+
+def _student_version(path: Path) -> dict[str, Any]:
+    notebook = read(path)
+    for number, cell in enumerate(notebook["cells"], start=1):
+        if cell["cell_type"] == "code":
+            cell["source"] = stripped(text(cell), f"{path.name}, cell {number}")
+            cell["outputs"], cell["execution_count"] = [], None
+    return notebook
