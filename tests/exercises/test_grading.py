@@ -1,0 +1,168 @@
+"""Grading a class: who loops for ever, eats memory or deletes files loses that exercise, and nobody loses more."""
+
+import csv
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tinydiff.errors import InputError
+from tinydiff.exercises import exercises
+from tinydiff.exercises.grading import Mark, grade, submissions, table, write_csv
+from tinydiff.exercises.notebooks import BEGIN, END, checked, code_cells, defined, read, release, stripped, text
+
+ROOT = Path(__file__).parents[2]
+SOURCE = ROOT / "notebooks" / "exercises"
+SECTION_1 = [number for number in exercises() if number.startswith("1.")]
+ON_A_CPU = [number for number in SECTION_1 if number != "1.8"]  # the last one runs in the simulator
+
+pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="grading forks")
+
+
+def hand_in(folder, name, **answers):
+    """A student's folder: the solutions of section 1, but for the functions in `answers`, whose cells are these."""
+    notebook = read(SOURCE / "01_the_convolutional_layer.ipynb")
+    for cell in notebook["cells"]:
+        if cell["cell_type"] == "code":
+            for function, source in answers.items():
+                if function in defined(text(cell)):
+                    cell["source"] = source
+    (folder / name).mkdir(parents=True)
+    (folder / name / "01_the_convolutional_layer.ipynb").write_text(json.dumps(notebook))
+    return folder / name
+
+
+@pytest.fixture(scope="module")
+def the_class(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("class")
+    hand_in(folder, "ada")
+    hand_in(folder, "loops", conv2d_loops="def conv2d_loops(x, w):\n    while True:\n        pass")
+    hand_in(folder, "stops", output_size="while True:\n    pass\ndef output_size(*a):\n    return 1")
+    hand_in(
+        folder, "eats", conv2d_strided="def conv2d_strided(*a):\n    return [bytearray(2**26) for _ in range(2**20)]"
+    )
+    hand_in(folder, "imports", im2col="import torch_that_is_not_there\ndef im2col(*a):\n    return 0")
+    hand_in(
+        folder,
+        "deletes",
+        conv2d_loops="def conv2d_loops(x, w):\n    import os, pathlib\n"
+        "    pathlib.Path('mine').write_text('x')\n"
+        "    for path in pathlib.Path('.').rglob('*'):\n        path.unlink()\n    os.kill(os.getpid(), 9)",
+    )
+    hand_in(folder, "prints", conv2d_loops="def conv2d_loops(x, w):\n    print('x' * 10**7)\n    raise SystemExit(3)")
+    (folder / "broken").mkdir()
+    (folder / "broken" / "01_the_convolutional_layer.ipynb").write_text("{")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def marks(the_class):
+    return {(m.student, m.exercise.number): m for m in grade(the_class, workers=2, seconds=4, megabytes=600)}
+
+
+LOST = {
+    ("loops", "1.1"): "not done within 4 seconds; does a loop not end?",
+    ("stops", "1.2"): "not done within 4 seconds",
+    ("eats", "1.3"): "MemoryError",
+    ("imports", "1.6"): "ModuleNotFoundError: No module named 'torch_that_is_not_there'",
+    ("deletes", "1.1"): "ended without an answer (signal 9)",
+    ("prints", "1.1"): "SystemExit: 3",
+}
+
+
+def test_everybody_has_a_mark_for_everything(marks, the_class):
+    students = sorted(path.name for path in the_class.iterdir())
+    assert list(marks) == [(student, number) for student in students for number in SECTION_1]
+
+
+@pytest.mark.parametrize("lost", LOST, ids=lambda lost: lost[0])
+def test_who_does_that_loses_this_exercise(marks, lost):
+    assert not marks[lost].right and LOST[lost] in marks[lost].message and marks[lost].message.startswith(lost[1])
+
+
+def test_and_no_other_loses_anything(marks):
+    for (student, number), mark in marks.items():
+        if student != "broken" and number in ON_A_CPU and (student, number) not in LOST:
+            assert mark.right, mark
+        if student == "broken":
+            assert not mark.right and "not a notebook" in mark.message
+
+
+def test_nothing_is_left_behind(the_class, tmp_path, monkeypatch):
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr("tempfile.tempdir", None)
+    before = {path: path.read_bytes() for path in the_class.rglob("*") if path.is_file()}
+    grade(the_class / "deletes", workers=1, seconds=4)
+    assert list(tmp_path.iterdir()) == []
+    assert {path: path.read_bytes() for path in the_class.rglob("*") if path.is_file()} == before
+
+
+def test_the_table_and_the_csv_say_the_same(marks, tmp_path):
+    own = [mark for (student, _), mark in marks.items() if student in ("ada", "loops")]
+    write_csv(own, tmp_path / "grades.csv")
+    with open(tmp_path / "grades.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 2 * len(SECTION_1)
+    for student, line in zip(("ada", "loops"), table(own).splitlines()[1:], strict=True):
+        points = sum(int(row["points"]) for row in rows if row["student"] == student)
+        assert line.split()[0] == student and line.split()[-1] == str(points)
+    (row,) = [row for row in rows if row["student"] == "loops" and row["exercise"] == "1.1"]
+    assert row["points"] == "0" and row["of"] == "2" and "loop" in row["message"]
+
+
+def test_released_notebooks_have_no_solutions_and_fail_everywhere(tmp_path):
+    paths = release(SOURCE, tmp_path / "student")
+    for path in paths:
+        content = path.read_text()
+        assert BEGIN not in content and END not in content
+        assert all(not cell.get("outputs") for cell in read(path)["cells"])
+        numbers = [number for cell in code_cells(read(path)) for number in checked(cell)]
+        assert numbers == [number for number in exercises() if f"{int(number.split('.')[0]):02}_" == path.name[:3]]
+    marks = grade(tmp_path / "student")
+    assert {m.exercise.number for m in marks} == set(exercises())
+    for m in marks:
+        assert not m.right and m.message.startswith(m.exercise.number) and "not written yet" in m.message, m
+    with pytest.raises(InputError, match="is there already"):
+        release(SOURCE, tmp_path / "student")
+
+
+def test_stripping_needs_both_marks():
+    source = f"def f():\n    x = 1\n    {BEGIN}\n    return x\n    {END}\nf()"
+    assert stripped(source) == "def f():\n    x = 1\n    # YOUR CODE HERE\n    raise NotImplementedError()\nf()"
+    for bad in (source.replace(f"    {END}\n", ""), source.replace(f"    {BEGIN}\n", "")):
+        with pytest.raises(InputError, match="stands alone"):
+            stripped(bad, "01.ipynb, cell 3")
+
+
+def test_what_is_refused(tmp_path):
+    with pytest.raises(InputError, match="no notebooks here"):
+        submissions(tmp_path)
+    with pytest.raises(InputError, match="no such folder"):
+        submissions(tmp_path / "nowhere")
+    with pytest.raises(InputError, match="no exercises here"):
+        release(tmp_path, tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_command_line(tmp_path):
+    def run(*arguments):
+        command = [sys.executable, "-m", "tinydiff.exercises", *map(str, arguments)]
+        return subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+
+    hand_in(tmp_path, "ada")
+    done = run("grade", tmp_path / "ada", "--csv", tmp_path / "grades.csv", "--workers", 2)
+    assert done.returncode == 0, done.stderr
+    total = sum(exercises()[number].points for number in SECTION_1)
+    assert done.stdout.splitlines()[-3].split() == ["ada", *(str(exercises()[n].points) for n in SECTION_1), str(total)]
+    assert (tmp_path / "grades.csv").exists()
+    for wrong in (("grade", tmp_path / "nowhere"), ("grade", ROOT / "data"), ("release",), ()):
+        done = run(*wrong)
+        assert done.returncode == 2 and done.stderr.count("\n") == 1 and done.stderr.startswith("tinydiff: ")
+
+
+def test_a_mark_is_worth_its_points_or_none():
+    exercise = exercises()["1.4"]
+    assert Mark("ada", exercise, True, "").points == 3 and Mark("ada", exercise, False, "x").points == 0
