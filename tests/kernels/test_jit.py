@@ -56,3 +56,16 @@ def test_one_version_of_a_kernel_whatever_was_called_before():
     assert type_of(cpu.conv.as_float32("test", x)) == type_of(cpu.conv.as_float32("test", frozen))
     assert type_of(cpu.conv.as_float32("test", x[:, ::2])) == type_of(cpu.conv.as_float32("test", frozen))
     assert x.flags.writeable
+
+
+def test_attention_may_be_the_first_kernel_of_a_process():
+    """What it calls only through its helpers has to be compiled before it is loaded."""
+    code = """if True:
+        import numpy as np
+        from tinydiff import ops
+        q = np.random.default_rng(0).standard_normal((1, 3, 4), np.float32)
+        y, backward = ops.attention.forward(q, q, q, heads=2)
+        print(y.shape, backward(y)[0].shape)
+    """
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0 and done.stdout == "(1, 3, 4) (1, 3, 4)\n", done.stderr[-1000:]

@@ -29,6 +29,7 @@ import numba
 import numpy as np
 from numba import carray, types
 from numba.core import config
+from numba.core.registry import CPUDispatcher
 from numba.extending import intrinsic
 
 from tinydiff.kernels.cpu.vectors import I64, INSTRUCTIONS, floats_at
@@ -83,12 +84,10 @@ def _compile(function: Function, **options: Any) -> Any:
 
 _functions: dict[str, Callable[..., None]] = {}  # machine functions by their symbols
 _ready: dict[str, Any] = {}
-_of_helpers: set[str] = set()
 
 
 def helper(function: Function) -> Any:
     """A compiled function that kernels call."""
-    _of_helpers.update(_called_by(function))
     return _compile(function)
 
 
@@ -107,9 +106,10 @@ def _signature(function: Callable[..., None]) -> Any:
 
 
 def _called_by(function: Callable[..., Any]) -> set[str]:
-    """The symbols of the machine functions that a function's code names."""
-    found = (function.__globals__.get(name) for name in function.__code__.co_names)
-    return {f.symbol for f in found if isinstance(f, types.ExternalFunction)}
+    """The symbols of the machine functions that a function's code names, itself or through a helper."""
+    found = [function.__globals__.get(name) for name in function.__code__.co_names]
+    through = (_called_by(f.py_func) for f in found if isinstance(f, CPUDispatcher) and f.py_func is not function)
+    return {f.symbol for f in found if isinstance(f, types.ExternalFunction)}.union(*through)
 
 
 def _make_known(symbols: set[str]) -> None:
@@ -137,7 +137,7 @@ def kernel(function: Function) -> Callable[..., Any]:
             notice.daemon = True
             notice.start()
             try:
-                _make_known(_of_helpers | _called_by(function))
+                _make_known(_called_by(function))
                 return compiled(*args)
             finally:
                 notice.cancel()
