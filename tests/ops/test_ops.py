@@ -81,6 +81,7 @@ CASES = {
     "cross_entropy_loss": [
         ((2 * normal(4, 3), np.array([0, 2, 2, 1]), None), {}),
         ((normal(1, 2), np.array([1]), None), {}),
+        ((normal(2, 5, 3), np.arange(10).reshape(2, 5) % 3, None), {}),
         ((normal(2, 3, 2, 3), np.arange(12).reshape(2, 3, 2) % 3, abs(normal(2, 3, 2, seed=1))), {}),
     ],
     "kl_loss": [((normal(2, 3, 4), normal(2, 3, 4, seed=1)), {}), ((normal(3, 1), normal(3, 1, seed=1)), {})],
@@ -99,6 +100,28 @@ def test_gradient(float64_backend, name, case):
     errors = op_errors(getattr(ops, name), *arrays, **options)
     assert len(errors) == sum(getattr(a, "dtype", None) == np.float64 for a in arrays)
     assert max(errors) <= 1e-6
+
+
+def wrong_where_asked_alone(op, arrays, options):
+    """Gradients that an op leaves out or gets wrong where one alone is asked for: [(index asked, what)]."""
+    y, backward = op.forward(*arrays, **options)
+    if "needs" not in inspect.signature(backward).parameters:
+        return []
+    dy = normal(*np.shape(y), seed=5)
+    whole, wrong = backward(dy), []
+    for asked in range(len(arrays)):
+        alone = backward(dy, needs=tuple(i == asked for i in range(len(arrays))))
+        for i, gradient in enumerate(alone):
+            expected = whole[i] if i == asked else None
+            same = gradient is None if expected is None else np.array_equal(gradient, expected)
+            wrong += [] if same else [(asked, i)]
+    return wrong
+
+
+@pytest.mark.parametrize("name, case", [(name, i) for name, cases in CASES.items() for i in range(len(cases))])
+def test_a_gradient_that_is_asked_for_alone(float64_backend, name, case):
+    arrays, options = CASES[name][case]
+    assert wrong_where_asked_alone(getattr(ops, name), arrays, options) == []
 
 
 @settings(max_examples=15)
