@@ -6,16 +6,18 @@
 # other, makes it thousands of times faster without changing what it computes, and derives its gradient, which is all
 # that a network needs in order to learn with it.
 #
-# - **Goals.** After this you can compute a convolution by hand, and say what stride, padding and channels do to shapes;
-#   say what a convolution saves against a fully connected layer, in numbers, and what it gives up; explain each rung of
-#   the ladder from plain loops to Winograd; write the layer's gradient and prove it right with finite differences.
+# - **Goals.** After this you can compute a convolution by hand, and say what stride, padding and channels do to
+#   shapes; say what a convolution saves against a fully connected layer, in numbers, and what it gives up; explain
+#   each rung of the ladder from plain loops to Winograd; write the layer's gradient and prove it right with finite
+#   differences.
 # - **Know first.** NumPy arrays, matrix products, the chain rule.
-# - **Time.** One minute on two cores; a minute more where the kernels are not compiled yet.
+# - **Time.** Half a minute on two cores; a minute more where the kernels are not compiled yet.
 # - **Reads.** [ops/conv.py](../tinydiff/ops/conv.py), [kernels/reference.py](../tinydiff/kernels/reference.py),
-#   [kernels/vectorised.py](../tinydiff/kernels/vectorised.py), [kernels/cpu/loops.py](../tinydiff/kernels/cpu/loops.py),
-#   [kernels/cpu/tile.py](../tinydiff/kernels/cpu/tile.py), [kernels/cpu/winograd.py](../tinydiff/kernels/cpu/winograd.py),
+#   [kernels/vectorised.py](../tinydiff/kernels/vectorised.py),
+#   [kernels/cpu/loops.py](../tinydiff/kernels/cpu/loops.py), [kernels/cpu/tile.py](../tinydiff/kernels/cpu/tile.py),
+#   [kernels/cpu/winograd.py](../tinydiff/kernels/cpu/winograd.py),
 #   [kernels/cuda/plain.py](../tinydiff/kernels/cuda/plain.py), [gradcheck.py](../tinydiff/gradcheck.py)
-# - **Exercises.** `exercises/01_the_convolutional_layer.ipynb` (to come)
+# - **Exercises.** [exercises/01_the_convolutional_layer.ipynb](exercises/01_the_convolutional_layer.ipynb)
 
 # %%
 import inspect
@@ -46,9 +48,9 @@ def show(*things):
 # %% [markdown]
 # ## One window at a time
 #
-# > In a convolution layer, a kernel, a two-dimensional grid of values, is used to compute the values of the output pixel
-# > by multiplying the surrounding pixels from the input to the corresponding value from the kernel and then adding the
-# > values together to get the value of the output. — the article
+# > In a convolution layer, a kernel, a two-dimensional grid of values, is used to compute the values of the output
+# > pixel by multiplying the surrounding pixels from the input to the corresponding value from the kernel and then
+# > adding the values together to get the value of the output. — the article
 #
 # Do exactly that. The picture is an ankle boot, made small enough to read: 8×8 pixels. The kernel is 3×3, negative on
 # the left and positive on the right, so that it answers one question: *is it brighter on the right of here?*
@@ -66,29 +68,29 @@ y, _ = ops.conv2d.forward(boot[None, :, :, None], edge[:, :, None, None])  # (1,
 assert np.allclose(by_hand, y[0, :, :, 0])
 
 # %% [markdown]
-# The library's `conv2d` agrees. It wants four axes: pictures are `(N, H, W, C)`, for N pictures of H rows, W columns and
-# C channels, and kernels `(KH, KW, C, K)`, for K results; here most of these are 1. Go through it: move the slider, or
-# read the filmstrip.
+# The library's `conv2d` agrees. It wants four axes: pictures are `(N, H, W, C)`, for N pictures of H rows, W columns
+# and C channels, and kernels `(KH, KW, C, K)`, for K results; here most of these are 1. Go through it: move the
+# slider, or read the filmstrip.
 
 # %%
 viz.stepper(partial(window, x=boot, w=edge), 36, shown=[7, 15, 22, 29], columns=1)
 
 # %% [markdown]
-# At step 15 the window stands where the shaft begins: dark on the left, bright on the right, and the sum is 1.4. Inside
-# the shaft left and right nearly cancel (step 22). At the heel it is darker on the right, and the sum is −1.2 (step 29).
-# The same nine numbers asked the same question everywhere.
+# At step 15 the window stands where the shaft begins: dark on the left, bright on the right, and the sum is 1.4.
+# Inside the shaft left and right nearly cancel (step 22). At the heel it is darker on the right, and the sum is −1.2
+# (step 29). The same nine numbers asked the same question everywhere.
 
 # %%
 assert np.allclose(by_hand.ravel()[[7, 15, 22, 29]], [0, 1.4, 0.5, -1.2])
 
 # %% [markdown]
-# As a formula, with t rows and columns of zeros around the picture (the *padding*) and a window that moves s pixels at a
-# time (the *stride*):
+# As a formula, with t rows and columns of zeros around the picture (the *padding*) and a window that moves s pixels
+# at a time (the *stride*):
 #
 # $$ y_{n,i,j,k} = b_k + \sum_{p,q,c} x_{n,\; i s + p - t,\; j s + q - t,\; c} \; w_{p,q,c,k} $$
 #
-# Here p and q run over the kernel's rows and columns, c over the channels that come in; k is the channel that goes out;
-# $b_k$ is the *bias*, a number added to all of channel k. It is one function:
+# Here p and q run over the kernel's rows and columns, c over the channels that come in; k is the channel that goes
+# out; $b_k$ is the *bias*, a number added to all of channel k. It is one function:
 
 # %%
 show(ops.conv2d.forward)
@@ -97,16 +99,16 @@ show(ops.conv2d.forward)
 # Mathematicians call this a *cross-correlation*, and turn the kernel by 180° for a convolution. Networks learn their
 # kernels, so that it does not matter to them, until the gradient: there the turned kernel comes back.
 #
-# The article's claim **holds, with a correction:** for one grey channel it is what the code above does. With colours, or
-# anything else of C channels, the kernel is no two-dimensional grid but `(KH, KW, C)`, there are K of them, and each
-# result has a bias. The section on channels shows it.
+# The article's claim **holds, with a correction:** for one grey channel it is what the code above does. With colours,
+# or anything else of C channels, the kernel is no two-dimensional grid but `(KH, KW, C)`, there are K of them, and
+# each result has a bias. The section on channels shows it.
 #
 # ## What it saves, counted
 #
-# > If we use a fully connected layer, then for a black and white figure of $n \times m$ pixels, we would need to have
-# > $n \times m$ inputs and $n \times m$ outputs, thus $n^2 \times m^2$ neural connection, which is excessive because in
-# > an image, the pixels that are closer to each other present more interest in extracting features that those far apart.
-# > — the article
+# > If we use a fully connected layer, then for a black and white figure of $n \times m$ pixels, we would need to
+# > have $n \times m$ inputs and $n \times m$ outputs, thus $n^2 \times m^2$ neural connection, which is excessive
+# > because in an image, the pixels that are closer to each other present more interest in extracting features that
+# > those far apart. — the article
 #
 # A layer from pixels to pixels is a matrix with a row for each output pixel and a column for each input pixel. A
 # convolution is linear too, so it *has* such a matrix: push a picture through it for each input pixel, with a 1 there
@@ -180,8 +182,9 @@ for axes, (row, column) in zip(figure.axes, points, strict=False):
 figure
 
 # %% [markdown]
-# Dark red is around the cross: neighbours know each other. But look at the third: a pixel on the left sleeve knows the
-# *right* sleeve, 17 pixels away. Garments are symmetric. So average over all pairs by distance, and mirror pairs apart:
+# Dark red is around the cross: neighbours know each other. But look at the third: a pixel on the left sleeve knows
+# the *right* sleeve, 17 pixels away. Garments are symmetric. So average over all pairs by distance, and mirror pairs
+# apart:
 
 # %%
 rows, columns = np.divmod(np.arange(784), 28)
@@ -213,15 +216,15 @@ assert abs(at[1] - 0.75) < 0.02 and abs(at[15] - 0.09) < 0.02 and abs(mirrored -
 
 # %% [markdown]
 # **Holds, with a correction:** the mean correlation falls from 0.75 at one pixel to 0.09 at fifteen, so a layer that
-# sees only neighbours sees most of what there is to see. But *some* far pixels are as informative as near ones: mirror
-# images more than 12 pixels apart still correlate by about 0.6. A single 3×3 convolution cannot know of them. Networks
-# get at them by shrinking the picture (notebook 02) and by self-attention (notebook 05).
+# sees only neighbours sees most of what there is to see. But *some* far pixels are as informative as near ones:
+# mirror images more than 12 pixels apart still correlate by 0.56. A single 3×3 convolution cannot know of them.
+# Networks get at them by shrinking the picture (notebook 02) and by self-attention (notebook 05).
 #
 # ## Does it matter? Both learn the same task
 #
-# A count is not yet an argument: perhaps the million weights are good for something. So train both on the same pictures
-# with the same number of steps. Garments are padded to 32×32. **Task one:** from the picture to its vertical edges, as
-# the kernel above makes them. Both layers can solve it perfectly; the matrix that does it was drawn above.
+# A count is not yet an argument: perhaps the million weights are good for something. So train both on the same
+# pictures with the same number of steps. Garments are padded to 32×32. **Task one:** from the picture to its vertical
+# edges, as the kernel above makes them. Both layers can solve it perfectly; the matrix that does it was drawn above.
 
 # %%
 from tinydiff.training.optim import AdamW, OptimConfig
@@ -246,6 +249,7 @@ seen, new = prepared(grey[:1000]), prepared(unseen[:500])
 moved = np.roll(new, (2, 2), (1, 2))  # two pixels down and to the right; nothing is cut off: the margin is two wide
 
 
+# %%
 def fit(net, task, rate, steps=300, seen=seen):
     """Train a net on the 1,000 pictures; every net sees the same ones in the same order."""
     rng = np.random.default_rng(1)
@@ -308,10 +312,10 @@ figure
 
 # %% [markdown]
 # What the fully connected layer learnt is how *these* garments' edges look *at these places*. When they move by two
-# pixels, its error grows several times over; the convolution does not notice, and ten pictures were enough for it, for
-# every window of every picture is an example. Its answer moves with the picture, because the same weights meet it at every
-# place (*translation equivariance*). The weights that lead to one output pixel, in the middle, as a picture, and the
-# convolution's kernel:
+# pixels, its error grows several times over; the convolution does not notice, and ten pictures were enough for it,
+# for every window of every picture is an example. Its answer moves with the picture, because the same weights meet it
+# at every place (*translation equivariance*). The weights that lead to one output pixel, in the middle, as a picture,
+# and the convolution's kernel:
 
 # %%
 to_middle = full.layer.weight.data[:, 16 * 32 + 16].reshape(32, 32)
@@ -335,8 +339,8 @@ figure
 # The convolution found the kernel that made the data, to two digits, from ten weights. The fully connected layer has
 # something like it in the middle, smeared, and would need to find it 1,024 times over.
 #
-# **Task two:** take noise out of pictures. Now knowing the places of garments *helps*, and three nets compete. The third
-# is a stack of three convolutions with ReLU (negative numbers become 0) between them.
+# **Task two:** take noise out of pictures. Now knowing the places of garments *helps*, and three nets compete. The
+# third is a stack of three convolutions with ReLU (negative numbers become 0) between them.
 
 
 # %%
@@ -387,8 +391,8 @@ titles = ["fully connected", "one 7×7", "three 3×3", "clean"]
 viz.panels([s[0, :, :, 0] for s in shown], ["noisy", *titles, "moved", *titles], columns=5, cmap="gray", limits=(0, 1))
 
 # %% [markdown]
-# > The purpose of the convolutional layer is to optimize the resources needed to process the images and extract the most
-# > information from those images. — the article
+# > The purpose of the convolutional layer is to optimize the resources needed to process the images and extract the
+# > most information from those images. — the article
 #
 # Resources, for 64 pictures of 32×32:
 
@@ -408,13 +412,14 @@ assert w_full.nbytes == 4 * 1024 * 1024 and w_small.nbytes == 36 and round(1024 
 
 # %% [markdown]
 # "Optimize the resources": **Holds.** 36 bytes of weights instead of 4 MB, 114 times fewer multiply-adds, and, as the
-# first task showed, ten pictures to learn from where a thousand did not suffice. Only the time of this one shrinks far
-# less than the multiply-adds: with one channel the processor mostly moves numbers. That changes with many channels.
+# first task showed, ten pictures to learn from where a thousand did not suffice. Only the time of this one shrinks
+# far less than the multiply-adds: with one channel the processor mostly moves numbers. That changes with many
+# channels.
 #
 # "Extract the most information": **Does not hold** as it stands. Whatever a convolution computes, a fully connected
-# layer can compute too (its matrix was drawn above), and on noise the million weights beat one convolution of 7×7: they
-# know where garments lie. What holds is that a *weight* of a convolution extracts more, because it serves at every
-# place; a stack of three with 737 weights then beats the million.
+# layer can compute too (its matrix was drawn above), and on noise the million weights beat one convolution of 7×7:
+# they know where garments lie. What holds is that a *weight* of a convolution extracts more, because it serves at
+# every place; a stack of three with 737 weights then beats the million.
 #
 # ## Kernels by hand
 #
@@ -434,9 +439,9 @@ applied(pullover, kernels)
 
 # %% [markdown]
 # *Sharpen* is the picture plus its differences from its neighbours: 1·middle + (4·middle − neighbours). *Blur* is the
-# mean of nine. The edge kernel is a blur in one direction and a difference in the other. Since all of it is linear, two
-# in a row are one larger kernel: blur after blur is a 5×5 blur. That is why networks put something that is not linear,
-# such as ReLU, between convolutions: without it, a stack could do no more than one layer.
+# mean of nine. The edge kernel is a blur in one direction and a difference in the other. Since all of it is linear,
+# two in a row are one larger kernel: blur after blur is a 5×5 blur. That is why networks put something that is not
+# linear, such as ReLU, between convolutions: without it, a stack could do no more than one layer.
 
 # %%
 picture = pullover[None, :, :, None]
@@ -450,8 +455,8 @@ assert np.allclose(twice, once)
 # > Kernel values can vary depending on the extracted features. — the article
 #
 # So far they were chosen; in a network they are learnt. These are the 16 kernels of the first layer of tinydiff's
-# autoencoder, `(3, 3, 3)` each: three rows, three columns, and a red, a green and a blue value, drawn as a colour (grey
-# is 0). Below, what each makes of a picture.
+# autoencoder, `(3, 3, 3)` each: three rows, three columns, and a red, a green and a blue value, drawn as a colour
+# (grey is 0). Below, what each makes of a picture.
 
 # %%
 from tinydiff.training.parts import as_floats
@@ -460,17 +465,29 @@ pipe = tinydiff.load()
 first = pipe.autoencoder.encoder.conv_in
 learnt = first.weight.data  # (3, 3, 3, 16)
 sneaker = datasets.captioned_fashion("test", data=datasets.shipped_fashion()).images[36]  # uint8 (32, 32, 3)
-assert learnt.shape[:3] == (3, 3, 3)
-viz.panels(list(0.5 + (learnt / (2 * abs(learnt).max((0, 1, 2)))).transpose(3, 0, 1, 2)), columns=8, size=1.3)
+assert learnt.shape == (3, 3, 3, 16)
+viz.panels(
+    list(0.5 + (learnt / (2 * abs(learnt).max((0, 1, 2)))).transpose(3, 0, 1, 2)),
+    [f"kernel {i}" for i in range(learnt.shape[3])],
+    columns=8,
+    size=1.3,
+)
 
 # %%
 maps, _ = ops.conv2d.forward(as_floats(sneaker[None]), learnt, first.bias.data, padding=1)  # (1, 32, 32, 16)
 most = float(abs(maps).max())
-viz.panels(list(maps[0].transpose(2, 0, 1)), columns=8, size=1.3, cmap="RdBu_r", limits=(-most, most))
+viz.panels(
+    list(maps[0].transpose(2, 0, 1)),
+    [f"map {i}" for i in range(maps.shape[3])],
+    columns=8,
+    size=1.3,
+    cmap="RdBu_r",
+    limits=(-most, most),
+)
 
 # %% [markdown]
-# How alike are they? The cosine of the angle between two kernels is ±1 where they are the same up to size, 0 where they
-# have nothing in common:
+# How alike are they? The cosine of the angle between two kernels is ±1 where they are the same up to size, 0 where
+# they have nothing in common:
 
 # %%
 directions = learnt.reshape(-1, learnt.shape[3])  # (27, 16)
@@ -480,14 +497,15 @@ print(f"|cosine| of two kernels: median {np.median(cosines):.2f}, largest {cosin
 assert np.median(cosines) < 0.4 and cosines.max() < 0.95
 
 # %% [markdown]
-# **Holds, with a correction:** no two of the kernels are alike, and each extracts something else: colour against
-# background, an outline, a vertical edge. But the values do not vary with the picture. It is the other way round: the
-# values *decide* which feature is extracted. Training finds them, and from then on they are the same for every picture.
+# **Holds, with a correction:** no two of the kernels are alike, and each makes another map of the same shoe: here its
+# colour against the background, there an outline. But the values do not vary with the picture. It is the other way
+# round: the values *decide* which feature is extracted. Training finds them, and from then on they are the same for
+# every picture.
 #
 # ## Stride and padding
 #
-# A window must lie inside the picture, so that a 3×3 kernel loses a ring of pixels. *Padding* with t zeros on each side
-# gives it back. A *stride* s moves the window s pixels at a time and makes the result s times smaller:
+# A window must lie inside the picture, so that a 3×3 kernel loses a ring of pixels. *Padding* with t zeros on each
+# side gives it back. A *stride* s moves the window s pixels at a time and makes the result s times smaller:
 #
 # $$ H' = \left\lfloor \frac{H + 2t - K_H}{s} \right\rfloor + 1 $$
 
@@ -504,21 +522,28 @@ for height in range(5, 12):
                 assert y.shape[1] == (height + 2 * padding - size) // stride + 1
 
 # %% [markdown]
-# Each dot is the middle of a window, and there is one number of the result for each; grey is padding. The U-Net shrinks
-# pictures with stride 2, padding 1. The same boot again; the result is 4×4, and this is its third row:
+# Each dot is the middle of a window, and there is one number of the result for each; grey is padding. The U-Net
+# shrinks pictures with stride 2, padding 1. The same boot again; the result is 4×4, and this is its third row:
 
 # %%
 viz.stepper(partial(window, x=boot, w=edge, stride=2, padding=1), 16, shown=[8, 9, 10, 11], columns=1)
 
 # %% [markdown]
 # Padding has a price: the zeros are black, and at the border the edge kernel answers an edge between picture and
-# padding wherever the picture is not black there. A network can even use this to know where the border is.
-#
+# padding wherever the picture is not black there. A network can even use this to know where the border is. On a white
+# picture, which has no edges, the answer should be 0 everywhere:
+
+# %%
+white, _ = ops.conv2d.forward(np.ones((1, 6, 6, 1)), edge[:, :, None, None], padding=1)
+print(white[0, :, :, 0].astype(int))
+assert (white[0, :, 1:-1] == 0).all() and (white[0, :, 0] > 0).all() and (white[0, :, -1] < 0).all()
+
+# %% [markdown]
 # ## Channels
 #
 # A colour picture has three numbers for each pixel, and inside a network there are dozens. The kernel then has a grid
-# for each channel that comes in, all products are added up, and there is such a kernel for each channel that goes out:
-# `(KH, KW, C, K)`. A 1×1 kernel sees one pixel, all of its channels, and mixes them. This one is *redness*:
+# for each channel that comes in, all products are added up, and there is such a kernel for each channel that goes
+# out: `(KH, KW, C, K)`. A 1×1 kernel sees one pixel, all of its channels, and mixes them. This one is *redness*:
 
 # %%
 redness = np.array([1, -0.5, -0.5]).reshape(1, 1, 3, 1)  # (KH, KW, C, K)
@@ -531,8 +556,8 @@ for axes in figure.axes[1:4]:
 figure
 
 # %% [markdown]
-# The shoe is red (positive), the sky is the contrary (negative), the white stripe is neither. A 1×1 convolution is nothing
-# but a fully connected layer over the channels, the same at each pixel:
+# The shoe is red (positive), the sky is the contrary (negative), the white stripe is neither. A 1×1 convolution is
+# nothing but a fully connected layer over the channels, the same at each pixel:
 
 # %%
 rng = np.random.default_rng(0)
@@ -561,9 +586,9 @@ show(reference.conv2d_forward)
 # %% [markdown]
 # **Rung 1, plain loops.** Python interprets each of the seven nested loops, and makes an object of each number.
 #
-# **Rung 2, NumPy.** Turn the loops inside out: for each of the nine taps (the kernel's places), shift the whole picture and multiply
-# it by that tap's `(C, K)` matrix. Nine matrix products remain, and those run in a library that others have tuned for
-# decades (BLAS).
+# **Rung 2, NumPy.** Turn the loops inside out: for each of the nine taps (the kernel's places), shift the whole
+# picture and multiply it by that tap's `(C, K)` matrix. Nine matrix products remain, and those run in a library that
+# others have tuned for decades (BLAS).
 
 # %%
 show(vectorised.conv2d_forward)
@@ -575,21 +600,22 @@ show(vectorised.conv2d_forward)
 show(loops)
 
 # %% [markdown]
-# The innermost loop over k becomes vector instructions, 8 or 16 numbers at once. Yet each multiply-add still loads y and
-# stores it again, so that the processor mostly moves numbers.
+# The innermost loop over k becomes vector instructions, 8 or 16 numbers at once. Yet each multiply-add still loads y
+# and stores it again, so that the processor mostly moves numbers.
 #
-# **Rung 4, the register tile.** Keep 12 pixels × 32 filters of sums (on AVX-512) in the processor's registers until they
-# are done. Each step then loads 2 vectors of w and 12 single numbers of x, and does 24 vector multiply-adds with them:
-# the arithmetic units are never idle. The loop is emitted instruction by instruction, since compilers do not find it:
+# **Rung 4, the register tile.** Keep 12 pixels × 32 filters of sums (on AVX-512) in the processor's registers until
+# they are done. Each step then loads 2 vectors of w and 12 single numbers of x, and does 24 vector multiply-adds with
+# them: the arithmetic units are hardly ever idle. The loop is emitted instruction by instruction, since compilers do
+# not find it:
 
 # %%
 show(tile.multiply_rows)
 
 # %% [markdown]
-# **Rung 5, Winograd.** The tile does every multiplication at full speed; Winograd does fewer of them. A convolution is
-# a product of polynomials, whose coefficients are the pixels and the kernel's numbers, and a polynomial is known from
-# its values at a few points. So: evaluate both (matrices Bᵀ and G), multiply values, and interpolate (Aᵀ). Four outputs
-# of a 3-tap kernel in one dimension need 12 multiplications directly, and 6 values this way:
+# **Rung 5, Winograd.** The tile does every multiplication at full speed; Winograd does fewer of them. A convolution
+# is a product of polynomials, whose coefficients are the pixels and the kernel's numbers, and a polynomial is known
+# from its values at a few points. So: evaluate both (matrices Bᵀ and G), multiply values, and interpolate (Aᵀ). Four
+# outputs of a 3-tap kernel in one dimension need 12 multiplications directly, and 6 values this way:
 
 # %%
 d, g = np.random.default_rng(0).standard_normal(6), np.random.default_rng(1).standard_normal(3)
@@ -604,8 +630,8 @@ assert np.allclose(a.T @ values @ a, direct)
 print(f"two dimensions: {values.size} multiplications instead of {direct.size * 9}")
 
 # %% [markdown]
-# A quarter. The evaluations cost something too, but a pixel is evaluated once for all K filters and a kernel once for all
-# positions, so with many channels that hardly counts. The price is rounding: a few times the direct way's.
+# A quarter. The evaluations cost something too, but a pixel is evaluated once for all K filters and a kernel once for
+# all positions, so with many channels that hardly counts. The price is rounding: a few times the direct way's.
 #
 # **Are all of them the same function?** Each against the loops, on 16×16 pixels, 32 → 32 channels:
 
@@ -634,8 +660,8 @@ for name, y in results.items():
     assert off < 1e-5
 
 # %% [markdown]
-# float32 has seven digits, and they agree in six. Now the times: `ladder_rows`, which `tinydiff bench ladder` runs too,
-# on this small convolution; and the fast ones again on a batch of 32 with 64 channels, as in training.
+# float32 has seven digits, and they agree in six. Now the times: `ladder_rows`, which `tinydiff bench ladder` runs
+# too, on this small convolution; and the fast ones again on a batch of 32 with 64 channels, as in training.
 
 # %%
 from tinydiff.bench.conv import ladder_rows
@@ -661,13 +687,13 @@ bars(
 
 # %% [markdown]
 # The largest step is away from the interpreter: three orders of magnitude and more. What is left above it is another
-# factor of five to ten. Winograd needs many channels and positions to pay; then it gets through more of the direct way's
-# multiply-adds in a second than the tile can do, because it does not do them. Times are this machine's, on one thread:
-# run the cell for yours.
+# factor of five to ten. Winograd needs many channels and positions to pay; then it gets through more of the direct
+# way's multiply-adds in a second than the tile can do, because it does not do them. Times are this machine's, on one
+# thread: run the cell for yours.
 #
-# **Rung 6, a GPU.** Thousands of threads, and each makes one number of y. The four outer loops of the definition vanish:
-# a thread asks for its number, `cuda.grid(1)`, and computes from it which n, i, j, k are its own. The inner three loops
-# stand as before. It is shown here and not run, since no GPU is needed for anything in these notebooks.
+# **Rung 6, a GPU.** Thousands of threads, and each makes one number of y. The four outer loops of the definition
+# vanish: a thread asks for its number, `cuda.grid(1)`, and computes from it which n, i, j, k are its own. The inner
+# three loops stand as before. It is shown here and not run, since no GPU is needed for anything in these notebooks.
 
 # %%
 from tinydiff.kernels.cuda import conv as gpu_tiles
@@ -676,9 +702,9 @@ from tinydiff.kernels.cuda import plain as gpu_plain
 show(gpu_plain._forward)
 
 # %% [markdown]
-# As on the CPU, this moves more than it computes: each x and each w comes from the card's memory for each product. The
-# cure is the tile again. In [kernels/cuda/conv.py](../tinydiff/kernels/cuda/conv.py) 64 threads together fetch a piece of
-# x and of w into memory that they share, and each multiplies an 8×8 part of the result whose sums stay in registers:
+# As on the CPU, this moves more than it computes: each x and each w is fetched anew for each product. The cure is the
+# tile again. In [kernels/cuda/conv.py](../tinydiff/kernels/cuda/conv.py) 64 threads together fetch a piece of x and
+# of w into memory that they share, and each multiplies an 8×8 part of the result whose sums stay in registers:
 
 # %%
 show(gpu_tiles._multiply)
@@ -702,9 +728,9 @@ show(gpu_tiles._multiply)
 #
 # $$ dx_{n,u,v,c} = \sum_{p,q,k} dy_{n,\;u-p+t,\;v-q+t,\;k}\; w_{p,q,c,k} $$
 #
-# Mind the signs. In the forward the index of x *grows* with p; here that of dy *falls*. Count the kernel from its other
-# end, $p' = K_H - 1 - p$, and it grows again: **dx is a convolution of dy with the kernel turned by 180°**, its channels
-# exchanged, and $K_H - 1 - t$ zeros around. In NumPy, tap by tap:
+# Mind the signs. In the forward the index of x *grows* with p; here that of dy *falls*. Count the kernel from its
+# other end, $p' = K_H - 1 - p$, and it grows again: **dx is a convolution of dy with the kernel turned by 180°**, its
+# channels exchanged, and $K_H - 1 - t$ zeros around. In NumPy, tap by tap:
 
 
 # %%
@@ -723,8 +749,8 @@ def gradients(x, w, dy, t=1):
 
 
 # %% [markdown]
-# It is all that a convolution needs in order to learn. Is it right? Do not trust the derivation, nor the code: *wiggle*.
-# Move one weight by a small h both ways and see how the loss moves (*central differences*):
+# It is all that a convolution needs in order to learn. Is it right? Do not trust the derivation, nor the code:
+# *wiggle*. Move one weight by a small h both ways and see how the loss moves (*central differences*):
 #
 # $$ \frac{\partial L}{\partial w} \approx \frac{L(w + h) - L(w - h)}{2h}, \qquad L = \sum y \cdot dy $$
 #
@@ -746,8 +772,14 @@ print(f"by formula {dw[place]:.6f}, by wiggling {(higher - lower) / (2 * h):.6f}
 assert abs(dw[place] - (higher - lower) / (2 * h)) < 1e-6
 
 # %% [markdown]
-# `tinydiff.gradcheck` does this for every number of x, w and b, and gives the largest difference relative to the largest
-# gradient. Yours, and the library's:
+# `tinydiff.gradcheck` does this for every number of an array:
+
+# %%
+show(gradcheck.numeric)
+
+# %% [markdown]
+# `op_errors` does it for x, w and b, and gives the largest difference relative to the largest gradient. Yours, and
+# the library's:
 
 # %%
 from types import SimpleNamespace
@@ -777,14 +809,14 @@ def turned(w):
 assert np.allclose(dx, ops.conv2d.forward(dy, turned(w), padding=1)[0])  # KH − 1 − t = 3 − 1 − 1 = 1
 
 # %% [markdown]
-# All are right, and dx *is* a convolution with the turned kernel: that is how the fast kernels compute it, on the same
-# tile and the same Winograd.
+# All are right, and dx *is* a convolution with the turned kernel: that is how the fast kernels compute it, on the
+# same tile and the same Winograd.
 #
 # ## What a wrong gradient does
 #
 # The classic mistake is to forget the turn. See it with a kernel that looks like an F. Forward, each dot of the input
-# leaves a *turned* F in the output (the window meets the dot first with its last row). Backward, each dot of dy must leave
-# an *upright* F in dx: these are the pixels that this output looked at.
+# leaves a *turned* F in the output (the window meets the dot first with its last row). Backward, each dot of dy must
+# leave an *upright* F in dx: these are the pixels that this output looked at.
 
 # %%
 letter = np.zeros((5, 5))
@@ -802,8 +834,8 @@ viz.panels(shown, titles, cmap="gray", size=2.5)
 
 
 # %% [markdown]
-# The check finds it at once, unless the kernel is the same when turned, as a blur is. So check with random numbers, never
-# with a nice case:
+# The check finds it at once, unless the kernel is the same when turned, as a blur is. So check with random numbers,
+# never with a nice case:
 
 
 # %%
@@ -824,7 +856,8 @@ assert off_random > 0.3 and off_nice < 1e-7
 
 # %% [markdown]
 # And what does it cost? Undo a blur by gradient descent. The pullover was smeared by a lopsided kernel; begin with a
-# black picture, and go again and again a little way against the gradient of the squared error: $x \leftarrow x - 0.4\,dx$.
+# black picture, and go again and again a little way against the gradient of the squared error:
+# $x \leftarrow x - 0.4\,dx$.
 
 # %%
 smear = np.array([[0.5, 0.2, 0], [0.2, 0.1, 0], [0, 0, 0]])[:, :, None, None]
@@ -854,14 +887,14 @@ titles = [
 viz.panels([s[0, :, :, 0] for s in shown], titles, cmap="gray", limits=(0, 1))
 
 # %%
-assert falling[-1] < 1e-3 * falling[0] < rising[-1]
+assert falling[-1] < 1e-3 * falling[0] and rising[2] < rising[0] < rising[-1]
 curves = {"right gradient": (range(40), falling), "kernel not turned": (range(40), rising)}
-lines(curves, "Undoing a blur by gradient descent", "step", "sum of squared errors (log scale)", log=True)
+lines(curves, "Undoing a blur by gradient descent", "step", "squared error (log scale)", log=True)
 
 # %% [markdown]
-# The right gradient finds the pullover again. The wrong one improves a little for a few steps, which is what makes such
-# mistakes hard to notice, and then runs away. In a deep network, where other layers make up for it, it may only learn
-# badly. Hence this project's rule: no gradient without a check.
+# The right gradient finds the pullover again. The wrong one improves a little for a few steps, which is what makes
+# such mistakes hard to notice, and then runs away. In a deep network, where other layers make up for it, it may only
+# learn badly. Hence this project's rule: no gradient without a check.
 #
 # ## Is the convolution responsible for image generation?
 #
@@ -882,15 +915,17 @@ for name, rows in (("U-Net", unet), ("decoder", decoder)):
 assert 0.65 < shares[0] < 0.85 and shares[1] > 0.9
 
 # %% [markdown]
-# **Holds, with a correction:** convolutions do most of the work, about three quarters of it in the U-Net and nearly all
-# in the decoder. But they share it with attention, which sits between them in the same U-Net, moves information between
-# far pixels, and lets the words in; without it the picture would not know what was asked for. Notebook 05 shows that.
+# **Holds, with a correction:** convolutions do most of the work, about three quarters of it in the U-Net and nearly
+# all in the decoder. But they share it with attention, which sits between them in the same U-Net, moves information
+# between far pixels, and lets the words in; without it the picture would not know what was asked for. Notebook 05
+# shows that.
 #
 # ## What to take away
 #
-# - A convolution is a matrix with two restrictions: only neighbours are connected, and every place has the same weights.
-# - Fewer weights need fewer pictures, and what is learnt at one place holds at all places. The price is that far pixels
-#   and absolute places are out of sight.
+# - A convolution is a matrix with two restrictions: only neighbours are connected, and every place has the same
+#   weights.
+# - Fewer weights need fewer pictures, and what is learnt at one place holds at all places. The price is that far
+#   pixels and absolute places are out of sight.
 # - $H' = \lfloor (H + 2t - K_H)/s \rfloor + 1$; weights $K_H K_W C K + K$; multiply-adds $H' W' K_H K_W C K$.
 # - The same function can be computed thousands of times faster: compile it, keep numbers in registers, then do fewer
 #   multiplications. The slow loops stay as the definition that all others are tested against.
@@ -899,28 +934,29 @@ assert 0.65 < shares[0] < 0.85 and shares[1] > 0.9
 #
 # ## Questions
 #
-# 1. A 3×3 convolution with padding 1 is followed by another one. How far can an input pixel lie from an output pixel that
-#    it influences? And after ten?
+# 1. A 3×3 convolution with padding 1 is followed by another one. How far can an input pixel lie from an output pixel
+#    that it influences? And after ten?
 #
 # <details><summary>Answer</summary>
-# Each layer sees one pixel further in each direction: two pixels after two (5×5), ten after ten (21×21). That is slow; a
-# stride of 2 doubles the reach of every layer after it. Notebook 02 measures this field of view.
+# Each layer sees one pixel further in each direction: two pixels after two (5×5), ten after ten (21×21). That is
+# slow; a stride of 2 doubles the reach of every layer after it. Notebook 02 measures this field of view.
 # </details>
 #
 # 2. Why does the moved garment not disturb the convolution, and what would disturb it?
 #
 # <details><summary>Answer</summary>
-# The same weights are applied at every place, so that moving the input moves the output. It holds away from the borders
-# (padding differs from what would be there) and for stride 1: with stride 2 only moves by even numbers of pixels move the
-# output as a whole. Turned or enlarged garments are not covered: the kernel does not turn with them.
+# The same weights are applied at every place, so that moving the input moves the output. It holds away from the
+# borders (padding differs from what would be there) and for stride 1: with stride 2 only moves by even numbers of
+# pixels move the output as a whole. Turned or enlarged garments are not covered: the kernel does not turn with them.
 # </details>
 #
-# 3. Somebody checks a gradient of a convolution with `w = np.ones(...)` and `dy = np.ones(...)`, and it passes. What has
-#    been shown?
+# 3. Somebody checks a gradient of a convolution with `w = np.ones(...)` and `dy = np.ones(...)`, and it passes. What
+#    has been shown?
 #
 # <details><summary>Answer</summary>
-# Very little. A kernel of ones is the same when it is turned, when rows and columns are exchanged, and when its channels
-# are mixed up, and a dy of ones hides errors of place: only sums are compared. Use random numbers and sides that differ.
+# Very little. A kernel of ones is the same when it is turned, when rows and columns are exchanged, and when its
+# channels are mixed up, and a dy of ones hides errors of place: only sums are compared. Use random numbers and sides
+# that differ.
 # </details>
 #
 # ## Sources

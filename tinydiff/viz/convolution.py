@@ -37,7 +37,7 @@ def window(step: int, x: np.ndarray, w: np.ndarray, stride: int = 1, padding: in
     figure = Figure(figsize=(13, 2.75), layout="constrained")
     axes = figure.subplots(1, 5, width_ratios=(1.35, 1, 1, 1, 1.35))
     low, high = float(padded.min()), max(float(padded.max()), float(padded.min()) + 1e-9)
-    _grid(axes[0], padded, "picture" if not padding else f"picture, {padding} zero{'s'[: padding > 1]} around it")
+    _grid(axes[0], padded, f"picture, padding {padding}" if padding else "picture")
     axes[0].images[0].set(cmap="gray", clim=(low, high))
     _outline(axes[0], top, left, w.shape)
     _numbers(axes[1], here, "window", "gray", (low, high))
@@ -108,9 +108,14 @@ def strides(height: int, width: int, size: int, settings: Sequence[tuple[int, in
 
 
 def bars(
-    names: Sequence[str], series: Mapping[str, Sequence[float]], title: str, unit: str, form: str = "{:.3g}"
+    names: Sequence[str],
+    series: Mapping[str, Sequence[float]],
+    title: str,
+    unit: str,
+    form: str = "{:.3g}",
+    log: bool = True,
 ) -> Figure:
-    """A group of bars for each name, one of each series, on a log scale, each with its value; NaN leaves a gap.
+    """A group of bars for each name, one of each series, each with its value; NaN leaves a gap.
 
     Raises InputError for a series that has not one number above zero (or NaN) for each name.
     """
@@ -127,9 +132,10 @@ def bars(
         drawn = axes.barh(places, numbers, 0.9 * thick, color=PALETTE[row % len(PALETTE)], label=name)
         texts = ["" if np.isnan(number) else form.format(number) for number in numbers]
         axes.bar_label(drawn, texts, padding=4, fontsize=12)
-    axes.set(xscale="log", title=title, xlabel=unit)
+    axes.set(xscale="log" if log else "linear", title=title, xlabel=unit)
     least, most = (reduce([reduce(v) for v in values.values()]) for reduce in (np.nanmin, np.nanmax))
-    axes.set_xlim(least / 2, most * (most / least) ** 0.12 * 1.2)  # room for the text of the longest
+    room = (least / 2, most * (most / least) ** 0.12 * 1.2) if log else (0, 1.12 * most)  # for the longest one's text
+    axes.set_xlim(*room)
     axes.set_yticks(range(len(names)), names)
     axes.invert_yaxis()
     axes.grid(alpha=0.3, axis="x")
