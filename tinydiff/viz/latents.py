@@ -1,0 +1,67 @@
+"""Latents to look at: their channels beside the picture, walks between two of them, quality against size."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..errors import InputError
+from .figures import PALETTE, panels
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+def shown(images: np.ndarray) -> np.ndarray:
+    """Pictures in [−1, 1] (…) as floats in [0, 1], clipped, for `panels`."""
+    return np.clip(np.asarray(images) / 2 + 0.5, 0, 1)
+
+
+def channels(latent: np.ndarray, picture: np.ndarray | None = None, limit: float = 3.0) -> Figure:
+    """A latent (h, w, C) as a panel for each channel, from −limit to limit, and a picture (H, W, 3) last if given.
+
+    Raises InputError for another shape.
+    """
+    if latent.ndim != 3:
+        raise InputError(f"channels: the latent is {latent.shape}, expected (h, w, C)")
+    maps = list(np.clip(latent / limit, -1, 1).transpose(2, 0, 1))
+    titles = [f"channel {i}" for i in range(len(maps))]
+    if picture is not None:
+        maps, titles = [*maps, picture], [*titles, "picture"]
+    return panels(maps, titles, limits=(-1, 1), cmap="RdBu_r")
+
+
+def walk(one: np.ndarray, other: np.ndarray, count: int = 7) -> np.ndarray:
+    """`count` arrays on the straight line from `one` to `other`, both included: (count, …)."""
+    if one.shape != other.shape or count < 2:
+        raise InputError(f"walk: from {one.shape} to {other.shape} in {count}, expected one shape and two or more")
+    share = np.linspace(0, 1, count, dtype=one.dtype).reshape(-1, *[1] * one.ndim)
+    return (1 - share) * one + share * other
+
+
+def noised(autoencoder: Any, latent: np.ndarray, noise: np.ndarray, alpha_bars: Sequence[float], i: int) -> Figure:
+    """A latent (h, w, C) with as much noise as alpha_bars[i] says: its channels, and what the decoder makes of it."""
+    a = alpha_bars[i]
+    x = (np.sqrt(a) * latent + np.sqrt(1 - a) * noise).astype(np.float32)
+    figure = channels(x, shown(autoencoder.decode(x[None])[0]))
+    figure.suptitle(f"ᾱ = {a:.3f}")
+    return figure
+
+
+def sizes(curves: Mapping[str, tuple[Sequence[float], Sequence[float]]], title: str) -> Figure:
+    """Quality against size: name → (numbers for a picture, PSNR in dB); a curve of one point is a star."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 4), layout="constrained")
+    axes = figure.subplots()
+    for (name, (numbers, quality)), colour in zip(curves.items(), PALETTE, strict=False):
+        single = len(numbers) == 1
+        axes.plot(numbers, quality, "*" if single else "o-", ms=18 if single else 6, color=colour, label=name)
+    axes.set(xscale="log", xlabel="numbers for a picture", ylabel="PSNR, dB", title=title)
+    axes.set_xticks([16, 64, 256, 1024, 3072], ["16", "64", "256", "1,024", "3,072"])
+    axes.minorticks_off()
+    axes.grid(alpha=0.3)
+    axes.legend()
+    return figure
