@@ -1,14 +1,11 @@
 """What the judge says of drawn pictures: neighbours, classifiers, and the comparison of samplers."""
 
 import json
-import sys
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from tinydiff import evaluation
-from tinydiff.bench import samplers
 from tinydiff.cli import main
 from tinydiff.datasets import UNSEEN, captioned_fashion
 from tinydiff.evaluation import classifiers, drawn_prompts, neighbours
@@ -47,21 +44,6 @@ def test_a_classifier_learns_from_drawn_pictures_alone(monkeypatch):
     figures = classifiers(count=96, training=tiny)
     blind, sighted = (figures[f"classifier that learnt from {name} pictures"] for name in ("drawn", "real"))
     assert blind["background"] < 0.45 < sighted["background"]  # nothing can be learnt from black pictures
-
-
-def test_the_comparison_of_samplers(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(samplers, "GUIDANCE", (1.0, 3.0))
-    monkeypatch.setattr(sys, "argv", ["samplers", "-n", "8", "--steps", "1", "2", "-o", str(tmp_path / "out")])
-    assert samplers.main() == 0
-    rows = json.loads((tmp_path / "out" / "samplers.json").read_text())
-    assert [(row["sampler"], row["steps"]) for row in rows[:8]] == [
-        (name, steps) for name in ("ddim", "ddpm", "dpm", "heun") for steps in (1, 2)
-    ]
-    assert [row["guidance"] for row in rows[8:]] == [1, 3] and all(row["frechet_ratio"] > 1 for row in rows)
-    assert rows[0]["frechet_ratio"] == rows[4]["frechet_ratio"]  # one step is the same for both
-    for name in ("samplers.png", "guidance.png"):
-        Image.open(tmp_path / "out" / name).verify()
-    assert "Fréchet" in capsys.readouterr().out
 
 
 @pytest.mark.slow

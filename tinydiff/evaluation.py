@@ -59,7 +59,7 @@ def evaluate(
     }
 
     samples, total = [], n + max(1, n // 4)
-    with tqdm(total=total, desc="drawing", unit="picture") as bar:
+    with tqdm(total=total, desc="drawing", unit="picture", disable=None) as bar:
         for name, count, unseen in (("seen pairs", n, False), ("unseen pairs", total - n, True)):
             images, asked, _ = _draw(pipe, count, unseen, steps, guidance, seed, bar)
             figures[name] = _shares(judge.classify, images, asked)
@@ -113,7 +113,7 @@ def classifiers(
     """
     pipe = _pipe(weights, interval)
     train, test = captioned_fashion("train", data, seed), captioned_fashion("test", data)
-    with tqdm(total=count, desc="drawing", unit="picture") as bar:
+    with tqdm(total=count, desc="drawing", unit="picture", disable=None) as bar:
         images, asked, _ = _draw(pipe, count, False, 25, guidance, seed, bar)
     chosen = np.random.default_rng(seed).permutation(len(train))[:count]
     truth = np.stack([train.garment, train.colour, train.background])[:, chosen]
@@ -144,7 +144,7 @@ def neighbours(
     """
     pipe, judge = _pipe(weights, interval), load_judge(shipped())
     grey, labels, _ = load_fashion("train", data)
-    with tqdm(total=count, desc="drawing", unit="picture") as bar:
+    with tqdm(total=count, desc="drawing", unit="picture", disable=None) as bar:
         images, asked, prompts = _draw(pipe, count, False, steps, guidance, seed, bar)
     found = []
     for image, garment, colour, background in zip(images, *asked, strict=True):

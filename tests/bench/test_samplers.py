@@ -23,6 +23,7 @@ def test_the_whole_comparison(tmp_path, monkeypatch, capsys):
         *((name, steps, GUIDANCE, high) for name in ("ddim", "heun") for steps in (1, 2)),
         *(("ddim", 25, scale, below) for below in (1.0, high) for scale in (1.0, 3.0)),
     ]
+    assert rows[0]["frechet_ratio"] == rows[2]["frechet_ratio"]  # one step is the same for both
     assert rows[4]["frechet_ratio"] == rows[6]["frechet_ratio"]  # without guidance there is no difference
     assert rows[5]["frechet_ratio"] != rows[7]["frechet_ratio"]
     assert all(row["frechet_ratio"] > 0 and 0 <= row["garment"] <= 1 for row in rows)
