@@ -53,6 +53,8 @@ def row(name: str, pipe: TextToImage, folder: Path, measure: Measure) -> Row:
     step = multiply_adds(unet, Tensor(np.zeros((1, *pipe.latent), np.float32)), np.zeros(1), words)
     decoder = getattr(pipe.autoencoder, "decoder", None)
     after = 0 if decoder is None else multiply_adds(decoder, Tensor(np.zeros((1, *pipe.latent), np.float32)))
+    low, high = (share * pipe.schedule.steps for share in pipe.interval)
+    asked = sum(2 if low <= t < high else 1 for t in pipe.schedule.timesteps(25))
     prompts = measure.prompts[:PICTURES]
     pipe.generate(prompts, steps=1)  # compiles, and warms up
     tracemalloc.start()
@@ -70,7 +72,7 @@ def row(name: str, pipe: TextToImage, folder: Path, measure: Measure) -> Row:
         numbers=int(np.prod(pipe.latent)),
         parameters=sum(p.data.size for p in unet.parameters()),
         gmac_step=step / 1e9,
-        gmac_picture=(2 * 25 * step + after) / 1e9,
+        gmac_picture=(asked * step + after) / 1e9,
         seconds=float(np.median(times)),
         megabytes=megabytes,
         training=checkpoint.load(folder / "denoiser.safetensors")[1].get("made", {}).get("seconds", 0),

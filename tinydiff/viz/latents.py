@@ -1,4 +1,4 @@
-"""Latents to look at: their channels beside the picture, walks between two of them, quality against size."""
+"""Latents to look at: channels, walks, the way from noise; quality against size, and signal against noise."""
 
 from __future__ import annotations
 
@@ -24,13 +24,7 @@ def channels(latent: np.ndarray, picture: np.ndarray | None = None, limit: float
 
     Raises InputError for another shape.
     """
-    if latent.ndim != 3:
-        raise InputError(f"channels: the latent is {latent.shape}, expected (h, w, C)")
-    maps = list(np.clip(latent / limit, -1, 1).transpose(2, 0, 1))
-    titles = [f"channel {i}" for i in range(len(maps))]
-    if picture is not None:
-        maps, titles = [*maps, picture], [*titles, "picture"]
-    return panels(maps, titles, limits=(-1, 1), cmap="RdBu_r")
+    return _beside(latent, {} if picture is None else {"picture": picture}, limit)
 
 
 def walk(one: np.ndarray, other: np.ndarray, count: int = 7) -> np.ndarray:
@@ -50,6 +44,15 @@ def noised(autoencoder: Any, latent: np.ndarray, noise: np.ndarray, alpha_bars: 
     return figure
 
 
+def drawing(autoencoder: Any, seen: Sequence[tuple[np.ndarray, np.ndarray]], i: int) -> Figure:
+    """A latent on its way from noise: its channels after step i, what the decoder makes of it, and of x̂0.
+
+    seen: (x, x̂0), (h, w, C) each, after each step, as a sampler's callback is told.
+    """
+    decoded = shown(autoencoder.decode(np.stack(seen[i])))
+    return _beside(seen[i][0], {"x, decoded": decoded[0], "x̂0, decoded": decoded[1]}, limit=3.0)
+
+
 def sizes(curves: Mapping[str, tuple[Sequence[float], Sequence[float]]], title: str) -> Figure:
     """Quality against size: name → (numbers for a picture, PSNR in dB); a curve of one point is a star."""
     from matplotlib.figure import Figure
@@ -65,3 +68,34 @@ def sizes(curves: Mapping[str, tuple[Sequence[float], Sequence[float]]], title: 
     axes.grid(alpha=0.3)
     axes.legend()
     return figure
+
+
+def signal_to_noise(schedules: Mapping[str, tuple[np.ndarray, Mapping[str, float]]]) -> Figure:
+    """Signal-to-noise ratio against the timestep, a panel for each schedule: title → (ᾱ (T,), name → data's variance).
+
+    The ratio is variance·ᾱ/(1 − ᾱ).  Raises InputError for no schedule, or a variance that is not above 0.
+    """
+    from matplotlib.figure import Figure
+
+    if not schedules or any(v <= 0 for _, variances in schedules.values() for v in variances.values()):
+        raise InputError("signal_to_noise: expected one schedule or more, and variances above 0")
+    figure = Figure(figsize=(6 * len(schedules), 4), layout="constrained")
+    row = figure.subplots(1, len(schedules), sharey=True, squeeze=False)[0]
+    for axes, (title, (alpha_bar, variances)) in zip(row, schedules.items(), strict=True):
+        for (name, variance), colour in zip(variances.items(), PALETTE, strict=False):
+            axes.plot(variance * alpha_bar / (1 - alpha_bar), color=colour, label=f"{name}: variance {variance:.3g}")
+        axes.axhline(1, color="#777777", lw=1, ls="--")
+        axes.set(title=title, xlabel="timestep t", yscale="log", ylim=(1e-4, 1e4))
+        axes.grid(alpha=0.3)
+        axes.legend(loc="lower left")
+    row[0].set_ylabel("signal to noise, ratio of variances")
+    return figure
+
+
+def _beside(latent: np.ndarray, pictures: Mapping[str, np.ndarray], limit: float) -> Figure:
+    """Panels of a latent's channels, then of pictures with their titles."""
+    if latent.ndim != 3:
+        raise InputError(f"channels: the latent is {latent.shape}, expected (h, w, C)")
+    maps = list(np.clip(latent / limit, -1, 1).transpose(2, 0, 1))
+    titles = [f"channel {i}" for i in range(len(maps))]
+    return panels([*maps, *pictures.values()], [*titles, *pictures], limits=(-1, 1), cmap="RdBu_r")
