@@ -27,7 +27,7 @@ from tinydiff.arguments import (
 from tinydiff.errors import Disagreement, InputError
 
 BENCHMARKS = ("conv", "ladder", "step", "sampling", "memory", "threads")
-PRESETS = ("quick", "full", "full-48", "full-iadb", "pixels", "paper")
+PRESETS = ("quick", "full", "full-48", "full-iadb", "pixels", "pixels-iadb", "paper")
 GUIDANCE, INTERVAL = 5.0, [0.0, 0.7]  # those of diffusion/guidance.py, which needs NumPy
 PARTS = ("autoencoder", "words", "denoiser", "judge", "all", "segmentation")
 

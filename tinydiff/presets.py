@@ -128,8 +128,9 @@ PRESETS["pixels"] = replace(
     denoiser_optim=OptimConfig(steps=3_500, batch=32, lr=1.5e-3, warmup=200, ema=0.999),
     names=("words", "denoiser"),
 )
-# The same network, data and steps as "full", as iterative α-(de)blending learns.
-PRESETS["full-iadb"] = replace(PRESETS["full"], schedule="deblend", kind="iadb")
+# The same networks, data and steps, as iterative α-(de)blending learns.
+for _name in ("full", "pixels"):
+    PRESETS[f"{_name}-iadb"] = replace(PRESETS[_name], schedule="deblend", kind="iadb")
 
 
 def preset(name: str) -> Preset:

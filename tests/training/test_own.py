@@ -26,7 +26,8 @@ def tiny(monkeypatch):
     small = {"autoencoder_optim": optim, "denoiser_optim": optim}
     monkeypatch.setitem(PRESETS, "quick", replace(PRESETS["quick"], autoencoder=AUTOENCODER, denoiser=UNET, **small))
     pixels = replace(UNET, in_channels=3, out_channels=3)
-    monkeypatch.setitem(PRESETS, "pixels", replace(PRESETS["pixels"], denoiser=pixels, **small))
+    for name in ("pixels", "pixels-iadb"):
+        monkeypatch.setitem(PRESETS, name, replace(PRESETS[name], denoiser=pixels, **small))
 
 
 @pytest.fixture
@@ -45,7 +46,7 @@ def fields(tmp_path):
     return folder, tmp_path / "captions.csv"
 
 
-@pytest.mark.parametrize("preset, size", [("quick", 32), ("quick", 64), ("pixels", 32)])
+@pytest.mark.parametrize("preset, size", [("quick", 32), ("quick", 64), ("pixels", 32), ("pixels-iadb", 32)])
 def test_a_run_draws_in_the_words_of_the_captions(tiny, fields, tmp_path, preset, size):
     images, captions = fields
     out = tinydiff.train("all", preset=preset, out=tmp_path / "run", images=images, captions=captions, size=size)
