@@ -28,7 +28,7 @@ def difference(a, b):
 def test_more_strength_changes_more(pipe, dress):
     asked = ["a blue dress on a white background"]
     changes = [difference(edit(pipe, dress, asked, strength, steps=10), dress) for strength in (0.1, 0.5, 1.0)]
-    assert changes == sorted(changes) and changes[0] < 0.5 * changes[2], changes
+    assert changes == sorted(changes) and changes[0] < 0.75 * changes[2], changes
 
 
 def test_full_strength_forgets_the_picture(pipe, dress):

@@ -5,6 +5,7 @@ its own (tests/kernels/test_cuda.py), since Numba decides at its import.
 """
 
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,37 @@ from tinydiff import arrays
 # gets it, each barrier takes that long.
 sys.setswitchinterval(1e-4)
 sys.path.insert(0, str(Path(__file__).parent))  # for standin.py
+
+
+class OneEach(dict):
+    """A block's shared arrays in the simulator, which looks one up and makes it where it is missing: two threads that
+    ask at the same time would get one each.  Whoever finds none holds the lock until it has put one there."""
+
+    def __init__(self):
+        self.lock = threading.Lock()
+
+    def get(self, key):
+        self.lock.acquire()
+        found = super().get(key)
+        if found is not None:
+            self.lock.release()
+        return found
+
+    def __setitem__(self, key, value):
+        super().__setitem__(key, value)
+        self.lock.release()
+
+
+if arrays.simulated():
+    from numba.cuda.simulator import kernelapi
+
+    _begin = kernelapi.FakeCUDAShared.__init__
+
+    def _begin_with_lock(self, size):
+        _begin(self, size)
+        self._allocations = OneEach()
+
+    kernelapi.FakeCUDAShared.__init__ = _begin_with_lock
 
 collect_ignore_glob = [] if arrays.cuda_missing() is None else ["test_*.py"]
 

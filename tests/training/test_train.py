@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 import tinydiff
-from tinydiff import cli, presets
+from tinydiff import autograd, cli, presets
 from tinydiff.autograd import no_grad
 from tinydiff.datasets import UNSEEN, load_fashion
 from tinydiff.errors import InputError
@@ -234,7 +234,7 @@ class Poisoned(Autoencoder):
     calls = 0
 
     def moments(self, x):
-        Poisoned.calls += 1
+        Poisoned.calls += autograd._recording  # the strips of the report look at it off the tape
         if Poisoned.calls == 5:
             layer = self.decoder.mid_block.resnets[1].conv1
             weight = layer.weight.data.copy()

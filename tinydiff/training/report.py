@@ -33,7 +33,6 @@ class Strips:
         self, out: Path, part: str, resume: bool, draw: Callable[[dict[str, Array]], np.ndarray], rows: int = 1
     ) -> None:
         self.folder, self.part, self.draw, self.rows = out / "samples", part, draw, rows
-        self.folder.mkdir(exist_ok=True)
         before = strips(out, part)
         if not resume:
             for _, _, path in before:
@@ -44,6 +43,7 @@ class Strips:
         seconds = PngInfo()
         seconds.add_text("seconds", f"{time.monotonic() - self.began:.0f}")
         images = self.draw(average)
+        self.folder.mkdir(exist_ok=True)
         page = grid(images, columns=len(images) // self.rows, scale=2)
         with written_whole(self.folder / f"{self.part}-{step:06}.png") as beside:
             page.save(beside, format="PNG", optimize=True, pnginfo=seconds)
