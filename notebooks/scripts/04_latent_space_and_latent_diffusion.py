@@ -11,7 +11,7 @@
 # - **Time.** Half a minute on two cores.
 # - **Reads.** [models/autoencoder.py](../tinydiff/models/autoencoder.py), [ops/loss.py](../tinydiff/ops/loss.py),
 #   [inspection.py](../tinydiff/inspection.py), [bench/spaces.py](../tinydiff/bench/spaces.py)
-# - **Exercises.** To come; those of notebook 01 are [here](exercises/01_the_convolutional_layer.ipynb).
+# - **Exercises.** [exercises/04](exercises/04_latent_space_and_latent_diffusion.ipynb)
 
 # %%
 import inspect

@@ -13,7 +13,7 @@
 # - **Reads.** [models/word2vec.py](../tinydiff/models/word2vec.py), [ops/attention.py](../tinydiff/ops/attention.py),
 #   [models/text_encoder.py](../tinydiff/models/text_encoder.py), [attention_maps.py](../tinydiff/attention_maps.py),
 #   [diffusion/guidance.py](../tinydiff/diffusion/guidance.py)
-# - **Exercises.** To come; those of notebook 01 are [here](exercises/01_the_convolutional_layer.ipynb).
+# - **Exercises.** [exercises/05](exercises/05_conclusion_text_to_image.ipynb)
 
 # %%
 import inspect

@@ -1,7 +1,132 @@
-"""Section of exercises: latents."""
+"""Section 4: a draw that lets gradients through, how far it lies from N(0, 1), the latent scale, and PSNR."""
 
 from __future__ import annotations
 
-from .checking import Exercise
+from dataclasses import replace
 
-EXERCISES: tuple[Exercise, ...] = ()
+import numpy as np
+
+from ..metrics import psnr
+from ..ops import kl_loss, sample_gaussian
+from .checking import Answer, Exercise
+
+# Latents (N, H, W, C): never square, never one picture; first N = 3, as a forgotten mean over 2 is a forgotten ½
+SHAPES = ((3, 2, 5, 4), (2, 4, 3, 1), (5, 1, 3, 2))
+
+
+def _drawn(*shapes: tuple[int, ...], seed: int) -> list[np.ndarray]:
+    rng = np.random.default_rng(seed)
+    return [rng.standard_normal(shape) for shape in shapes]
+
+
+def reparameterised(answer: Answer) -> None:
+    for seed, shape in enumerate(SHAPES):
+        mean, log_variance, noise, dz = _drawn(shape, shape, shape, shape, seed=seed)
+        z, backward = sample_gaussian.forward(mean, log_variance, noise)
+        dmean, dlog_variance, _ = backward(dz)
+        variance = np.exp(log_variance)
+        hints = {
+            "e^log_variance is σ²: the standard deviation is its root, e^(½·log_variance)": (
+                mean + variance * noise,
+                dz,
+                dz * noise * variance,
+            ),
+            "the ½ in the exponent comes down as a factor": (z, dmean, 2 * dlog_variance),
+            "σ is multiplied by the noise, and so is its gradient": (z, dmean, dlog_variance / noise),
+            "dz is not used: the gradient that arrives is not all ones": (z, np.ones(shape), dlog_variance / dz),
+        }
+        came = answer(mean, log_variance, noise, dz)
+        answer.expect(came, (z, dmean, dlog_variance), "z, dmean, dlog_variance", hints)
+
+
+def kl_divergence(answer: Answer) -> None:
+    for shape, dkl in zip(SHAPES, (0.7, -1.3, 2.1), strict=True):
+        mean, log_variance = _drawn(shape, shape, seed=10)
+        kl, backward = kl_loss.forward(mean, log_variance)
+        dmean, dlog_variance = backward(np.float64(dkl))
+        right = kl, dmean, dlog_variance
+        count, each = shape[0], mean[0].size
+        hints = {
+            "that is the mean over all numbers: sum over those of a picture, mean over the pictures": tuple(
+                r / each for r in right
+            ),
+            "that is the sum over the pictures: take their mean": tuple(r * count for r in right),
+            "that is the derivative by σ²: by ln σ² it is σ² times as large": (
+                kl,
+                dmean,
+                dlog_variance / np.exp(log_variance),
+            ),
+            "dkl is not used: the gradient that arrives is not 1": (kl, dmean / dkl, dlog_variance / dkl),
+        }
+        answer.expect(answer(mean, log_variance, dkl), right, "kl, dmean, dlog_variance", hints)
+
+
+def with_latent_scale(answer: Answer) -> None:
+    for seed, (count, height, width, channels) in enumerate(SHAPES):
+        shape = (count, 2 * height, 2 * width, 3)
+        pictures, others, mix, back = _drawn(shape, shape, (3, channels), (channels, 3), seed=20 + seed)
+        mix *= np.linspace(1, 4, channels)  # channels differ in size
+        others = 0.4 * others[1:] + 0.3  # pictures that the scale was not measured on
+
+        def encode(pictures: np.ndarray) -> np.ndarray:  # (N, 2H, 2W, 3) → (N, H, W, C), of a mean that is not 0
+            return (pictures[:, ::2, ::2] - 0.5 * pictures[:, 1::2, 1::2]) @ mix + 1.5  # noqa: B023
+
+        def decode(latents: np.ndarray) -> np.ndarray:  # and back
+            return np.tanh(0.3 * latents @ back + 0.2).repeat(2, 1).repeat(2, 2)  # noqa: B023
+
+        came = answer(encode, decode, pictures)
+        if not (isinstance(came, (tuple, list)) and len(came) == 2 and all(callable(f) for f in came)):
+            raise answer.wrong(f"expected two functions, (encode, decode); {came!r:.60} came")
+        encoded, decoded = (
+            Answer(replace(answer.exercise, name=f"the function {name} that you return"), function)
+            for name, function in zip(("encode", "decode"), came, strict=True)
+        )
+
+        raw, new = encode(pictures), encode(others)
+        scale = 1 / raw.std()
+        hints = {
+            "measured anew on each batch: the scale is one number, measured once, on the training pictures": new
+            / new.std(),
+            "one number for everything, not one for each channel": new / raw.std((0, 1, 2)),
+        }
+        answer.expect(encoded(others), new * scale, "the latents of pictures it was not measured on", hints)
+        answer.expect(encoded(pictures), raw * scale, "the latents of the training pictures")
+        latents = 1.2 * new[::-1]
+        hints = {
+            "you multiply once more: decode has to undo what encode does": decode(latents * scale),
+            "it is the latents that are divided, before the decoder, not the pictures": decode(latents) / scale,
+        }
+        answer.expect(decoded(latents), decode(latents / scale), "decoded pictures", hints)
+
+
+def peak_signal_to_noise(answer: Answer) -> None:
+    for shape in ((3, 5, 7, 3), (2, 4, 6, 1), (4, 3, 2, 3)):
+        rng = np.random.default_rng(30)
+        images = rng.integers(0, 256, shape, np.uint8)
+        size = 5 * 2.5 ** np.arange(len(images))[:, None, None, None]  # of the error: each picture has its own
+        others = np.clip(images + size * rng.standard_normal(shape), 0, 255).astype(np.uint8)
+        wrapped = images - others
+        peak = 10 * np.log10(255**2)
+        hints = {
+            "uint8 knows nothing below 0, 3 − 5 is 254: make floats of the pictures before you subtract": peak
+            - 10 * np.log10(np.mean(wrapped.astype(float) ** 2)),
+            "uint8 ends at 255 and begins again at 0: make floats of the pictures first": peak
+            - 10 * np.log10(np.mean(wrapped * wrapped)),
+            "one mean over all pictures, not the mean of each picture's PSNR": np.mean(
+                [psnr(image, other) for image, other in zip(images, others, strict=True)]
+            ),
+            "the peak is squared as the error is": psnr(images, others) - peak / 2,
+        }
+        answer.expect(answer(images, others), psnr(images, others), "PSNR", hints)
+    with np.errstate(all="ignore"):
+        came = answer(images, images)
+    if np.ndim(came) or came != np.inf:
+        raise answer.wrong(f"PSNR of equal pictures: expected inf, {came!r} came")
+
+
+EXERCISES = (
+    Exercise("4.1", "the reparameterisation", "reparameterised", 2, reparameterised),
+    Exercise("4.2", "the KL divergence", "kl_divergence", 3, kl_divergence),
+    Exercise("4.3", "the latent scale", "with_latent_scale", 2, with_latent_scale),
+    Exercise("4.4", "PSNR", "peak_signal_to_noise", 1, peak_signal_to_noise),
+)

@@ -80,8 +80,8 @@ check("1.2", output_size)
 #
 # *2 points, easy, about 6 lines*
 #
-# The convolution again, now with `padding` zeros around each picture and the kernel moving by `stride`. You may use your
-# answers above.
+# The convolution again, now with `padding` zeros around each picture and the kernel moving by `stride`. Write it whole:
+# each answer is graded without the others.
 #
 # <details><summary>Hint</summary>
 # <code>np.pad</code> takes a pair (before, after) for each axis. Output pixel i looks at the window that begins at row
