@@ -13,7 +13,7 @@
 # - **Reads.** [ops/pool.py](../tinydiff/ops/pool.py), [ops/shape.py](../tinydiff/ops/shape.py),
 #   [autograd.py](../tinydiff/autograd.py), [models/unet2015.py](../tinydiff/models/unet2015.py),
 #   [segmentation](../tinydiff/segmentation), [training/segmentation.py](../tinydiff/training/segmentation.py)
-# - **Exercises.** To come; those of notebook 01 are [here](exercises/01_the_convolutional_layer.ipynb).
+# - **Exercises.** [U-Net and computer vision](exercises/02_unet_and_computer_vision.ipynb)
 
 # %%
 import os

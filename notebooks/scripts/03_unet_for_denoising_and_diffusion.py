@@ -15,7 +15,7 @@
 #   [objective.py](../tinydiff/diffusion/objective.py), [samplers.py](../tinydiff/diffusion/samplers.py),
 #   [deblending.py](../tinydiff/diffusion/deblending.py), [denoising.py](../tinydiff/denoising.py),
 #   [nn/blocks.py](../tinydiff/nn/blocks.py)
-# - **Exercises.** To come; those of notebook 01 are [here](exercises/01_the_convolutional_layer.ipynb).
+# - **Exercises.** [U-Net for denoising and diffusion](exercises/03_unet_for_denoising_and_diffusion.ipynb)
 
 # %%
 import inspect

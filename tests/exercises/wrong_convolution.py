@@ -147,7 +147,7 @@ WRONG = {
         "no + 1": (lambda n, k, s, p: (n + 2 * p - k) // s, "+ 1"),
         "+ 1 too early": (lambda n, k, s, p: (n + 2 * p - k + 1) // s, "before you add 1"),
         "a fraction": (lambda n, k, s, p: (n + 2 * p - k) / s + 1, "use //"),
-        "rounded up": (lambda n, k, s, p: -(-(n + 2 * p - k) // s) + 1, "they differ most"),
+        "rounded up": (lambda n, k, s, p: -(-(n + 2 * p - k) // s) + 1, "round down"),
     },
     "1.3": {
         "no stride": (lambda x, w, s, p: right(x, w, 1, p), "the stride is left out"),

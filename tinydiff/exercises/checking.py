@@ -98,17 +98,18 @@ class Answer:
         if got.shape != right.shape:
             hint = self._hint(got, hints, tolerance)
             raise self.wrong(f"{what}: expected shape {right.shape}, shape {got.shape} came{hint}")
-        difference = abs(got.astype(float) - right)
+        with np.errstate(invalid="ignore"):  # ∞ − ∞
+            difference = np.where(got == right, 0.0, abs(got.astype(float) - right))
         if np.isnan(difference).any():
             index = tuple(int(i) for i in np.argwhere(np.isnan(difference))[0])
             raise self.wrong(f"{what}: {got[index]} came{_at(index)}, expected {right[index]:.6g}")
-        limit = tolerance * max(1e-8, float(abs(right).max(initial=0)))
+        limit = tolerance * max(1e-8, float(abs(right[np.isfinite(right)]).max(initial=0)))
         if difference.max(initial=0) > limit:
             index = tuple(int(i) for i in np.unravel_index(difference.argmax(), difference.shape))
             share = 100 * (difference > limit).mean()
+            many = f", where they differ most; {share:.0f} % of the numbers differ" if right.size > 1 else ""
             raise self.wrong(
-                f"{what}: expected {right[index]:.6g}, {got[index]:.6g} came{_at(index)}, where they differ most"
-                + (f"; {share:.0f} % of the numbers differ" if right.size > 1 else "")
+                f"{what}: expected {right[index]:.6g}, {float(got[index]):.6g} came{_at(index)}{many}"
                 + self._hint(got, hints, tolerance)
             )
 
@@ -120,6 +121,12 @@ class Answer:
             if got.shape == value.shape and abs(got - value).max(initial=0) <= scale:
                 return f"\n  Hint: {text}"
         return ""
+
+
+def drawn(*shapes: tuple[int, ...], seed: int = 0) -> list[np.ndarray]:
+    """Arrays of these shapes, float64, from N(0, 1)."""
+    rng = np.random.default_rng(seed)
+    return [rng.standard_normal(shape) for shape in shapes]
 
 
 def numeric_gradient(value: Callable[[np.ndarray], Any], x: np.ndarray, dy: Any, step: float = 1e-6) -> np.ndarray:

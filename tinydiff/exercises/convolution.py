@@ -8,16 +8,11 @@ import numpy as np
 
 from .. import kernels
 from ..ops import conv2d
-from .checking import Answer, Exercise
+from .checking import Answer, Exercise, drawn
 
 _NONE = (0, 0, 0, 0)
 # (N, H, W, C), (KH, KW, C, K): never square, never one picture, so that a swapped axis shows
 SHAPES = (((2, 5, 7, 3), (3, 2, 3, 4)), ((1, 4, 6, 1), (2, 3, 1, 2)), ((3, 6, 5, 2), (1, 3, 2, 3)))
-
-
-def _drawn(*shapes: tuple[int, ...], seed: int = 0) -> list[np.ndarray]:
-    rng = np.random.default_rng(seed)
-    return [rng.standard_normal(shape) for shape in shapes]
 
 
 def _convolved(x: np.ndarray, w: np.ndarray, stride: int = 1, padding: int = 0) -> np.ndarray:
@@ -28,7 +23,7 @@ def _convolved(x: np.ndarray, w: np.ndarray, stride: int = 1, padding: int = 0) 
 
 def conv2d_loops(answer: Answer) -> None:
     for x_shape, w_shape in SHAPES:
-        x, w = _drawn(x_shape, w_shape)
+        x, w = drawn(x_shape, w_shape)
         flipped = _convolved(x, w[::-1, ::-1])
         hints = {"your kernel is turned by 180°: here, as in every network, it is not (cross-correlation)": flipped}
         if w_shape[2] > 1:
@@ -44,6 +39,10 @@ def output_size(answer: Answer) -> None:
             "padding goes on both sides": (size + padding - kernel) // stride + 1,
             "divide by the stride before you add 1": (size + 2 * padding - kernel + 1) // stride,
             "the kernel fits once more than it can move: + 1": (size + 2 * padding - kernel) // stride,
+            "a window that reaches over the edge does not count: round down": -(
+                -(size + 2 * padding - kernel) // stride
+            )
+            + 1,
         }
         came = answer(size, kernel, stride, padding)
         if isinstance(came, float):
@@ -53,7 +52,7 @@ def output_size(answer: Answer) -> None:
 
 def conv2d_strided(answer: Answer) -> None:
     for (x_shape, w_shape), stride, padding in zip(SHAPES, (2, 3, 2), (1, 0, 2), strict=True):
-        x, w = _drawn(x_shape, w_shape, seed=1)
+        x, w = drawn(x_shape, w_shape, seed=1)
         hints = {
             "the stride is left out": _convolved(x, w, 1, padding),
             "the padding is left out": _convolved(x, w, stride, 0),
@@ -64,8 +63,8 @@ def conv2d_strided(answer: Answer) -> None:
 
 def conv2d_input_grad(answer: Answer) -> None:
     for x_shape, w_shape in SHAPES:
-        x, w = _drawn(x_shape, w_shape, seed=2)
-        dy = _drawn(_convolved(x, w).shape, seed=3)[0]
+        x, w = drawn(x_shape, w_shape, seed=2)
+        dy = drawn(_convolved(x, w).shape, seed=3)[0]
         with kernels.use("numpy"):
             expected, turned = (
                 kernels.kernel("conv2d_input_grad", dy)(dy, kernel, x.shape, 1, _NONE) for kernel in (w, w[::-1, ::-1])
@@ -80,8 +79,8 @@ def conv2d_input_grad(answer: Answer) -> None:
 
 def conv2d_weight_grad(answer: Answer) -> None:
     for x_shape, w_shape in SHAPES:
-        x, w = _drawn(x_shape, w_shape, seed=4)
-        dy = _drawn(_convolved(x, w).shape, seed=5)[0]
+        x, w = drawn(x_shape, w_shape, seed=4)
+        dy = drawn(_convolved(x, w).shape, seed=5)[0]
         with kernels.use("numpy"):
             grad = kernels.kernel("conv2d_weight_grad", dy)
             expected, first = grad(x, dy, w.shape[:2], 1, _NONE), grad(x[:1], dy[:1], w.shape[:2], 1, _NONE)
@@ -95,7 +94,7 @@ def conv2d_weight_grad(answer: Answer) -> None:
 
 def im2col(answer: Answer) -> None:
     for x_shape, w_shape in SHAPES:
-        (x,) = _drawn(x_shape, seed=6)
+        (x,) = drawn(x_shape, seed=6)
         kernel_h, kernel_w = w_shape[:2]
         windows = np.lib.stride_tricks.sliding_window_view(
             x, (kernel_h, kernel_w), axis=(1, 2)
@@ -112,7 +111,7 @@ def im2col(answer: Answer) -> None:
 
 
 def conv2d_compiled(answer: Answer) -> None:
-    x, w = (a.astype(np.float32) for a in _drawn((4, 24, 20, 8), (3, 3, 8, 8), seed=7))
+    x, w = (a.astype(np.float32) for a in drawn((4, 24, 20, 8), (3, 3, 8, 8), seed=7))
     small_x, small_w = x[:1, :8, :9, :3], w[:, :2, :3]
     expected = _convolved(small_x.astype(float), small_w.astype(float))
     answer.expect(answer(small_x, small_w), expected, "y", tolerance=1e-4)  # it compiles here
@@ -139,7 +138,7 @@ def convolve_kernel(answer: Answer) -> None:
     if not simulated():
         raise answer.wrong("it runs in Numba's simulator: set NUMBA_ENABLE_CUDASIM=1 before Python starts")
     for (height, width), (kernel_h, kernel_w) in (((9, 13), (3, 2)), ((6, 5), (2, 3))):
-        x, w = _drawn((height, width), (kernel_h, kernel_w), seed=8)
+        x, w = drawn((height, width), (kernel_h, kernel_w), seed=8)
         expected = _convolved(x[None, :, :, None], w[:, :, None, None])[0, :, :, 0]
         y = np.full(expected.shape, np.nan)
         threads = (4, 4)

@@ -9,20 +9,15 @@ import numpy as np
 from ..diffusion.guidance import guided
 from ..models.word2vec import Word2Vec, skip_gram_loss
 from ..ops import attention, softmax
-from .checking import Answer, Exercise
+from .checking import Answer, Exercise, drawn
 
 # N, L queries, M keys, d: L is never M, and the first d is no other number
 ATTENTIONS = ((2, 3, 5, 4), (3, 5, 2, 3), (2, 1, 4, 6))
 
 
-def _drawn(*shapes: tuple[int, ...], seed: int) -> list[np.ndarray]:
-    rng = np.random.default_rng(seed)
-    return [rng.standard_normal(shape) for shape in shapes]
-
-
 def softmax_forward(answer: Answer) -> None:
     for shape in ((4, 7), (2, 3, 5), (3, 2, 1, 4)):
-        (x,) = _drawn(shape, seed=0)
+        (x,) = drawn(shape, seed=0)
         hints = {
             "your rows do not sum to 1: the sum goes along the last axis": softmax.forward(x.swapaxes(-1, -2))[
                 0
@@ -30,11 +25,11 @@ def softmax_forward(answer: Answer) -> None:
             "that is the sum over all numbers: each row has its own": np.exp(x) / np.exp(x).sum(),
         }
         answer.expect(answer(x), softmax.forward(x)[0], "y", hints)
-    (x,) = _drawn((6,), seed=0)
+    (x,) = drawn((6,), seed=0)
     answer.expect(answer(x), softmax.forward(x)[0], "y of a single row")
     too_large = "e^1000 is more than a float can hold: subtract the largest number first, the quotient stays the same"
     too_small = "a row far below the others gives 0/0: subtract each row's own largest number, not that of all rows"
-    x = _drawn((3, 5), seed=1)[0]
+    x = drawn((3, 5), seed=1)[0]
     for what, added, message in (
         ("numbers near 1000", np.full((3, 1), 1000.0), too_large),
         ("one row near 1000, one near −1000", np.array([[1000.0], [0], [-1000]]), too_small),
@@ -56,7 +51,7 @@ def _has_nan(came: Any, shape: tuple[int, ...]) -> bool:
 
 def softmax_grad(answer: Answer) -> None:
     for shape in ((3, 5), (2, 4, 3), (3, 2, 1, 4)):
-        x, dy = _drawn(shape, shape, seed=2)
+        x, dy = drawn(shape, shape, seed=2)
         y, backward = softmax.forward(x)
         hints = {
             "that is the diagonal alone: each y of a row depends on every x of the row": dy * y * (1 - y),
@@ -69,7 +64,7 @@ def softmax_grad(answer: Answer) -> None:
 
 def attention_forward(answer: Answer) -> None:
     for n, length, memory, d in ATTENTIONS:
-        q, k, v = _drawn((n, length, d), (n, memory, d), (n, memory, d), seed=3)
+        q, k, v = drawn((n, length, d), (n, memory, d), (n, memory, d), seed=3)
         expected = attention.forward(q, k, v, heads=1)[0]
         root = np.sqrt(d)
         over_queries = softmax.forward(k @ q.swapaxes(1, 2) / root)[0].swapaxes(1, 2) @ v
@@ -86,7 +81,7 @@ def attention_forward(answer: Answer) -> None:
 
 def attention_grads(answer: Answer) -> None:
     for n, length, memory, d in ATTENTIONS:
-        q, k, v, dy = _drawn((n, length, d), (n, memory, d), (n, memory, d), (n, length, d), seed=4)
+        q, k, v, dy = drawn((n, length, d), (n, memory, d), (n, memory, d), (n, length, d), seed=4)
         backward = attention.forward(q, k, v, heads=1)[1]
         dq, dk, dv = backward(dy)
         root = np.sqrt(d)
@@ -108,7 +103,7 @@ def attention_grads(answer: Answer) -> None:
 
 def skip_gram(answer: Answer) -> None:
     for (n, count, width), dloss in zip(((3, 5, 4), (2, 3, 7), (4, 1, 3)), (0.7, -1.4, 2.3), strict=True):
-        centre, context, negatives = _drawn((n, width), (n, width), (n, count, width), seed=5)
+        centre, context, negatives = drawn((n, width), (n, width), (n, count, width), seed=5)
         loss, backward = skip_gram_loss.forward(centre, context, negatives)
         dcentre, dcontext, dnegatives = backward(dloss)
         loss_near, backward_near = skip_gram_loss.forward(centre, context, negatives[:, :0])  # the true pairs alone
@@ -148,7 +143,7 @@ def guided_prediction(answer: Answer) -> None:
     cases = ((3.0, 450), (2.5, 850), (2.5, 100), (4.0, low), (4.0, high), (0.0, 450), (0.0, 850), (1.0, 450), (1.0, 0))
     for seed, (scale, t) in enumerate(cases):
         shape = ((2, 3, 5, 4), (3, 4, 2, 1))[seed % 2]
-        u, c = _drawn(shape, shape, seed=6 + seed)
+        u, c = drawn(shape, shape, seed=6 + seed)
         expected = guided(lambda x, t, asked: asked, [c], [u], scale, (low, high))(np.zeros(shape), t)
         everywhere = u + scale * (c - u)
         hints: dict[str, np.ndarray] = {}
@@ -170,7 +165,7 @@ def guided_prediction(answer: Answer) -> None:
 
 def nearest_words(answer: Answer) -> None:
     for size, width, word, k in ((11, 3, 4, 5), (8, 5, 0, 3), (9, 2, 8, 8)):
-        vectors, lengths = _drawn((size, width), (size, 1), seed=100 + size)
+        vectors, lengths = drawn((size, width), (size, 1), seed=100 + size)
         vectors *= np.exp(lengths)  # of very different lengths
         # The library leaves out row 0 as well, which is its padding: it gets one.
         found = Word2Vec(np.concatenate([np.zeros((1, width)), vectors])).nearest(word + 1, size)
