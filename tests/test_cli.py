@@ -205,3 +205,12 @@ def test_doctor_survives_a_broken_machine(capsys: pytest.CaptureFixture[str], mo
     monkeypatch.setitem(sys.modules, "numba", None)
     assert run("doctor") == 0
     assert "failed" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("given, expected", [(None, cli.SPINS), ("5", "5")], ids=["unset", "set"])
+def test_waiting_threads_sleep_soon_unless_told_otherwise(
+    pipe: Pipe, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, given: str | None, expected: str
+) -> None:
+    monkeypatch.setattr(os, "environ", {} if given is None else {"GOMP_SPINCOUNT": given})
+    assert cli.main(["generate", "a red dress", "--out", str(tmp_path / "a.png")]) == 0
+    assert os.environ["GOMP_SPINCOUNT"] == expected
