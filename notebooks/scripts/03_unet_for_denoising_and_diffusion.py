@@ -502,11 +502,11 @@ assert (near < 0.15).mean() > 0.85 and (covered < 0.2).mean() > 0.95
 # distribution that noisy pictures have at that level. DDIM keeps the old noise in the place of fresh.
 # </details>
 #
-# 3. At t = 999 of the cosine schedule ᾱ is 0. Why must the network predict v there, and not ε?
+# 3. At t = 999 of the cosine schedule ᾱ is 2·10⁻⁹. Why must the network predict v there, and not ε?
 #
 # <details><summary>Answer</summary>
-# x_t is the noise itself: ε̂ = x_t is a perfect answer and says nothing about x0, which would be (x_t − ε̂)/√ᾱ = 0/0. At
-# ᾱ = 0, v = −x0: a guess of the picture.
+# x_t is noise but for a 20,000th part. ε̂ = x_t is as good as perfect there and says nothing about the picture, and in
+# x̂0 = (x_t − √(1 − ᾱ)·ε̂)/√ᾱ every error is multiplied by 20,000. v is nearly −x0 there: a guess of the picture.
 # </details>
 #
 # ## Sources
