@@ -40,7 +40,7 @@ def one_step(device):
     for parameter in model.parameters():  # a zero weight hides what lies behind it
         parameter.assign((parameter.data + 0.1 * rng.standard_normal(parameter.shape)).astype(np.float32))
     model.to(device)
-    x, target = rng.standard_normal((2, 2, 4, 4, 2), np.float32)
+    x, target = rng.standard_normal((2, 2, 4, 2, 2), np.float32)
     t, tokens = np.array([3, 700]), rng.integers(0, 5, (2, 3))
     optimiser = AdamW(model, OptimConfig(steps=10, batch=2, warmup=1))
     loss = ops.mse_loss(model(Tensor(model.place(x)), t, tokens), Tensor(model.place(target)))
