@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
+from tinydiff import checkpoint
 from tinydiff.datasets import Vocabulary
 from tinydiff.datasets.captions import LENGTH
 from tinydiff.errors import InputError
 from tinydiff.models.autoencoder import Autoencoder, AutoencoderConfig
+from tinydiff.models.classifier import Judge, JudgeConfig
 from tinydiff.models.denoiser import Denoiser
-from tinydiff.models.judge import Judge, JudgeConfig
 from tinydiff.models.text_encoder import TextEncoderConfig
 from tinydiff.models.unet import UNetConfig
-from tinydiff.training import checkpoint
 from tinydiff.weights import load_autoencoder, load_denoiser, load_judge, load_words, save_weights, shipped
 
 WORDS = Vocabulary().words

@@ -1,5 +1,8 @@
 """tinydiff: Stable Diffusion, from the convolution up, in NumPy and Numba.
 
+    pipe = tinydiff.load()                                          # the weights that come with tinydiff
+    images = pipe.generate(["a red dress on a white background"])   # uint8 (N, H, W, 3)
+
 `import tinydiff` is quick: a name is imported when it is first asked for (PEP 562), and kernels compile at first call.
 """
 
@@ -7,25 +10,40 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from . import datasets, diffusion, kernels, models, nn, ops, presets, segmentation, training, viz
-    from .autograd import Tensor, no_grad
-    from .errors import InputError
-    from .evaluation import evaluate
-    from .inspection import summary
-    from .kernels import use
-    from .pipelines import load
-    from .training.run import train
-    from .training.segmentation import train_segmentation
-    from .weights import load_segmenter
+    from tinydiff import apps, datasets, diffusion, evaluation, kernels, models, nn, ops, segmentation, training, viz
+    from tinydiff.apps.summary import summary
+    from tinydiff.apps.train.run import train
+    from tinydiff.autograd import Tensor, no_grad
+    from tinydiff.errors import InputError
+    from tinydiff.evaluation.evaluate import evaluate
+    from tinydiff.kernels import use
+    from tinydiff.pipelines.text_to_image import load
+    from tinydiff.segmentation.segmenter import load_segmenter
+    from tinydiff.segmentation.training import train_segmentation
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
+# Where each name that is not itself a subpackage is defined: in whichever ring it lives.
+_HOMES = {
+    "InputError": "errors",
+    "Tensor": "autograd",
+    "evaluate": "evaluation.evaluate",
+    "load": "pipelines.text_to_image",
+    "load_segmenter": "segmentation.segmenter",
+    "no_grad": "autograd",
+    "summary": "apps.summary",
+    "train": "apps.train.run",
+    "train_segmentation": "segmentation.training",
+    "use": "kernels",
+}
 __all__ = [
     "InputError",
     "Tensor",
+    "apps",
     "datasets",
     "diffusion",
     "evaluate",
+    "evaluation",
     "kernels",
     "load",
     "load_segmenter",
@@ -33,7 +51,6 @@ __all__ = [
     "nn",
     "no_grad",
     "ops",
-    "presets",
     "segmentation",
     "summary",
     "train",
@@ -43,27 +60,13 @@ __all__ = [
     "viz",
 ]
 
-# Where each name that is not itself a submodule is defined.
-_HOMES = {
-    "InputError": "errors",
-    "Tensor": "autograd",
-    "evaluate": "evaluation",
-    "load": "pipelines",
-    "load_segmenter": "weights",
-    "no_grad": "autograd",
-    "summary": "inspection",
-    "train": "training.run",
-    "train_segmentation": "training.segmentation",
-    "use": "kernels",
-}
-
 
 def __getattr__(name: str) -> Any:
-    if name not in __all__:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     if name in _HOMES:
         return getattr(importlib.import_module(f".{_HOMES[name]}", __name__), name)
-    return importlib.import_module(f".{name}", __name__)
+    if name in __all__:
+        return importlib.import_module(f".{name}", __name__)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, and never one over the other."""
+"""Files that appear whole or not at all, and the folder of the data that comes with tinydiff."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -8,9 +8,20 @@ from pathlib import Path
 from tinydiff.errors import InputError
 
 
+def shipped(*names: str) -> Path:
+    """A file or folder of the data that comes with tinydiff: in the checkout's `data/`, or in the installed package."""
+    package = Path(__file__).parent
+    folder = package / "data"
+    return (folder if folder.is_dir() else package.parent / "data").joinpath(*names)
+
+
 @contextmanager
 def written_whole(path: str | Path) -> Iterator[Path]:
-    """A name beside `path` to write to; renamed to `path` at the end, removed if anything went wrong on the way."""
+    """A name beside `path` to write to; renamed to `path` at the end, removed if anything went wrong on the way.
+
+    A rename is all or nothing, so whoever opens the path finds the whole old file or the whole new one, whatever stops
+    the writer: a full disk, Ctrl-C, kill −9.
+    """
     path = Path(path)
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     try:

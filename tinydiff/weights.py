@@ -2,30 +2,28 @@
 
 from __future__ import annotations
 
-from importlib import resources
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 
+from tinydiff import checkpoint, files
 from tinydiff.autograd import Array
 from tinydiff.errors import InputError
 from tinydiff.models.autoencoder import Autoencoder, AutoencoderConfig
+from tinydiff.models.classifier import Judge, JudgeConfig
 from tinydiff.models.denoiser import Denoiser
-from tinydiff.models.judge import Judge, JudgeConfig
 from tinydiff.models.text_encoder import TextEncoderConfig
 from tinydiff.models.unet import UNetConfig
 from tinydiff.models.unet2015 import UNet2015, UNet2015Config
 from tinydiff.nn.module import Module
-from tinydiff.segmentation.segmenter import Segmenter
-from tinydiff.training import checkpoint
 
 Model = TypeVar("Model", bound=Module)
 
 
 def shipped() -> Path:
     """The folder of the weights that come with tinydiff."""
-    return Path(str(resources.files("tinydiff.data"))) / "weights"
+    return files.shipped("weights")
 
 
 def save_weights(folder: Path, name: str, arrays: dict[str, np.ndarray], config: dict[str, Any]) -> Path:
@@ -69,10 +67,9 @@ def load_judge(folder: Path) -> Judge:
     return _filled(Judge(_configured(JudgeConfig, config, "model", path), rng=None), arrays, path)
 
 
-def load_segmenter(folder: str | Path | None = None) -> Segmenter:
-    """What finds cells, from a folder that `train segmentation` wrote, or with the shipped weights."""
-    arrays, config, path = _read(Path(folder) if folder is not None else shipped(), "segmentation")
-    return Segmenter(_filled(UNet2015(_configured(UNet2015Config, config, "model", path), rng=None), arrays, path))
+def load_unet2015(folder: Path) -> UNet2015:
+    arrays, config, path = _read(folder, "segmentation")
+    return _filled(UNet2015(_configured(UNet2015Config, config, "model", path), rng=None), arrays, path)
 
 
 def _read(folder: Path, part: str) -> tuple[dict[str, np.ndarray], dict[str, Any], Path]:

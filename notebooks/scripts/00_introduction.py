@@ -10,7 +10,7 @@
 #   model with the shapes of what goes in and comes out, and know in which notebook each part is built from nothing.
 # - **Know first.** Python and NumPy arrays. No neural networks.
 # - **Time.** Half a minute on two cores; a minute more where the kernels are not compiled yet.
-# - **Reads.** [pipelines.py](../tinydiff/pipelines.py), [presets.py](../tinydiff/presets.py),
+# - **Reads.** [pipelines.py](../tinydiff/pipelines/text_to_image.py), [presets.py](../tinydiff/training/presets.py),
 #   [viz/architecture.py](../tinydiff/viz/architecture.py)
 # - **Exercises.** None here; they begin with notebook 01.
 #
@@ -201,7 +201,7 @@ viz.grid(drawn, prompts, columns=6, scale=4)
 
 # %%
 from tinydiff.datasets import COLOURS, GARMENTS
-from tinydiff.training.parts import as_floats
+from tinydiff.datasets.pixels import as_floats
 from tinydiff.weights import load_judge, shipped
 
 garment, colour, background = load_judge(shipped()).classify(as_floats(drawn))

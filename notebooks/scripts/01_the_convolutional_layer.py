@@ -13,10 +13,10 @@
 # - **Know first.** NumPy arrays, matrix products, the chain rule.
 # - **Time.** Half a minute on two cores; a minute more where the kernels are not compiled yet.
 # - **Reads.** [ops/conv.py](../tinydiff/ops/conv.py), [kernels/reference.py](../tinydiff/kernels/reference.py),
-#   [kernels/vectorised.py](../tinydiff/kernels/vectorised.py),
-#   [kernels/cpu/loops.py](../tinydiff/kernels/cpu/loops.py), [kernels/cpu/tile.py](../tinydiff/kernels/cpu/tile.py),
+#   [kernels/numpy_backend.py](../tinydiff/kernels/numpy_backend.py),
+#   [kernels/cpu/naive.py](../tinydiff/kernels/cpu/naive.py), [kernels/cpu/micro_kernel.py](../tinydiff/kernels/cpu/micro_kernel.py),
 #   [kernels/cpu/winograd.py](../tinydiff/kernels/cpu/winograd.py),
-#   [kernels/cuda/plain.py](../tinydiff/kernels/cuda/plain.py), [gradcheck.py](../tinydiff/gradcheck.py)
+#   [kernels/cuda/plain.py](../tinydiff/kernels/cuda/naive.py), [gradcheck.py](../tinydiff/gradcheck.py)
 # - **Exercises.** [exercises/01_the_convolutional_layer.ipynb](exercises/01_the_convolutional_layer.ipynb)
 
 # %%
@@ -459,7 +459,7 @@ assert np.allclose(twice, once)
 # (grey is 0). Below, what each makes of a picture.
 
 # %%
-from tinydiff.training.parts import as_floats
+from tinydiff.datasets.pixels import as_floats
 
 pipe = tinydiff.load()
 first = pipe.autoencoder.encoder.conv_in
@@ -578,8 +578,8 @@ print(f"3×3, 64 → 128 channels: {weights:,} weights, {adds:,} multiply-adds o
 # The definition is this. It is slow, obvious, and what everything else must equal:
 
 # %%
-from tinydiff.kernels import reference, vectorised
-from tinydiff.kernels.cpu import loops, tile, winograd
+from tinydiff.kernels import numpy_backend, reference
+from tinydiff.kernels.cpu import micro_kernel, naive, winograd
 
 show(reference.conv2d_forward)
 
@@ -591,13 +591,13 @@ show(reference.conv2d_forward)
 # others have tuned for decades (BLAS).
 
 # %%
-show(vectorised.conv2d_forward)
+show(numpy_backend.conv2d_forward)
 
 # %% [markdown]
 # **Rung 3, compiled loops.** Numba makes machine code of rung 1 as it stands. This is the whole file:
 
 # %%
-show(loops)
+show(naive)
 
 # %% [markdown]
 # The innermost loop over k becomes vector instructions, 8 or 16 numbers at once. Yet each multiply-add still loads y
@@ -609,7 +609,7 @@ show(loops)
 # not find it:
 
 # %%
-show(tile.multiply_rows)
+show(micro_kernel.multiply_rows)
 
 # %% [markdown]
 # **Rung 5, Winograd.** The tile does every multiplication at full speed; Winograd does fewer of them. A convolution
@@ -653,7 +653,7 @@ def climb(rung, x, w):
 rng = np.random.default_rng(0)
 x, w = rng.standard_normal((1, 16, 16, 32), np.float32), rng.standard_normal((3, 3, 32, 32), np.float32)
 results = {rung: climb(rung, x, w) for rung in rungs}
-results["compiled loops"] = loops.conv2d_forward(x, w, 1, (1, 1, 1, 1))
+results["compiled loops"] = naive.conv2d_forward(x, w, 1, (1, 1, 1, 1))
 for name, y in results.items():
     off = abs(y - results["loops"]).max() / abs(results["loops"]).max()
     print(f"{name:>14}: differs by {off:.0e} of the largest value")
@@ -670,7 +670,7 @@ small_rows = {row.name: row for row in ladder_rows(rounds=7)}
 x, w = rng.standard_normal((32, 16, 16, 64), np.float32), rng.standard_normal((3, 3, 64, 64), np.float32)
 work = x.size * 9 * 64  # multiply-adds
 large = [name for name in rungs if name != "loops"]
-contenders = [partial(climb, name, x, w) for name in large] + [partial(loops.conv2d_forward, x, w, 1, (1, 1, 1, 1))]
+contenders = [partial(climb, name, x, w) for name in large] + [partial(naive.conv2d_forward, x, w, 1, (1, 1, 1, 1))]
 large_rates = dict(zip([*large, "compiled loops"], [1e-9 * work / s for s in race(*contenders, rounds=7)], strict=True))
 
 for name, row in small_rows.items():
@@ -697,7 +697,7 @@ bars(
 
 # %%
 from tinydiff.kernels.cuda import conv as gpu_tiles
-from tinydiff.kernels.cuda import plain as gpu_plain
+from tinydiff.kernels.cuda import naive as gpu_plain
 
 show(gpu_plain._forward)
 

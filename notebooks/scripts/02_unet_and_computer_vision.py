@@ -12,7 +12,7 @@
 # - **Time.** 2 minutes on two cores.
 # - **Reads.** [ops/pool.py](../tinydiff/ops/pool.py), [ops/shape.py](../tinydiff/ops/shape.py),
 #   [autograd.py](../tinydiff/autograd.py), [models/unet2015.py](../tinydiff/models/unet2015.py),
-#   [segmentation](../tinydiff/segmentation), [training/segmentation.py](../tinydiff/training/segmentation.py)
+#   [segmentation](../tinydiff/segmentation), [training/segmentation.py](../tinydiff/segmentation/training.py)
 # - **Exercises.** [U-Net and computer vision](exercises/02_unet_and_computer_vision.ipynb)
 
 # %%
@@ -29,11 +29,11 @@ from matplotlib.figure import Figure
 
 import tinydiff
 from tinydiff import Tensor, ops, viz
+from tinydiff.apps.data import load_nuclei
 from tinydiff.bench.segmentation import otsu, trained
-from tinydiff.datasets import load_nuclei
-from tinydiff.metrics import overlap
 from tinydiff.models.unet2015 import UNet2015, UNet2015Config
-from tinydiff.presets import segmentation_preset
+from tinydiff.segmentation.metrics import overlap
+from tinydiff.segmentation.presets import segmentation_preset
 from tinydiff.viz.features import activations, extent, feature_maps, field_of_view, u_shape
 
 viz.style()
@@ -187,7 +187,7 @@ assert iou["U-Net, 150 steps"] > iou["Otsu's threshold"] + 0.04 and iou["U-Net, 
 assert iou["U-Net, 20 steps"] < iou["U-Net, 150 steps"]
 
 # %%
-from tinydiff.segmentation.pictures import errors
+from tinydiff.segmentation.images import errors
 
 area = slice(120, 330)
 shown = [right[0][area], *(errors(mask, right[1])[area] for mask in masks.values())]

@@ -12,8 +12,8 @@
 # - **Know first.** Notebook 02: the U-Net. The normal distribution: sums of independent normals, conditioning.
 # - **Time.** 1 minute on two cores.
 # - **Reads.** [diffusion/schedule.py](../tinydiff/diffusion/schedule.py),
-#   [objective.py](../tinydiff/diffusion/objective.py), [samplers.py](../tinydiff/diffusion/samplers.py),
-#   [deblending.py](../tinydiff/diffusion/deblending.py), [denoising.py](../tinydiff/denoising.py),
+#   [objective.py](../tinydiff/diffusion/prediction.py), [samplers.py](../tinydiff/diffusion/samplers.py),
+#   [deblending.py](../tinydiff/diffusion/iadb.py), [denoising.py](../tinydiff/apps/denoising.py),
 #   [nn/blocks.py](../tinydiff/nn/blocks.py)
 # - **Exercises.** [U-Net for denoising and diffusion](exercises/03_unet_for_denoising_and_diffusion.ipynb)
 
@@ -26,13 +26,13 @@ from matplotlib.figure import Figure
 
 import tinydiff
 from tinydiff import Tensor, datasets, ops, viz
-from tinydiff.denoising import denoise
+from tinydiff.apps.denoising import denoise
+from tinydiff.datasets.pixels import as_floats
 from tinydiff.diffusion import make_schedule
-from tinydiff.diffusion.deblending import blend, deblend, exact_direction
-from tinydiff.diffusion.objective import add_noise, target, to_x0_and_noise
+from tinydiff.diffusion.iadb import blend, deblend, exact_direction
+from tinydiff.diffusion.prediction import add_noise, target, to_x0_and_noise
 from tinydiff.diffusion.samplers import sample_ddim, sample_ddpm
-from tinydiff.metrics import psnr
-from tinydiff.training.parts import as_floats
+from tinydiff.evaluation.metrics import psnr
 from tinydiff.viz.process import plane, reverse_process, schedules
 from tinydiff.weights import shipped
 
@@ -253,8 +253,8 @@ viz.stepper(process.draw, len(process.timesteps), shown=[0, 5, 9, 12, 16, 24], c
 
 # %%
 from tinydiff.datasets import load_fashion, render, shipped_fashion
-from tinydiff.evaluation import features_of, neighbours
-from tinydiff.metrics import nearest
+from tinydiff.evaluation.evaluate import features_of, neighbours
+from tinydiff.evaluation.metrics import nearest
 from tinydiff.weights import load_judge
 
 drawn, found, prompts, decibels = neighbours(count=24, seed=4, data=shipped_fashion())
@@ -476,7 +476,7 @@ assert (near < 0.15).mean() > 0.85 and (covered < 0.2).mean() > 0.95
 # %% [markdown]
 # Noise became moons (grey dots: the data). The colours show that the plane is cut in two: which moon a sample ends on is
 # decided by where it began. With the same formulas, pictures for points and a U-Net for the small network, this is the preset `full-iadb`; and
-# since x0 need not be noise, `python -m tinydiff.bench.deblending` leads sneakers to ankle boots.
+# since x0 need not be noise, `python -m tinydiff.bench.iadb` leads sneakers to ankle boots.
 #
 # ## What to take away
 #

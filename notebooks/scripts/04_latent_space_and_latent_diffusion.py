@@ -10,7 +10,7 @@
 # - **Know first.** Notebooks 01 and 03: convolution; noise levels ᾱ and sampling.
 # - **Time.** Half a minute on two cores.
 # - **Reads.** [models/autoencoder.py](../tinydiff/models/autoencoder.py), [ops/loss.py](../tinydiff/ops/loss.py),
-#   [inspection.py](../tinydiff/inspection.py), [bench/spaces.py](../tinydiff/bench/spaces.py)
+#   [inspection.py](../tinydiff/apps/summary.py), [bench/spaces.py](../tinydiff/bench/latent_vs_pixel.py)
 # - **Exercises.** [exercises/04](exercises/04_latent_space_and_latent_diffusion.ipynb)
 
 # %%
@@ -22,9 +22,8 @@ from IPython.display import Code
 
 import tinydiff
 from tinydiff import Tensor, datasets, gradcheck, ops, viz
-from tinydiff.metrics import psnr
-from tinydiff.pipelines import as_pixels
-from tinydiff.training.parts import as_floats
+from tinydiff.datasets.pixels import as_floats, as_pixels
+from tinydiff.evaluation.metrics import psnr
 from tinydiff.viz.latents import channels, drawing, noised, signal_to_noise, sizes, walk
 
 viz.style()
@@ -182,7 +181,7 @@ assert max(errors) < 1e-6
 # summed over the pixels, so that it weighs even less). The clouds stay tiny:
 
 # %%
-from tinydiff.presets import PRESETS
+from tinydiff.training.presets import PRESETS
 
 means, log_variances = autoencoder.moments(Tensor(x))
 spread, cloud = means.data.std(), np.exp(log_variances.data / 2).mean()
@@ -285,7 +284,7 @@ print("512×512×3 / 64×64×4 =", 512 * 512 * 3 / (64 * 64 * 4), "   here: 32×
 # that tinydiff ships for pixels.
 
 # %%
-from tinydiff.inspection import multiply_adds
+from tinydiff.apps.summary import multiply_adds
 from tinydiff.weights import shipped
 
 unet, words, t = pipe.denoiser.unet, pipe.words(["a red dress"]), np.zeros(1)
@@ -351,7 +350,7 @@ in_latents, in_pixels = seconds(pipe), seconds(pixels)
 print(f"latents {in_latents:.2f} s, pixels {in_pixels:.2f} s: {in_pixels / in_latents:.1f} times")
 
 # %% [markdown]
-# A longer measurement, in the README under "Latents or pixels?" (`python -m tinydiff.bench.spaces`): 0.94 s against
+# A longer measurement, in the README under "Latents or pixels?" (`python -m tinydiff.bench.latent_vs_pixel`): 0.94 s against
 # 3.35 s for 16 pictures in 25 steps, 3.6 times.
 #
 # **Holds for the space; does not hold for the speed.** The gain is real, but the numbers of a picture are not what costs:
@@ -364,7 +363,7 @@ print(f"latents {in_latents:.2f} s, pixels {in_pixels:.2f} s: {in_pixels / in_la
 # > — the article
 
 # %%
-from tinydiff.training import checkpoint
+from tinydiff import checkpoint
 
 made = checkpoint.load(shipped() / "denoiser.safetensors")[1]["made"]
 optim = PRESETS[made["preset"]].denoiser_optim
@@ -466,7 +465,7 @@ signal_to_noise(
 # are too large, with the noise that belongs to the level, and look at the latent that it expects.
 
 # %%
-from tinydiff.diffusion.objective import add_noise, to_x0_and_noise
+from tinydiff.diffusion.prediction import add_noise, to_x0_and_noise
 
 level, captions = float(pipe.schedule.alpha_bar[500]), pipe.words(test.captions[:40])
 noise = rng.standard_normal(z[:40].shape).astype(np.float32)

@@ -11,7 +11,7 @@
 # - **Know first.** Notebooks 03 and 04. The softmax; the chain rule.
 # - **Time.** 1 minute on two cores.
 # - **Reads.** [models/word2vec.py](../tinydiff/models/word2vec.py), [ops/attention.py](../tinydiff/ops/attention.py),
-#   [models/text_encoder.py](../tinydiff/models/text_encoder.py), [attention_maps.py](../tinydiff/attention_maps.py),
+#   [models/text_encoder.py](../tinydiff/models/text_encoder.py), [attention_maps.py](../tinydiff/pipelines/attention_maps.py),
 #   [diffusion/guidance.py](../tinydiff/diffusion/guidance.py)
 # - **Exercises.** [exercises/05](exercises/05_conclusion_text_to_image.ipynb)
 
@@ -24,8 +24,8 @@ from IPython.display import Code
 import tinydiff
 from tinydiff import datasets, gradcheck, ops, viz
 from tinydiff.datasets import BACKGROUNDS, COLOURS, GARMENTS, UNSEEN
+from tinydiff.datasets.pixels import as_floats
 from tinydiff.models.word2vec import Word2Vec, skip_gram_loss
-from tinydiff.training.parts import as_floats
 from tinydiff.viz.words import attention_table, overlay, word_map
 from tinydiff.weights import load_judge, shipped
 
@@ -201,7 +201,7 @@ assert cosine < 0.9
 # steps, for one word:
 
 # %%
-from tinydiff.attention_maps import attention_maps
+from tinydiff.pipelines.attention_maps import attention_maps
 
 prompt = "a red dress on a gray background"
 maps = attention_maps(pipe, prompt, seed=4)  # .maps (steps, words, 4, 4)
@@ -259,7 +259,7 @@ viz.grid(
 # pictures of one prompt:
 
 # %%
-from tinydiff.evaluation import drawn_prompts, features_of
+from tinydiff.evaluation.evaluate import drawn_prompts, features_of
 
 asked_prompts, asked = drawn_prompts(120, False, np.random.default_rng(1))
 right, spread = {}, {}

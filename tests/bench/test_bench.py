@@ -9,6 +9,7 @@ from PIL import Image
 from tinydiff import bench, cli
 from tinydiff.bench import conv, report, timing
 from tinydiff.bench.timing import Row
+from tinydiff.cli import parser
 from tinydiff.errors import Disagreement, InputError
 
 
@@ -50,7 +51,7 @@ def test_the_ladder_climbs():
 
 
 def test_the_command_line_knows_every_group():
-    assert cli.BENCHMARKS == bench.GROUPS == tuple(bench._groups())
+    assert parser.BENCHMARKS == bench.GROUPS == tuple(bench._groups())
 
 
 def test_a_disagreement_is_one_line_and_status_1(monkeypatch, capsys):

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tinydiff.apps.data.nuclei import load_nuclei
 from tinydiff.bench import segmentation
-from tinydiff.datasets.nuclei import load_nuclei
 from tinydiff.models.unet2015 import UNet2015Config
-from tinydiff.presets import SEGMENTATION, SegmentationPreset
+from tinydiff.segmentation.presets import SEGMENTATION, SegmentationPreset
 from tinydiff.training.optim import OptimConfig
 
 

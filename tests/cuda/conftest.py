@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tinydiff import arrays
+from tinydiff import device
 
 # The simulator's manager polls its threads and holds Python's lock meanwhile; with the usual 5 ms until another thread
 # gets it, each barrier takes that long.
@@ -37,7 +37,7 @@ class OneEach(dict):
         self.lock.release()
 
 
-if arrays.simulated():
+if device.simulated():
     from numba.cuda.simulator import kernelapi
 
     _begin = kernelapi.FakeCUDAShared.__init__
@@ -48,19 +48,19 @@ if arrays.simulated():
 
     kernelapi.FakeCUDAShared.__init__ = _begin_with_lock
 
-collect_ignore_glob = [] if arrays.cuda_missing() is None else ["test_*.py"]
+collect_ignore_glob = [] if device.cuda_missing() is None else ["test_*.py"]
 
 
 @pytest.fixture
 def card(monkeypatch):
     """CuPy; in the simulator what stands for it."""
-    if not arrays.simulated():
+    if not device.simulated():
         return
     import standin
 
     from tinydiff.kernels.cuda import conv, norm, pointwise
 
-    monkeypatch.setattr(arrays, "simulated", lambda: False)
+    monkeypatch.setattr(device, "simulated", lambda: False)
     monkeypatch.setitem(sys.modules, "cupy", standin.cupy())
     monkeypatch.setitem(sys.modules, "cupyx", sys.modules["cupy"])
     monkeypatch.setitem(sys.modules, "cupyx.scipy", sys.modules["cupy"])

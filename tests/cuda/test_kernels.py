@@ -8,9 +8,9 @@ import pytest
 
 import tinydiff
 from tinydiff import ops
-from tinydiff.arrays import simulated, to_device, to_numpy
+from tinydiff.device import simulated, to_device, to_numpy
 from tinydiff.kernels import cuda, reference
-from tinydiff.kernels.cuda import conv, norm, plain
+from tinydiff.kernels.cuda import conv, naive, norm
 
 TOLERANCE = 1e-5  # float32, of the largest value
 
@@ -56,7 +56,7 @@ CONVOLUTIONS = [
 
 
 @pytest.mark.parametrize("shape", CONVOLUTIONS)
-@pytest.mark.parametrize("rung", [conv, plain], ids=["tiled", "plain"])
+@pytest.mark.parametrize("rung", [conv, naive], ids=["tiled", "plain"])
 def test_convolution(rung, shape):
     n, height, width, channels, filters, kernel, stride, padding = shape
     x, w = normal(n, height, width, channels), normal(*kernel, channels, filters, seed=1)

@@ -9,23 +9,24 @@ import numpy as np
 import pytest
 import standin
 
-from tinydiff import arrays, ops
-from tinydiff.arrays import to_numpy
+from tinydiff import device, ops
 from tinydiff.autograd import Tensor
 from tinydiff.datasets import Vocabulary
 from tinydiff.datasets.captions import LENGTH
+from tinydiff.device import to_numpy
 from tinydiff.diffusion.schedule import make_schedule
 from tinydiff.models.autoencoder import Autoencoder, AutoencoderConfig
 from tinydiff.models.denoiser import Denoiser
 from tinydiff.models.text_encoder import TextEncoderConfig
 from tinydiff.models.unet import UNetConfig
 from tinydiff.models.unet2015 import UNet2015Config
-from tinydiff.pipelines import TextToImage
-from tinydiff.presets import PRESETS, SegmentationPreset
+from tinydiff.pipelines.text_to_image import TextToImage
+from tinydiff.segmentation.presets import SegmentationPreset
 from tinydiff.segmentation.tiles import probabilities
+from tinydiff.segmentation.training import train_on_pairs
 from tinydiff.training.optim import AdamW, OptimConfig
-from tinydiff.training.parts import train_autoencoder
-from tinydiff.training.segmentation import train_on_pairs
+from tinydiff.training.presets import PRESETS
+from tinydiff.training.tasks import train_autoencoder
 
 UNET = UNetConfig(
     in_channels=2, out_channels=2, widths=(4, 8), layers=1, attention=(True, False), heads=2, groups=2, text_width=4
@@ -51,9 +52,9 @@ def one_step(device):
 
 
 def test_the_stand_in_refuses_numpy(card):
-    if not arrays.simulated.__name__ == "<lambda>":
+    if not device.simulated.__name__ == "<lambda>":
         pytest.skip("there is a card")
-    a = arrays.to_device(np.ones(3, np.float32), "cuda")
+    a = device.to_device(np.ones(3, np.float32), "cuda")
     assert isinstance(a, standin.Card)
     for use in (np.sum, np.asarray, np.exp, np.concatenate, lambda a: np.ones(3) + a, lambda a: a + np.ones(3)):
         with pytest.raises(TypeError):
@@ -102,7 +103,7 @@ def test_training_that_stops_and_goes_on(card, tmp_path):
         optim = OptimConfig(steps=steps, batch=2, warmup=1)
         settings = replace(preset, autoencoder_optim=optim)
         model = train_autoencoder(lambda epoch: images, 2, settings, folder, True, "noise", device)
-        return {name: arrays.to_numpy(a) for name, a in model.state().items()}, model.latent_scale
+        return {name: device.to_numpy(a) for name, a in model.state().items()}, model.latent_scale
 
     for folder in ("cpu", "cuda"):
         (tmp_path / folder).mkdir()
@@ -122,9 +123,9 @@ def test_segmentation_is_trained_and_finds_cells(card, tmp_path):
     model = UNet2015Config(widths=(1, 2))
     preset = SegmentationPreset(model=model, optim=OptimConfig(steps=1, batch=1, warmup=1), size=4)
     trained, answers = [], []
-    for device in ("cpu", "cuda"):
-        (tmp_path / device).mkdir()
-        model = train_on_pairs([(image, mask)], preset, tmp_path / device, strip=0, device=device).model
+    for name in ("cpu", "cuda"):
+        (tmp_path / name).mkdir()
+        model = train_on_pairs([(image, mask)], preset, tmp_path / name, strip=0, device=name).model
         trained.append({name: to_numpy(array) for name, array in model.state().items()})
         answers.append(probabilities(model, np.repeat(image[:4, :4, None] / np.float32(255), 3, 2)))
     for name, array in trained[0].items():

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tinydiff import arrays, autograd, ops
+from tinydiff import autograd, ops
 from tinydiff.ops import shape
 
 
@@ -53,11 +53,11 @@ def test_on_the_card(card, name):
     op, inputs, options = CASES[name]
 
     def both(device):
-        placed = [arrays.to_device(a, device) if a.dtype == np.float32 else a for a in inputs]  # indices stay behind
+        placed = [device.to_device(a, device) if a.dtype == np.float32 else a for a in inputs]  # indices stay behind
         y, backward = op.forward(*placed, **options)
         dy = normal(*y.shape, seed=9) if y.shape else np.float32(0.7)
-        gradients = backward(arrays.beside(dy, y) if y.shape else dy)
-        return [arrays.to_numpy(a) for a in (y, *gradients) if a is not None]
+        gradients = backward(device.beside(dy, y) if y.shape else dy)
+        return [device.to_numpy(a) for a in (y, *gradients) if a is not None]
 
     results, expected = both("cuda"), both("cpu")
     assert len(results) == len(expected)

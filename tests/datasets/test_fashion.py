@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tinydiff.apps.data.fashion_subset import EACH, first_of_each, make_subset
 from tinydiff.datasets import (
     BACKGROUNDS,
     COLOURS,
@@ -21,7 +22,6 @@ from tinydiff.datasets import (
 )
 from tinydiff.datasets.captions import sentences
 from tinydiff.datasets.idx import read_labelled
-from tinydiff.datasets.subset import EACH, first_of_each, make_subset
 from tinydiff.errors import InputError
 
 SHIPPED = Path(__file__).parents[2] / "data" / "fashion-mnist"
@@ -186,7 +186,7 @@ def test_other_images_and_labels_are_refused(tmp_path):
 
 
 def test_subset_of_a_small_set(tmp_path, monkeypatch):
-    monkeypatch.setattr("tinydiff.datasets.subset.EACH", {"train": 3, "test": 2})
+    monkeypatch.setattr("tinydiff.apps.data.fashion_subset.EACH", {"train": 3, "test": 2})
     source = small_set(tmp_path / "source")
     for name in ("a", "b"):
         make_subset(source, tmp_path / name)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tinydiff.arrays import simulated
+from tinydiff.device import simulated
 from tinydiff.exercises import SECTIONS, Wrong, check, exercises
 from tinydiff.exercises.grading import cells_for
 from tinydiff.exercises.notebooks import stripped

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from tinydiff.diffusion.deblending import deblend
-from tinydiff.diffusion.objective import add_noise, noise_from_x0, to_x0_and_noise
+from tinydiff.diffusion.iadb import deblend
+from tinydiff.diffusion.prediction import add_noise, noise_from_x0, to_x0_and_noise
 from tinydiff.nn.blocks import timestep_embedding
 
 

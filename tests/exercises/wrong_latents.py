@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from tinydiff.metrics import psnr
+from tinydiff.evaluation.metrics import psnr
 from tinydiff.ops import kl_loss, sample_gaussian
 
 

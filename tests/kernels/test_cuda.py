@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tinydiff import arrays, cli, kernels
-from tinydiff.bench import card, ptx
+from tinydiff import cli, device, kernels
+from tinydiff.bench import gpu, ptx
 from tinydiff.errors import InputError
 
 NO_COMPILER = ptx.no_compiler()
@@ -21,10 +21,10 @@ NO_COMPILER = ptx.no_compiler()
 @pytest.fixture
 def no_card(monkeypatch):
     """As on a machine where CuPy is not installed."""
-    monkeypatch.setattr(arrays, "find_spec", lambda name: None)
-    arrays.cuda_missing.cache_clear()
+    monkeypatch.setattr(device, "find_spec", lambda name: None)
+    device.cuda_missing.cache_clear()
     yield
-    arrays.cuda_missing.cache_clear()
+    device.cuda_missing.cache_clear()
 
 
 def test_everything_in_the_simulator():
@@ -61,10 +61,10 @@ def test_the_inner_loop_multiplies_and_adds_at_once():
 
 def test_every_kernel_is_compiled_somewhere():
     """A kernel that is added without a line in `ptx.KERNELS` would never meet the compiler."""
-    from tinydiff.kernels.cuda import conv, norm, plain, pointwise
+    from tinydiff.kernels.cuda import conv, naive, norm, pointwise
 
     known = {id(kernel) for kernel, _, _ in ptx.KERNELS.values()}
-    for module in (conv, norm, plain, pointwise):
+    for module in (conv, norm, naive, pointwise):
         for name, value in vars(module).items():
             if type(value).__name__ == "CUDADispatcher" and not value.targetoptions.get("device"):
                 assert id(value) in known, f"{module.__name__}.{name}"
@@ -78,22 +78,22 @@ def test_occupancy_by_each_limit():
 
 
 def test_the_count(capsys):
-    costs = list(card.costs())
+    costs = list(gpu.costs())
     one = next(c for c in costs if c.kernel == "conv2d_forward" and c.name.startswith("3×3, 1×64×64"))
     assert one.multiply_adds == 64 * 64 * 320 * 320 * 9
     assert one.bytes >= 4 * (2 * 64 * 64 * 320 + 9 * 320 * 320)
-    assert one.limit == "arithmetic" and one.bound == pytest.approx(2 * one.multiply_adds / card.PEAK)
+    assert one.limit == "arithmetic" and one.bound == pytest.approx(2 * one.multiply_adds / gpu.PEAK)
     assert cli.main(["bench", "--device", "cuda", "--dry"]) == 0
     out = capsys.readouterr().out
-    assert card.CARD in out and all(cost.kernel in out for cost in costs)
+    assert gpu.CARD in out and all(cost.kernel in out for cost in costs)
     assert cli.main(["bench", "--dry"]) == 2
 
 
 def test_an_installation_that_does_not_fit_is_one_line(no_card, monkeypatch):
-    monkeypatch.setattr(arrays, "find_spec", lambda name: name)
+    monkeypatch.setattr(device, "find_spec", lambda name: name)
     monkeypatch.setitem(sys.modules, "cupy", None)  # as if its import failed
     with pytest.raises(InputError, match="cuda cannot be used here: .*Error: .*cupy.*pip install") as caught:
-        arrays.check_device("cuda")
+        device.check_device("cuda")
     assert "\n" not in str(caught.value)
 
 
@@ -114,4 +114,4 @@ def test_without_a_card_the_backend_is_refused(no_card):
 
 def test_an_unknown_device_is_refused():
     with pytest.raises(InputError, match="no device 'gpu'; there are cpu and cuda"):
-        arrays.check_device("gpu")
+        device.check_device("gpu")

@@ -7,23 +7,25 @@ from pathlib import Path
 
 import pytest
 
-from tinydiff.kernels.cpu.tile import ROWS, SIZES, VECTORS
+from tinydiff.kernels.cpu.micro_kernel import ROWS, SIZES, VECTORS
 from tinydiff.kernels.cpu.vectors import INSTRUCTIONS, LANES
 
 ROOT = Path(__file__).parents[2]
 
 CHECK = """
 import numpy as np
-from tinydiff.kernels import cpu, vectorised
-from tinydiff.kernels.cpu import tile, vectors
+from tinydiff.kernels import cpu
+from tinydiff.kernels import numpy_backend
+from tinydiff.kernels.cpu import vectors
+from tinydiff.kernels.cpu import micro_kernel
 
 rng = np.random.default_rng(0)
 for c, k, stride in ((32, 48, 1), (5, 33, 2), (3, 16, 1), (16, 3, 1)):
     x, w = rng.standard_normal((2, 9, 7, c)), rng.standard_normal((3, 3, c, k))
-    y = vectorised.conv2d_forward(x, w, stride, (1, 1, 1, 1))
+    y = numpy_backend.conv2d_forward(x, w, stride, (1, 1, 1, 1))
     ours = cpu.conv2d_forward(x.astype(np.float32), w.astype(np.float32), stride, (1, 1, 1, 1))
     assert abs(ours - y).max() <= 1e-5 * abs(y).max(), (c, k, stride)
-print(vectors.INSTRUCTIONS, vectors.LANES, tile.ROWS)
+print(vectors.INSTRUCTIONS, vectors.LANES, micro_kernel.ROWS)
 """
 
 

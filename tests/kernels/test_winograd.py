@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import tinydiff
-from tinydiff.kernels import cpu, vectorised, winograd_allowed
+from tinydiff.kernels import cpu, numpy_backend, winograd_allowed
 from tinydiff.kernels.cpu import constant, winograd
 from tinydiff.kernels.cpu.vectors import LANES
 
@@ -22,17 +22,17 @@ def normal(*shape, seed=0):
 def errors(n, height, width, c, k, padding=PADDING):
     """Of y, dx and dw against float64, each relative to the largest value."""
     x, w = normal(n, height, width, c), normal(3, 3, c, k, seed=1) / np.float32(3 * np.sqrt(c))
-    exact = vectorised.conv2d_forward(x.astype(np.float64), w.astype(np.float64), 1, padding)
+    exact = numpy_backend.conv2d_forward(x.astype(np.float64), w.astype(np.float64), 1, padding)
     dy = normal(*exact.shape, seed=2)
     pairs = (
         (cpu.conv2d_forward(x, w, 1, padding), exact),
         (
             cpu.conv2d_input_grad(dy, w, x.shape, 1, padding),
-            vectorised.conv2d_input_grad(dy.astype(np.float64), w.astype(np.float64), x.shape, 1, padding),
+            numpy_backend.conv2d_input_grad(dy.astype(np.float64), w.astype(np.float64), x.shape, 1, padding),
         ),
         (
             cpu.conv2d_weight_grad(x, dy, (3, 3), 1, padding),
-            vectorised.conv2d_weight_grad(x.astype(np.float64), dy.astype(np.float64), (3, 3), 1, padding),
+            numpy_backend.conv2d_weight_grad(x.astype(np.float64), dy.astype(np.float64), (3, 3), 1, padding),
         ),
     )
     assert all(a.shape == b.shape and a.dtype == np.float32 for a, b in pairs)
@@ -92,7 +92,7 @@ def test_use_turns_it_off_and_on(monkeypatch):
             cpu.conv2d_forward(x, w, 1, PADDING)
         assert not winograd_allowed()
     assert winograd_allowed() and calls == ["convolve"]
-    exact = vectorised.conv2d_forward(x.astype(np.float64), w.astype(np.float64), 1, PADDING)
+    exact = numpy_backend.conv2d_forward(x.astype(np.float64), w.astype(np.float64), 1, PADDING)
     assert abs(direct - exact).max() <= 1e-6 * abs(exact).max()
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tinydiff.datasets.nuclei import load_nuclei, simulate_nuclei
+from tinydiff.apps.data.nuclei import load_nuclei, simulate_nuclei
 from tinydiff.segmentation import border_weights, classes
 
 

@@ -5,13 +5,13 @@ import pytest
 from PIL import Image
 
 import tinydiff
+from tinydiff.apps.data.nuclei import load_nuclei
 from tinydiff.cli import main
-from tinydiff.datasets.nuclei import load_nuclei
 from tinydiff.errors import InputError
-from tinydiff.metrics import objects, overlap
 from tinydiff.models.unet2015 import UNet2015, UNet2015Config
 from tinydiff.segmentation import Segmenter, normaliser
-from tinydiff.segmentation.pictures import MISSED, NOTHING, OUTLINE, RIGHT, TOO_MUCH, compared, errors, overlay, shown
+from tinydiff.segmentation.images import MISSED, NOTHING, OUTLINE, RIGHT, TOO_MUCH, compared, errors, overlay, shown
+from tinydiff.segmentation.metrics import objects, overlap
 
 
 @pytest.fixture(scope="module")

@@ -8,12 +8,12 @@ import threading
 import numpy as np
 import pytest
 
-from tinydiff import ops
+from tinydiff import checkpoint, ops
 from tinydiff.autograd import Tensor, op
 from tinydiff.errors import InputError
 from tinydiff.nn.layers import Linear
 from tinydiff.nn.module import Module
-from tinydiff.training import checkpoint, loop
+from tinydiff.training import loop
 from tinydiff.training.loop import Shuffle, fit
 from tinydiff.training.optim import OptimConfig
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 import tinydiff
+from tinydiff.apps.summary import multiply_adds
 from tinydiff.errors import InputError
-from tinydiff.inspection import multiply_adds
 from tinydiff.viz.architecture import architecture, parts
 from tinydiff.weights import shipped
 

@@ -36,7 +36,7 @@ def bench(groups: Sequence[str] = GROUPS, rounds: int = 15, on_row: Callable[[Ro
 
     Raises InputError for an unknown group, Disagreement where tinydiff and its twin do not compute the same.
     """
-    from tinydiff.bench.card import card_rows
+    from tinydiff.bench.gpu import card_rows
 
     known = {**_groups(), "card": card_rows}
     for group in groups:

@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 
 from tinydiff.bench.timing import Row, agree, race
-from tinydiff.kernels import reference, use, vectorised
+
+# N, C, K, height and width: the shapes that U-Nets at this size and at Stable Diffusion's consist of
+from tinydiff.kernels import numpy_backend, reference, use
 
 # N, C, K, height and width: the shapes that U-Nets at this size and at Stable Diffusion's consist of
 SHAPES = [
@@ -126,7 +128,7 @@ def _to_numpy(tensor: Any, what: str) -> np.ndarray:
 def ladder_rows(rounds: int) -> Iterator[Row]:
     """The same convolution on every rung, each compared with the first rung's result and time."""
     from tinydiff.kernels import cpu
-    from tinydiff.kernels.cpu import loops
+    from tinydiff.kernels.cpu import naive
 
     n, c, k, size = LADDER
     rng = np.random.default_rng(0)
@@ -138,8 +140,8 @@ def ladder_rows(rounds: int) -> Iterator[Row]:
 
     rungs: dict[str, Callable[[], np.ndarray]] = {
         "loops": lambda: reference.conv2d_forward(x, w, 1, (1, 1, 1, 1)),
-        "NumPy": lambda: vectorised.conv2d_forward(x, w, 1, (1, 1, 1, 1)),
-        "compiled loops": lambda: loops.conv2d_forward(x, w, 1, (1, 1, 1, 1)),
+        "NumPy": lambda: numpy_backend.conv2d_forward(x, w, 1, (1, 1, 1, 1)),
+        "compiled loops": lambda: naive.conv2d_forward(x, w, 1, (1, 1, 1, 1)),
         "register tile": direct,
         "Winograd": lambda: cpu.conv2d_forward(x, w, 1, (1, 1, 1, 1)),
     }

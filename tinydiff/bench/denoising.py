@@ -19,9 +19,9 @@ import numpy as np
 
 import tinydiff
 from tinydiff import viz
-from tinydiff.arguments import Parser, at_least, existing_folder, folder_to_make
+from tinydiff.apps.denoising import denoise
+from tinydiff.cli.types import Parser, at_least, existing_folder, folder_to_make
 from tinydiff.datasets import captioned_fashion
-from tinydiff.denoising import denoise
 from tinydiff.errors import InputError
 from tinydiff.files import written_whole
 from tinydiff.weights import shipped

@@ -6,9 +6,9 @@ import numpy as np
 from numba import get_num_threads, prange
 
 from tinydiff.bench.timing import race
+from tinydiff.kernels.cpu.gemm import multiply, plan_rows
 from tinydiff.kernels.cpu.jit import address, kernel
-from tinydiff.kernels.cpu.product import multiply, plan_rows
-from tinydiff.kernels.cpu.tile import ROWS, WIDTH
+from tinydiff.kernels.cpu.micro_kernel import ROWS, WIDTH
 
 STEPS, TIMES = 128, 2000
 

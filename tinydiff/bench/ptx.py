@@ -20,7 +20,7 @@ from typing import Any
 from numba import boolean, float32, int32, int64
 from numba.core.types import Array
 
-from tinydiff.kernels.cuda import conv, norm, plain, pointwise
+from tinydiff.kernels.cuda import conv, naive, norm, pointwise
 
 Capability = tuple[int, int]
 CAPABILITIES: tuple[Capability, ...] = ((8, 0), (9, 0))  # A100 and H100
@@ -46,9 +46,9 @@ KERNELS: dict[str, tuple[Any, tuple, int]] = {
         conv.THREADS,
     ),
     "conv.weight_grad": (conv._weight_grad, (_2, *[int64] * 2, _2, *[int64] * 6, _4), conv.THREADS),
-    "plain.forward": (plain._forward, (_4, _4, *[int64] * 3, _4), plain.THREADS),
-    "plain.input_grad": (plain._input_grad, (_4, _4, *[int64] * 3, _4), plain.THREADS),
-    "plain.weight_grad": (plain._weight_grad, (_4, _4, *[int64] * 3, _4), plain.THREADS),
+    "plain.forward": (naive._forward, (_4, _4, *[int64] * 3, _4), naive.THREADS),
+    "plain.input_grad": (naive._input_grad, (_4, _4, *[int64] * 3, _4), naive.THREADS),
+    "plain.weight_grad": (naive._weight_grad, (_4, _4, *[int64] * 3, _4), naive.THREADS),
     "pointwise.max_pool": (pointwise._max_pool, (_4, int64, _4, _WINNER), pointwise.THREADS),
     "pointwise.max_pool_backward": (pointwise._max_pool_backward, (_4, _WINNER, int64, _4), pointwise.THREADS),
     "pointwise.upsample": (pointwise._upsample, (_4, _4), pointwise.THREADS),

@@ -17,16 +17,16 @@ from pathlib import Path
 import numpy as np
 
 import tinydiff
-from tinydiff.arguments import Parser, at_least, existing_folder, folder_to_make, guidance_scale
+from tinydiff.cli.types import Parser, at_least, existing_folder, folder_to_make, guidance_scale
 from tinydiff.datasets import UNSEEN, captioned_fashion
+from tinydiff.datasets.pixels import as_floats
 from tinydiff.diffusion import SAMPLERS
 from tinydiff.diffusion.guidance import GUIDANCE, INTERVAL
 from tinydiff.errors import InputError
-from tinydiff.evaluation import NEIGHBOURS, batches, drawn_prompts, features_of, halves
+from tinydiff.evaluation.evaluate import NEIGHBOURS, batches, drawn_prompts, features_of, halves
+from tinydiff.evaluation.metrics import frechet_distance, precision_recall
 from tinydiff.files import written_whole
-from tinydiff.metrics import frechet_distance, precision_recall
-from tinydiff.pipelines import TextToImage
-from tinydiff.training.parts import as_floats
+from tinydiff.pipelines.text_to_image import TextToImage
 from tinydiff.weights import load_judge, shipped
 
 STEPS = (5, 10, 25, 50, 100, 250)

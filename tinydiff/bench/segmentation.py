@@ -21,15 +21,15 @@ import numpy as np
 from scipy import ndimage
 
 from tinydiff import viz
-from tinydiff.arguments import Parser, at_least, folder_to_make
-from tinydiff.datasets.nuclei import load_nuclei
-from tinydiff.datasets.pictures import Pair
+from tinydiff.apps.data.image_files import Pair
+from tinydiff.apps.data.nuclei import load_nuclei
+from tinydiff.cli.types import Parser, at_least, folder_to_make
 from tinydiff.files import written_whole
-from tinydiff.metrics import objects, overlap
-from tinydiff.presets import SegmentationPreset, segmentation_preset
 from tinydiff.segmentation import Segmenter, find_cells, normaliser
-from tinydiff.segmentation.pictures import errors, overlay, shown
-from tinydiff.training.segmentation import train_on_pairs
+from tinydiff.segmentation.images import errors, overlay, shown
+from tinydiff.segmentation.metrics import objects, overlap
+from tinydiff.segmentation.presets import SegmentationPreset, segmentation_preset
+from tinydiff.segmentation.training import train_on_pairs
 
 TILES = (1, 2, 4, 8, 16, 32)
 SHORT = (100, 300)  # steps: skip connections are worth most where there is little training

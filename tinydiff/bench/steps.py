@@ -20,9 +20,9 @@ from tinydiff.models.denoiser import Denoiser
 from tinydiff.models.text_encoder import TextEncoderConfig
 from tinydiff.models.unet import UNetConfig
 from tinydiff.nn.module import Module
-from tinydiff.presets import TEXT_WIDTH
-from tinydiff.presets import preset as preset_named
 from tinydiff.training.optim import AdamW, OptimConfig, ema_decay, learning_rate
+from tinydiff.training.presets import TEXT_WIDTH
+from tinydiff.training.presets import preset as preset_named
 
 LOSSES = 10  # that must agree
 PIXELS = UNetConfig(
@@ -65,7 +65,7 @@ def denoiser_task(name: str, config: UNetConfig, size: int, batch: int, device: 
     def twin(channels_last: bool) -> tuple[Any, Callable[[], Any]]:
         import torch
 
-        from tinydiff.bench import twin as twins
+        from tinydiff.bench import torch_models as twins
 
         other = twins.carry_over(model, twins.Denoiser(config, TEXT), channels_last).to(device)
         x_, target_ = (twins.channels_first(a.copy(), channels_last).to(device) for a in (x, target))
@@ -94,7 +94,7 @@ def autoencoder_task(name: str, config: Any, batch: int) -> Task:
     def twin(channels_last: bool) -> tuple[Any, Callable[[], Any]]:
         import torch.nn.functional as F
 
-        from tinydiff.bench import twin as twins
+        from tinydiff.bench import torch_models as twins
 
         other = twins.carry_over(model, twins.Autoencoder(config), channels_last)
         x_, noise_ = (twins.channels_first(a.copy(), channels_last) for a in (x, noise))
@@ -144,7 +144,7 @@ def twin_trainer(
     task: Task, config: OptimConfig, channels_last: bool = True
 ) -> tuple[Any, Any, Callable[[], float]] | None:
     try:
-        from tinydiff.bench import twin as twins
+        from tinydiff.bench import torch_models as twins
     except ModuleNotFoundError:
         return None
     model, loss = task.twin(channels_last)
@@ -160,7 +160,7 @@ def twin_trainer(
 
 
 def _same_gradients(task: Task, model: Any, twin_loss: Callable[[], Any]) -> None:
-    from tinydiff.bench.twin import to_torch_layout
+    from tinydiff.bench.torch_models import to_torch_layout
 
     loss, other = task.loss(), twin_loss()
     agree(f"the loss of {task.name}", np.array([loss.item()]), np.array([other.item()]))
@@ -191,7 +191,7 @@ def sampling_rows(rounds: int) -> Iterator[Row]:
     prompts = ["a red dress on a white background"] * 16
     name = "16 pictures, 25 steps, guidance"
     try:
-        from tinydiff.bench import twin as twins
+        from tinydiff.bench import torch_models as twins
     except ModuleNotFoundError:
         (seconds,) = race(lambda: pipe.generate(prompts), rounds=rounds)
         yield Row("sampling", name, seconds)

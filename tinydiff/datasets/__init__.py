@@ -1,10 +1,15 @@
-"""Data sets: Fashion-MNIST in colour with captions, nuclei with their masks, and files of pictures."""
+"""Data sets: Fashion-MNIST in colour, with captions, from IDX files."""
 
-from .captions import BACKGROUNDS, COLOURS, GARMENTS, UNSEEN, Vocabulary, canonical, caption
-from .fashion import CaptionedImages, captioned_fashion, draw_training, load_fashion, render, shipped_fashion
-from .idx import read_idx, read_labelled, write_idx
-from .nuclei import load_nuclei, simulate_nuclei
-from .pictures import read_image, read_mask, read_pairs
+from tinydiff.datasets.captions import BACKGROUNDS, COLOURS, GARMENTS, UNSEEN, Vocabulary, canonical, caption
+from tinydiff.datasets.fashion import (
+    CaptionedImages,
+    captioned_fashion,
+    draw_training,
+    load_fashion,
+    render,
+    shipped_fashion,
+)
+from tinydiff.datasets.idx import read_idx, read_labelled, write_idx
 
 __all__ = [
     "BACKGROUNDS",
@@ -18,14 +23,9 @@ __all__ = [
     "captioned_fashion",
     "draw_training",
     "load_fashion",
-    "load_nuclei",
     "read_idx",
-    "read_image",
     "read_labelled",
-    "read_mask",
-    "read_pairs",
     "render",
     "shipped_fashion",
-    "simulate_nuclei",
     "write_idx",
 ]

@@ -8,7 +8,7 @@ from functools import cache
 
 import numpy as np
 
-from ..errors import InputError
+from tinydiff.errors import InputError
 
 # Fashion-MNIST's classes, in the order of its labels.
 GARMENTS = ("t-shirt", "trousers", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot")

@@ -3,14 +3,14 @@
 import os
 from dataclasses import dataclass
 from functools import cache
-from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
 
-from ..errors import InputError
-from .captions import BACKGROUNDS, COLOURS, GARMENTS, UNSEEN, captions
-from .idx import read_labelled
+from tinydiff.datasets.captions import BACKGROUNDS, COLOURS, GARMENTS, UNSEEN, captions
+from tinydiff.datasets.idx import read_labelled
+from tinydiff.errors import InputError
+from tinydiff.files import shipped
 
 DEBIAN = Path("/usr/share/datasets/fashion-mnist")  # where Debian's package dataset-fashion-mnist puts all 70,000
 SIZE, GREY_SIZE = 32, 28
@@ -159,4 +159,4 @@ def fashion_folder(data: str | Path | None) -> tuple[Path, str]:
 
 def shipped_fashion() -> Path:
     """The folder of the subset that comes with tinydiff: 13,000 training and 3,000 test images, the same everywhere."""
-    return Path(str(files("tinydiff.data"))) / "fashion-mnist"
+    return shipped("fashion-mnist")

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..errors import InputError
+from tinydiff.errors import InputError
 
 UNSIGNED_BYTE = 8
 NAMES = {"train": "train", "test": "t10k"}  # how the MNIST family's file names begin

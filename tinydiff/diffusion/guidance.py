@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from math import inf, isfinite
 from typing import Any
 
-from tinydiff.arrays import array_module
+from tinydiff.device import array_module
 from tinydiff.errors import InputError
 
 GUIDANCE = 5.0  # chosen, with the interval, for prompts that are met and pictures that differ as real ones do

@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from tinydiff.arrays import array_module
-from tinydiff.diffusion.objective import add_noise, check_kind, noise_from_x0, to_x0_and_noise
+from tinydiff.device import array_module
+from tinydiff.diffusion.prediction import add_noise, check_kind, noise_from_x0, to_x0_and_noise
 from tinydiff.diffusion.schedule import Schedule
 from tinydiff.errors import InputError
 

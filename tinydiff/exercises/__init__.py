@@ -11,8 +11,8 @@ import importlib
 from collections.abc import Callable
 from typing import Any
 
-from ..errors import InputError
-from .checking import Answer, Exercise, Wrong
+from tinydiff.errors import InputError
+from tinydiff.exercises.checking import Answer, Exercise, Wrong
 
 SECTIONS = ("convolution", "unet", "diffusion", "latents", "text")  # 1, 2, …: a module each
 

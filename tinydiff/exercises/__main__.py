@@ -8,7 +8,7 @@ from pathlib import Path
 
 os.environ.setdefault("NUMBA_ENABLE_CUDASIM", "1")  # one exercise is a kernel for a GPU; before Numba is imported
 
-from tinydiff.arguments import Parser, at_least, existing_folder, file_to_write, folder_to_make
+from tinydiff.cli.types import Parser, at_least, existing_folder, file_to_write, folder_to_make
 from tinydiff.errors import InputError
 from tinydiff.exercises.grading import MEGABYTES, SECONDS, Mark, grade, table, write_csv
 from tinydiff.exercises.notebooks import release

@@ -6,9 +6,9 @@ import time
 
 import numpy as np
 
-from .. import kernels
-from ..ops import conv2d
-from .checking import Answer, Exercise, drawn
+from tinydiff import kernels
+from tinydiff.exercises.checking import Answer, Exercise, drawn
+from tinydiff.ops import conv2d
 
 _NONE = (0, 0, 0, 0)
 # (N, H, W, C), (KH, KW, C, K): never square, never one picture, so that a swapped axis shows
@@ -133,7 +133,7 @@ def conv2d_compiled(answer: Answer) -> None:
 
 
 def convolve_kernel(answer: Answer) -> None:
-    from ..arrays import simulated
+    from tinydiff.device import simulated
 
     if not simulated():
         raise answer.wrong("it runs in Numba's simulator: set NUMBA_ENABLE_CUDASIM=1 before Python starts")

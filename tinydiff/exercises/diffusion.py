@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from ..diffusion.deblending import Direction, deblend
-from ..diffusion.objective import add_noise, noise_from_x0, to_x0_and_noise
-from ..diffusion.samplers import sample_ddim, sample_ddpm
-from ..diffusion.schedule import BETA_MAX, Schedule, make_schedule
-from ..nn.blocks import timestep_embedding
-from .checking import Answer, Exercise, drawn
+from tinydiff.diffusion.iadb import Direction, deblend
+from tinydiff.diffusion.prediction import add_noise, noise_from_x0, to_x0_and_noise
+from tinydiff.diffusion.samplers import sample_ddim, sample_ddpm
+from tinydiff.diffusion.schedule import BETA_MAX, Schedule, make_schedule
+from tinydiff.exercises.checking import Answer, Exercise, drawn
+from tinydiff.nn.blocks import timestep_embedding
 
 # Pictures (N, H, W, C): never square, never one; in the first N = C, so that ᾱ along the wrong axis gives a number
 SHAPES = ((3, 4, 5, 3), (2, 5, 3, 1), (4, 2, 3, 2))

@@ -22,11 +22,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..errors import InputError
-from ..files import written_whole
-from . import exercises
-from .checking import Exercise, Wrong
-from .notebooks import checked, code_cells, defined, read
+from tinydiff.errors import InputError
+from tinydiff.exercises import exercises
+from tinydiff.exercises.checking import Exercise, Wrong
+from tinydiff.exercises.notebooks import checked, code_cells, defined, read
+from tinydiff.files import written_whole
 
 SECONDS, MEGABYTES = 20.0, 1500  # for one exercise
 LONGEST = 4000  # characters of a message that are kept
@@ -186,7 +186,7 @@ def _answer(exercise: Exercise, cells: list[str], folder: str, seconds: float, m
                 failed = f"a cell raised {type(error).__name__}: {error}"
         if exercise.name not in space:
             return f"{exercise.number}: {exercise.name} is not there; {failed or 'no cell defines it'}"
-        from . import check
+        from tinydiff.exercises import check
 
         check(exercise.number, space[exercise.name])  # type: ignore[arg-type]
     except Wrong as wrong:

@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from ..metrics import psnr
-from ..ops import kl_loss, sample_gaussian
-from .checking import Answer, Exercise, drawn
+from tinydiff.evaluation.metrics import psnr
+from tinydiff.exercises.checking import Answer, Exercise, drawn
+from tinydiff.ops import kl_loss, sample_gaussian
 
 # Latents (N, H, W, C): never square, never one picture; first N = 3, as a forgotten mean over 2 is a forgotten ½
 SHAPES = ((3, 2, 5, 4), (2, 4, 3, 1), (5, 1, 3, 2))

@@ -8,8 +8,8 @@ import re
 from pathlib import Path
 from typing import Any
 
-from ..errors import InputError
-from ..files import written_whole
+from tinydiff.errors import InputError
+from tinydiff.files import written_whole
 
 BEGIN, END = "### BEGIN SOLUTION", "### END SOLUTION"
 STUB = ["# YOUR CODE HERE", "raise NotImplementedError()"]  # nbgrader's own

@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from ..diffusion.guidance import guided
-from ..models.word2vec import Word2Vec, skip_gram_loss
-from ..ops import attention, softmax
-from .checking import Answer, Exercise, drawn
+from tinydiff.diffusion.guidance import guided
+from tinydiff.exercises.checking import Answer, Exercise, drawn
+from tinydiff.models.word2vec import Word2Vec, skip_gram_loss
+from tinydiff.ops import attention, softmax
 
 # N, L queries, M keys, d: L is never M, and the first d is no other number
 ATTENTIONS = ((2, 3, 5, 4), (3, 5, 2, 3), (2, 1, 4, 6))

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from .. import kernels
-from ..ops import concat, max_pool2d, upsample_nearest
-from ..segmentation.border import border_weights
-from .checking import Answer, Exercise, drawn
+from tinydiff import kernels
+from tinydiff.exercises.checking import Answer, Exercise, drawn
+from tinydiff.ops import concat, max_pool2d, upsample_nearest
+from tinydiff.segmentation.border import border_weights
 
 # (N, H, W, C) and the window's size: never square, never one picture
 POOLS = (((2, 4, 6, 3), 2), ((3, 6, 9, 1), 3), ((4, 8, 4, 2), 4))

@@ -14,12 +14,12 @@ from typing import Any
 
 import numpy as np
 
-from tinydiff.arrays import check_device
+from tinydiff.device import check_device
 from tinydiff.errors import InputError
 
 MODULES = {
     "reference": "tinydiff.kernels.reference",
-    "numpy": "tinydiff.kernels.vectorised",
+    "numpy": "tinydiff.kernels.numpy_backend",
     "cpu": "tinydiff.kernels.cpu",
     "cuda": "tinydiff.kernels.cuda",
 }

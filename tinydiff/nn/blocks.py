@@ -7,8 +7,8 @@ import math
 import numpy as np
 
 from tinydiff import ops
-from tinydiff.arrays import beside
 from tinydiff.autograd import Array, Tensor
+from tinydiff.device import beside
 from tinydiff.nn.layers import Conv2d, GroupNorm, LayerNorm, Linear
 from tinydiff.nn.module import Generator, Module
 

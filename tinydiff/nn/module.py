@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from tinydiff.arrays import beside, to_device
 from tinydiff.autograd import Array, Tensor, read_only
+from tinydiff.device import beside, to_device
 
 Generator = np.random.Generator | None  # None: no values are drawn, a module then knows its shapes and no more
 

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from tinydiff import kernels
-from tinydiff.arrays import array_module
 from tinydiff.autograd import Array, Backward, op
+from tinydiff.device import array_module
 from tinydiff.errors import InputError
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from tinydiff.arrays import array_module, beside
 from tinydiff.autograd import Array, Backward, op
+from tinydiff.device import array_module, beside
 from tinydiff.errors import InputError
 
 

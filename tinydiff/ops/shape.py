@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from tinydiff import kernels
-from tinydiff.arrays import array_module
 from tinydiff.autograd import Array, Backward, op
+from tinydiff.device import array_module
 from tinydiff.errors import InputError
 
 

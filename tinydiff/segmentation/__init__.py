@@ -1,10 +1,10 @@
 """Segmentation, the U-Net's first task: which pixels belong to a cell, and to which one."""
 
-from .augment import Augmentation, cut, deformation
-from .border import border_weights, classes
-from .cells import find_cells
-from .segmenter import Segmentation, Segmenter, normaliser
-from .tiles import predict
+from tinydiff.segmentation.augment import Augmentation, cut, deformation
+from tinydiff.segmentation.border import border_weights, classes
+from tinydiff.segmentation.cells import find_cells
+from tinydiff.segmentation.segmenter import Segmentation, Segmenter, normaliser
+from tinydiff.segmentation.tiles import predict
 
 __all__ = [
     "Augmentation",

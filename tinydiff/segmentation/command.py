@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from tinydiff.datasets.pictures import read_image, read_pair
+from tinydiff.apps.data.image_files import read_image, read_pair
 from tinydiff.errors import InputError
 from tinydiff.files import stems, written_whole
 from tinydiff.kernels.cpu import constant_weights
-from tinydiff.metrics import objects, overlap
-from tinydiff.segmentation.pictures import compared, overlay
-from tinydiff.weights import load_segmenter
+from tinydiff.segmentation.images import compared, overlay
+from tinydiff.segmentation.metrics import objects, overlap
+from tinydiff.segmentation.segmenter import load_segmenter
 
 
 def segment_files(

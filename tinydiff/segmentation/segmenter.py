@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -11,6 +12,7 @@ from tinydiff.errors import InputError
 from tinydiff.models.unet2015 import UNet2015
 from tinydiff.segmentation.cells import find_cells
 from tinydiff.segmentation.tiles import TILE, predict
+from tinydiff.weights import load_unet2015, shipped
 
 SAMPLE = 1 << 20  # pixels that the levels of a large picture are measured on
 
@@ -53,6 +55,11 @@ class Segmenter:
         probability = predict(self.model, image, tile, normaliser(image, self.model.config.channels))
         inside = np.ascontiguousarray(probability[:, :, 1])
         return Segmentation(inside, find_cells(inside))
+
+
+def load_segmenter(folder: str | Path | None = None) -> Segmenter:
+    """What finds cells, from a folder that `train segmentation` wrote, or with the shipped weights."""
+    return Segmenter(load_unet2015(Path(folder) if folder is not None else shipped()))
 
 
 def normaliser(image: np.ndarray, channels: int = 3) -> Callable[[np.ndarray], np.ndarray]:

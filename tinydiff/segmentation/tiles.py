@@ -10,8 +10,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from tinydiff.arrays import array_module, to_numpy
 from tinydiff.autograd import Tensor, no_grad
+from tinydiff.device import array_module, to_numpy
 from tinydiff.errors import InputError
 from tinydiff.models.unet2015 import UNet2015
 

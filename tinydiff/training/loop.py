@@ -20,13 +20,13 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from tinydiff.arrays import array_module, beside
+from tinydiff import checkpoint
 from tinydiff.autograd import Array, Tensor
+from tinydiff.device import array_module, beside
 from tinydiff.errors import InputError
 from tinydiff.files import written_whole
 from tinydiff.kernels.cpu import memory
 from tinydiff.nn.module import Module, watching
-from tinydiff.training import checkpoint
 from tinydiff.training.optim import AdamW, OptimConfig
 
 SAVE_EVERY = 120.0  # seconds

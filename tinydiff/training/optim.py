@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from tinydiff import kernels
-from tinydiff.arrays import array_module, to_numpy
 from tinydiff.autograd import Array
+from tinydiff.device import array_module, to_numpy
 from tinydiff.nn.module import Module
 
 

@@ -4,10 +4,10 @@ Functions that draw return a matplotlib Figure or a PIL image: a notebook shows 
 Steppers (`stepper`) are sliders over such a function, with a filmstrip beside them for where no slider can run.
 """
 
-from .curves import loss_curves
-from .figures import PALETTE, panels, save_figure, style
-from .pages import GAP, MARGIN, TEXT, WHITE, grid, save_grid, upscaled, wrapped
-from .steppers import as_picture, filmstrip, save_gif, stepper
+from tinydiff.apps.grid import GAP, MARGIN, TEXT, WHITE, grid, save_grid, upscaled, wrapped
+from tinydiff.apps.train.curves import loss_curves
+from tinydiff.viz.figures import PALETTE, panels, save_figure, style
+from tinydiff.viz.steppers import as_picture, filmstrip, save_gif, stepper
 
 __all__ = [
     "GAP",

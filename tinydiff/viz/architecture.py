@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..errors import InputError
-from .figures import PALETTE
+from tinydiff.errors import InputError
+from tinydiff.viz.figures import PALETTE
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from ..inspection import Row
-    from ..pipelines import TextToImage
+    from tinydiff.apps.summary import Row
+    from tinydiff.pipelines.text_to_image import TextToImage
 
 PIXELS, LATENTS, WORDS = "#fbe3d6", "#ddebf7", "#e2f0d9"  # the three spaces' backgrounds
 BLUE, ORANGE, GREEN = PALETTE[0], PALETTE[1], PALETTE[2]
@@ -24,7 +24,7 @@ def parts(pipe: TextToImage) -> dict[str, Row]:
 
     Raises InputError for a model of pixels, which has no autoencoder.
     """
-    from ..inspection import summary
+    from tinydiff.apps.summary import summary
 
     decoder = getattr(pipe.autoencoder, "decoder", None)
     if decoder is None:

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..errors import InputError
-from ..ops import conv2d
-from .figures import PALETTE, SIGNED
+from tinydiff.errors import InputError
+from tinydiff.ops import conv2d
+from tinydiff.viz.figures import PALETTE, SIGNED
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -7,19 +7,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..autograd import Tensor, no_grad
-from ..errors import InputError
-from .figures import panels
+from tinydiff.autograd import Tensor, no_grad
+from tinydiff.errors import InputError
+from tinydiff.viz.figures import panels
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from ..models.unet2015 import UNet2015
+    from tinydiff.models.unet2015 import UNet2015
 
 
 def activations(model: Any, *inputs: Any) -> dict[str, np.ndarray]:
     """Every module's output, by the module's name ("" is the model itself), for plain arrays or Tensors as inputs."""
-    from ..nn.module import watching
+    from tinydiff.nn.module import watching
 
     names = {id(module): name for name, module in model.named_modules()}
     found: dict[str, np.ndarray] = {}

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..errors import InputError
-from ..files import written_whole
+from tinydiff.errors import InputError
+from tinydiff.files import written_whole
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

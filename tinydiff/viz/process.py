@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..errors import InputError
-from .figures import PALETTE, panels
+from tinydiff.errors import InputError
+from tinydiff.viz.figures import PALETTE, panels
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from ..pipelines import TextToImage
+    from tinydiff.pipelines.text_to_image import TextToImage
 
 
 def schedules(*chosen: Any) -> Figure:

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from ..errors import InputError
-from ..files import written_whole
-from .pages import INK, WHITE
+from tinydiff.apps.grid import INK, WHITE
+from tinydiff.errors import InputError
+from tinydiff.files import written_whole
 
 LABEL = 18  # pixels of the text above a frame
 

@@ -6,7 +6,7 @@ First the mandatory ones, then the faster forms of what ops/ writes in array cod
 from tinydiff.kernels.cpu.attention import attention, attention_backward
 from tinydiff.kernels.cpu.constant import constant_weights
 from tinydiff.kernels.cpu.conv import conv2d_forward, conv2d_input_grad, conv2d_weight_grad, matmul
-from tinydiff.kernels.cpu.moving import add, concat, split, sum_positions, transposed
+from tinydiff.kernels.cpu.data_movement import add, concat, split, sum_positions, transposed
 from tinydiff.kernels.cpu.norm import group_norm, group_norm_backward, sum_rows
 from tinydiff.kernels.cpu.optim import adamw, square_sums
 from tinydiff.kernels.cpu.pointwise import (

@@ -11,11 +11,11 @@ import numpy as np
 from numba import prange
 
 from tinydiff.kernels.cpu.arrays import as_float32, empty, zeros
+from tinydiff.kernels.cpu.data_movement import transpose
 from tinydiff.kernels.cpu.elementary import ONE, exp
+from tinydiff.kernels.cpu.gemm import multiply, multiply_transposed, rounded
 from tinydiff.kernels.cpu.jit import address, array_at, helper, kernel, machine_function
-from tinydiff.kernels.cpu.moving import transpose
-from tinydiff.kernels.cpu.product import multiply, multiply_transposed, rounded
-from tinydiff.kernels.cpu.tile import PLAN, ROWS, WIDTH
+from tinydiff.kernels.cpu.micro_kernel import PLAN, ROWS, WIDTH
 from tinydiff.kernels.cpu.vectors import LANES, copy, dot_of, max_of, sum_of
 
 BLOCK = 4 * ROWS  # queries at a time

@@ -21,13 +21,13 @@ import functools
 import numpy as np
 from numba import prange
 
-from tinydiff.kernels.cpu import few, winograd
+from tinydiff.kernels.cpu import kn2row, winograd
 from tinydiff.kernels.cpu.arrays import as_float32, empty, zeros
 from tinydiff.kernels.cpu.constant import made_of
+from tinydiff.kernels.cpu.data_movement import sum_first, transposed
+from tinydiff.kernels.cpu.gemm import multiply, multiply_transposed, pack, pack_transposed, rounded
 from tinydiff.kernels.cpu.jit import address, helper, kernel
-from tinydiff.kernels.cpu.moving import sum_first, transposed
-from tinydiff.kernels.cpu.product import multiply, multiply_transposed, pack, pack_transposed, rounded
-from tinydiff.kernels.cpu.tile import PLAN, ROWS, WIDTH
+from tinydiff.kernels.cpu.micro_kernel import PLAN, ROWS, WIDTH
 from tinydiff.kernels.cpu.vectors import LANES, copy
 
 Padding = tuple[int, int, int, int]
@@ -173,8 +173,8 @@ def conv2d_forward(
     if winograd.wins(w.shape, stride):
         winograd.convolve(x, made_of(w, winograd.transformed), bias, top, left, y)
         return y
-    if few.wins(w.shape, stride):
-        few.convolve(x, w, bias, top, left, y)
+    if kn2row.wins(w.shape, stride):
+        kn2row.convolve(x, w, bias, top, left, y)
         return y
     panels = made_of(w, pack)
     rows, columns, steps = (stride, -top, 1, 0, 1, kernel_h), (stride, -left, 1, 0, 1, kernel_w), channels
@@ -195,7 +195,7 @@ def conv2d_input_grad(
     # With stride 1 it is a convolution too, with the kernel turned round and its channels exchanged.
     turned = kernel_h, kernel_w, filters, channels
     border = kernel_h - 1 - top, kernel_h - 1 - bottom, kernel_w - 1 - left, kernel_w - 1 - right
-    if stride == 1 and min(border) >= 0 and (few.wins(turned, 1) or filters <= FEW and kernel_w > 1):
+    if stride == 1 and min(border) >= 0 and (kn2row.wins(turned, 1) or filters <= FEW and kernel_w > 1):
         return conv2d_forward(dy, transposed(w[::-1, ::-1]), 1, border)
     dx = empty(*x_shape)
     if winograd.wins(turned, stride):
@@ -242,8 +242,8 @@ def conv2d_weight_grad(
     x, dy = as_float32("conv2d_weight_grad", x), as_float32("conv2d_weight_grad", dy)
     if winograd.wins((kernel_h, kernel_w, channels, filters), stride):
         return winograd.weight_grad(x, dy, top, left)
-    if few.wins((kernel_h, kernel_w, channels, filters), stride):
-        return few.weight_grad(x, dy, kernel_size, top, left)
+    if kn2row.wins((kernel_h, kernel_w, channels, filters), stride):
+        return kn2row.weight_grad(x, dy, kernel_size, top, left)
     taps, steps, tap_columns = kernel_h * kernel_w, channels, kernel_w
     if channels <= FEW and kernel_w > 1:
         x, taps, steps, tap_columns = _with_border(x, padding), kernel_h, kernel_w * channels, 1

@@ -12,9 +12,9 @@ import numpy as np
 from numba import prange
 
 from tinydiff.kernels.cpu.arrays import as_float32, empty
+from tinydiff.kernels.cpu.data_movement import sum_positions
 from tinydiff.kernels.cpu.elementary import ONE, sigmoid
 from tinydiff.kernels.cpu.jit import address, array_at, kernel, machine_function
-from tinydiff.kernels.cpu.moving import sum_positions
 from tinydiff.kernels.cpu.vectors import sum_of
 
 PARTS = 32

@@ -22,10 +22,10 @@ from numba.extending import intrinsic
 from tinydiff.kernels import winograd_allowed
 from tinydiff.kernels.cpu.arrays import LINE, as_float32, empty
 from tinydiff.kernels.cpu.arrays import zeros as zeros_of
+from tinydiff.kernels.cpu.data_movement import transposed
+from tinydiff.kernels.cpu.gemm import aligned, multiply, multiply_transposed, plan_rows, plan_steps
 from tinydiff.kernels.cpu.jit import address, helper, kernel, machine_function
-from tinydiff.kernels.cpu.moving import transposed
-from tinydiff.kernels.cpu.product import aligned, multiply, multiply_transposed, plan_rows, plan_steps
-from tinydiff.kernels.cpu.tile import ROWS, WIDTH
+from tinydiff.kernels.cpu.micro_kernel import ROWS, WIDTH
 from tinydiff.kernels.cpu.vectors import LANES, Vectors
 
 P, Q = 0.5**0.5, 2**0.5  # the points are 0, P, −P, Q, −Q, ∞, one for each row below; P·Q = 1

@@ -18,7 +18,7 @@ from typing import Any
 
 from numba import cuda, float32, int32
 
-from tinydiff.arrays import array_module, simulated
+from tinydiff.device import array_module, simulated
 from tinydiff.kernels.cuda.launch import as_float32, blocks, launch
 
 Padding = tuple[int, int, int, int]

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numba.core import config
 
-from tinydiff.arrays import array_module, simulated
+from tinydiff.device import array_module, simulated
 from tinydiff.errors import InputError
 
 MOST = 1 << 31  # kernels count numbers in 32 bits
@@ -26,7 +26,7 @@ def as_float32(name: str, x: Any) -> Any:
     xp = array_module(x)
     if xp is np and not simulated():
         raise TypeError(
-            f'{name}: backend "cuda" works on CuPy arrays, not NumPy\'s; tinydiff.arrays.to_device moves one'
+            f'{name}: backend "cuda" works on CuPy arrays, not NumPy\'s; tinydiff.device.to_device moves one'
         )
     return xp.ascontiguousarray(x)
 

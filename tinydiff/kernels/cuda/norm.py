@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numba import cuda, float32
 
-from tinydiff.arrays import array_module, simulated
+from tinydiff.device import array_module, simulated
 from tinydiff.kernels.cuda.launch import as_float32, blocks, launch
 
 # Threads of a block, a power of two; shares of the positions, and channels in a block, of the scale's and shift's

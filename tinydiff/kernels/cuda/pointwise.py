@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numba import cuda, float32
 
-from tinydiff.arrays import array_module, simulated
+from tinydiff.device import array_module, simulated
 from tinydiff.kernels.cuda.launch import as_float32, blocks, launch
 
 THREADS = 16 if simulated() else 256

@@ -1,1 +1,0 @@
-"""Small real data and trained weights, shipped with tinydiff; README.md has their sources and licences."""

@@ -1,0 +1,16 @@
+"""Pixels against latents: the whole comparison."""
+
+import json
+import sys
+
+from tinydiff.bench import latent_vs_pixel
+
+
+def test_the_whole_comparison(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(latent_vs_pixel, "PICTURES", 2)
+    monkeypatch.setattr(sys, "argv", ["spaces", "-n", "4", "--json", str(tmp_path / "s.json")])
+    assert latent_vs_pixel.main() == 0
+    latents, pixels = json.loads((tmp_path / "s.json").read_text())
+    assert latents["numbers"] == 256 and pixels["numbers"] == 3072
+    assert pixels["gmac_step"] > latents["gmac_step"] > 0 and pixels["megabytes"] > 0
+    assert "12.00 ×" in capsys.readouterr().out

@@ -1,0 +1,63 @@
+"""The benchmark's twin in PyTorch is the same model: outputs, gradients, ten losses, and whole pictures."""
+
+import numpy as np
+import pytest
+
+pytest.importorskip("torch")
+
+import tinydiff  # noqa: E402
+from tinydiff.bench import (
+    steps,  # noqa: E402
+    torch_models,  # noqa: E402
+)
+from tinydiff.bench.timing import agree  # noqa: E402
+from tinydiff.errors import Disagreement  # noqa: E402
+from tinydiff.models.autoencoder import AutoencoderConfig  # noqa: E402
+from tinydiff.models.unet import UNetConfig  # noqa: E402
+from tinydiff.training.optim import OptimConfig  # noqa: E402
+
+UNET = UNetConfig(4, 4, widths=(16, 32), layers=1, attention=(False, True), heads=2, groups=4, text_width=96)
+TASKS = {
+    "denoiser": lambda: steps.denoiser_task("denoiser", UNET, 8, 3),
+    "autoencoder": lambda: steps.autoencoder_task(
+        "autoencoder", AutoencoderConfig(widths=(16, 16, 32), layers=1, groups=4), 2
+    ),
+}
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_gradients_and_ten_losses_agree(name):
+    task, config = TASKS[name](), OptimConfig(steps=100, batch=3, warmup=2)
+    model, loss, run = steps.twin_trainer(task, config)
+    steps._same_gradients(task, model, loss)
+    ours = steps.trainer(task, config)
+    losses = [(ours(), run()) for _ in range(steps.LOSSES)]
+    assert losses[-1][0] < losses[0][0]
+    for i, (a, b) in enumerate(losses):
+        agree(f"loss {i}", np.array([a]), np.array([b]))
+
+
+def test_a_wrong_gradient_is_noticed():
+    task = TASKS["denoiser"]()
+    model, loss, _ = steps.twin_trainer(task, OptimConfig(steps=100, batch=3))
+    with steps_weight_changed(model), pytest.raises(Disagreement, match="differs from the twin's"):
+        steps._same_gradients(task, model, loss)
+
+
+class steps_weight_changed:
+    """One weight of the twin's first convolution, a little larger within the block."""
+
+    def __init__(self, model):
+        self.weight = model.unet.conv_in.weight.data
+
+    def __enter__(self):
+        self.weight[0, 0, 0, 0] += 0.1
+
+    def __exit__(self, *_):
+        self.weight[0, 0, 0, 0] -= 0.1
+
+
+def test_the_twin_draws_the_same_pictures():
+    pipe, prompts = tinydiff.load(), ["a red dress on a white background", "a photo of a trainer, blue, on black"]
+    ours, theirs = pipe.generate(prompts, steps=5), torch_models.Pipeline(pipe).generate(prompts, steps=5)
+    assert np.percentile(abs(ours.astype(int) - theirs), 99) <= 2

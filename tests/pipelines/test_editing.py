@@ -1,0 +1,127 @@
+"""Editing with the shipped weights: what must stay stays, and more strength changes more."""
+
+import numpy as np
+import pytest
+
+import tinydiff
+from tinydiff.datasets import captioned_fashion
+from tinydiff.errors import InputError
+from tinydiff.pipelines.editing import between_prompts, between_seeds, edit, invert, redraw, slerp
+
+PROMPT = "a red dress on a white background"
+
+
+@pytest.fixture(scope="module")
+def pipe():
+    return tinydiff.load()
+
+
+@pytest.fixture(scope="module")
+def dress(pipe):
+    return pipe.generate([PROMPT], steps=8)
+
+
+def difference(a, b):
+    return np.abs(a.astype(int) - b.astype(int)).mean()
+
+
+def test_more_strength_changes_more(pipe, dress):
+    asked = ["a blue dress on a white background"]
+    changes = [difference(edit(pipe, dress, asked, strength, steps=10), dress) for strength in (0.1, 0.5, 1.0)]
+    assert changes == sorted(changes) and changes[0] < 0.75 * changes[2], changes
+
+
+def test_full_strength_forgets_the_picture(pipe, dress):
+    other = 255 - dress
+    one, two = (edit(pipe, images, [PROMPT], 1.0, steps=5, seed=3) for images in (dress, other))
+    assert np.array_equal(one, two)
+    assert np.array_equal(one, pipe.generate([PROMPT], steps=5, seed=3))
+
+
+@pytest.mark.parametrize("sampler", ["ddim", "ddpm", "dpm", "heun"])
+def test_what_the_mask_protects_stays_bit_for_bit(pipe, dress, sampler):
+    mask = np.zeros((32, 32), bool)
+    mask[:, 16:] = True
+    asked = ["a blue dress on a white background"]
+    out = edit(pipe, dress, asked, 1.0, mask, steps=8, sampler=sampler)
+    assert np.array_equal(out[:, ~mask], dress[:, ~mask])
+    assert difference(out[:, mask], dress[:, mask]) > 5
+
+
+def test_what_is_drawn_fits_what_is_held(pipe, dress):
+    """The free half sees the held one on the way, and so becomes another than without it."""
+    mask = np.zeros((32, 32), bool)
+    mask[:, 16:] = True
+    held = edit(pipe, dress, [PROMPT], 1.0, mask, steps=8, seed=5)
+    alone = edit(pipe, dress, [PROMPT], 1.0, steps=8, seed=5)
+    assert difference(held[:, mask], alone[:, mask]) > 1
+
+
+def test_a_mask_for_each_picture(pipe, dress):
+    images, masks = np.repeat(dress, 2, 0), np.zeros((2, 32, 32), bool)
+    masks[1] = True
+    out = edit(pipe, images, [PROMPT] * 2, 1.0, masks, steps=4)
+    assert np.array_equal(out[0], images[0]) and not np.array_equal(out[1], images[1])
+
+
+def test_a_seed_gives_the_same_bits(pipe, dress):
+    one, same, other = (edit(pipe, dress, [PROMPT], 0.7, steps=6, seed=seed) for seed in (1, 1, 2))
+    assert np.array_equal(one, same) and not np.array_equal(one, other)
+
+
+def test_between_seeds_begins_and_ends_at_them(pipe):
+    row = between_seeds(pipe, PROMPT, (4, 9), count=4, steps=4)
+    assert row.shape == (4, 32, 32, 3)
+    for place, seed in ((0, 4), (-1, 9)):
+        assert difference(row[place], pipe.generate([PROMPT], steps=4, seed=seed)[0]) < 0.2
+    assert difference(row[0], row[-1]) > 1
+
+
+def test_between_prompts_begins_and_ends_at_them(pipe):
+    prompts = PROMPT, "a blue bag on a black background"
+    row = between_prompts(pipe, prompts, seed=5, count=3, steps=4)
+    for place, prompt in ((0, prompts[0]), (-1, prompts[1])):
+        assert difference(row[place], pipe.generate([prompt], steps=4, seed=5)[0]) < 0.2
+    assert difference(row[1], row[0]) > 1 and difference(row[1], row[2]) > 1
+
+
+def test_slerp_stays_on_the_sphere():
+    rng = np.random.default_rng(0)
+    one, other = rng.standard_normal((2, 1, 8, 8, 4)).astype(np.float32)
+    assert np.allclose(slerp(one, other, 0), one) and np.allclose(slerp(one, other, 1), other, atol=1e-6)
+    half = slerp(one, other, 0.5)
+    assert half.dtype == np.float32
+    lengths = [np.linalg.norm(x) for x in (one, half, other)]
+    assert min(lengths[0], lengths[2]) - 0.1 < lengths[1] < max(lengths[0], lengths[2]) + 0.1
+    assert np.array_equal(slerp(one, one, 0.3), one)
+
+
+def test_inversion_comes_nearer_with_more_steps(pipe):
+    test = captioned_fashion("test")
+    images, prompts = test.images[:4], test.captions[:4]
+    errors = []
+    clean = pipe.autoencoder.decode(pipe.autoencoder.encode(images.astype(np.float32) / 127.5 - 1))
+    rebuilt = np.rint((clean.clip(-1, 1) + 1) * 127.5).astype(np.uint8)
+    for steps in (5, 50):
+        noise = invert(pipe, images, prompts, steps)
+        assert noise.shape == (4, 8, 8, 4) and noise.dtype == np.float32
+        errors.append(difference(redraw(pipe, noise, prompts, steps), rebuilt))
+    assert errors[1] < 0.6 * errors[0], errors
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"strength": 0.0}, "strength must lie above 0"),
+        ({"strength": 1.1}, "strength must lie above 0"),
+        ({"images": np.zeros((1, 28, 28, 3), np.uint8)}, r"1 prompts need pictures uint8 \(1, 32, 32, 3\)"),
+        ({"images": np.zeros((1, 32, 32, 3), np.float32)}, "got float32"),
+        ({"mask": np.ones((32, 32), np.uint8)}, "the mask is uint8"),
+        ({"mask": np.ones((8, 8), bool)}, r"the mask is bool \(8, 8\)"),
+        ({"prompts": ["a red zebra"]}, "zebra"),
+    ],
+)
+def test_bad_input(pipe, dress, change, message):
+    arguments = {"images": dress, "prompts": [PROMPT], **change}
+    with pytest.raises(InputError, match=message):
+        edit(pipe, **arguments)

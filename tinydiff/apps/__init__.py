@@ -1,0 +1,1 @@
+"""Applications: each stands alone on the core and needs nothing of the others."""

@@ -1,0 +1,37 @@
+"""The subset of Fashion-MNIST that comes with tinydiff: `python -m tinydiff.apps.data.fashion_subset SOURCE TARGET`."""
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+
+from tinydiff.datasets.fashion import GARMENTS
+from tinydiff.datasets.idx import NAMES, read_labelled, write_idx
+
+EACH = {"train": 1300, "test": 300}  # pictures of each garment: 7.0 MB in all
+
+
+def first_of_each(labels: np.ndarray, n: int) -> np.ndarray:
+    """Indices of the first n pictures of each garment, in the order of the file."""
+    return np.sort(np.concatenate([np.flatnonzero(labels == label)[:n] for label in range(len(GARMENTS))]))
+
+
+def make_subset(source: str | Path, target: str | Path) -> None:
+    """Write the subset of the full set in the folder `source` to the folder `target`, as gzipped IDX files.
+
+    The training part is taken from the training part and the test part from the test part.
+    """
+    Path(target).mkdir(parents=True, exist_ok=True)
+    for split, n in EACH.items():
+        images, labels = read_labelled(source, split)
+        chosen = first_of_each(labels, n)
+        write_idx(Path(target) / f"{NAMES[split]}-images-idx3-ubyte.gz", images[chosen])
+        write_idx(Path(target) / f"{NAMES[split]}-labels-idx1-ubyte.gz", labels[chosen])
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description="Make the subset of Fashion-MNIST that tinydiff ships.")
+    parser.add_argument("source", help="folder with the full set")
+    parser.add_argument("target", help="folder to write to")
+    arguments = parser.parse_args()
+    make_subset(arguments.source, arguments.target)

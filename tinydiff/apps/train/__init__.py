@@ -1,0 +1,1 @@
+"""A training as a user starts it: its folder, its lock, its checkpoints, its report."""

@@ -1,0 +1,96 @@
+"""The training report: what each network could do on the way, its losses, and how long it took.
+
+While a network learns, each of its checkpoints leaves a strip of pictures in `samples/`, drawn with the moving average
+of the weights from the same prompts and the same noise; `report.md` shows them all, beside the losses.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+
+from tinydiff import checkpoint
+from tinydiff.apps.grid import grid
+from tinydiff.apps.train.curves import loss_curves
+from tinydiff.autograd import Array
+from tinydiff.files import written_whole
+
+EXAMPLES = 10  # pictures in a strip
+HEADINGS = {
+    "autoencoder": "pictures (above) and what the autoencoder makes of them (below)",
+    "denoiser": "the same prompts and the same noise",
+}
+
+
+class Strips:
+    """Called at each checkpoint of a part with (step, moving average): draws a strip and keeps it."""
+
+    def __init__(
+        self, out: Path, part: str, resume: bool, draw: Callable[[dict[str, Array]], np.ndarray], rows: int = 1
+    ) -> None:
+        self.folder, self.part, self.draw, self.rows = out / "samples", part, draw, rows
+        before = strips(out, part)
+        if not resume:
+            for _, _, path in before:
+                path.unlink()
+        self.began = time.monotonic() - (before[-1][1] if resume and before else 0.0)
+
+    def __call__(self, step: int, average: dict[str, Array]) -> None:
+        seconds = PngInfo()
+        seconds.add_text("seconds", f"{time.monotonic() - self.began:.0f}")
+        images = self.draw(average)
+        self.folder.mkdir(exist_ok=True)
+        page = grid(images, columns=len(images) // self.rows, scale=2)
+        with written_whole(self.folder / f"{self.part}-{step:06}.png") as beside:
+            page.save(beside, format="PNG", optimize=True, pnginfo=seconds)
+
+
+def strips(out: Path, part: str) -> list[tuple[int, float, Path]]:
+    """A part's strips so far: step, seconds of training (without pauses), and the file."""
+    found = []
+    for path in sorted((out / "samples").glob(f"{part}-*.png")):
+        with Image.open(path) as page:
+            found.append((int(path.stem.rpartition("-")[2]), float(page.info.get("seconds", 0)), path))
+    return found
+
+
+def write_report(out: Path, captions: list[str]) -> Path:
+    """`report.md` of all that was trained in the folder `out`; returns its path.  `captions`: those of the strips."""
+    lines = ["# Training report", ""]
+    rows, pictures = [], []
+    for path in sorted(out.glob("*.safetensors"), key=lambda path: path.stat().st_mtime):
+        part = path.name.removesuffix(".safetensors")
+        if part.endswith(".checkpoint"):
+            continue
+        arrays, config = checkpoint.load(path)
+        made, own = config["made"], strips(out, part)
+        losses = out / f"{part}.csv"
+        steps = len(losses.read_text().splitlines()) - 1 if losses.exists() else 0
+        seconds = own[-1][1] if own else made["seconds"]
+        numbers = sum(array.size for array in arrays.values())
+        rows.append(f"| {part} | {made['preset']} | {steps or ''} | {minutes(seconds)} | {numbers:,} |")
+        if own:
+            pictures += [f"## {part}", "", f"Each row: {HEADINGS[part]}.", ""]
+            if part == "denoiser":
+                pictures += [*(f"{i}. {caption}" for i, caption in enumerate(captions, start=1)), ""]
+            pictures += ["| step | time | |", "|---|---|---|"]
+            pictures += [f"| {step:,} | {minutes(s)} | ![]({path.relative_to(out)}) |" for step, s, path in own]
+            pictures += [""]
+        lines += [f"Learnt from {made['data']}.", ""] if not rows[1:] else []
+    lines += ["| part | preset | steps | time | numbers |", "|---|---|---|---|---|", *rows, ""]
+    if any(out.glob("*.csv")):
+        lines += [f"![The losses of each step]({loss_curves(out).name})", ""]
+    target = out / "report.md"
+    with written_whole(target) as beside:
+        beside.write_text("\n".join(lines + pictures).rstrip() + "\n", encoding="utf-8")
+    return target
+
+
+def minutes(seconds: float) -> str:
+    """As a reader wants it: "12 s", "1.5 min"."""
+    return f"{seconds:.0f} s" if seconds < 60 else f"{seconds / 60:.1f} min"

@@ -1,0 +1,246 @@
+"""What each command of the command line does with its arguments, which `cli.py` has read and checked."""
+
+from __future__ import annotations
+
+import argparse
+from contextlib import ExitStack
+from typing import TYPE_CHECKING
+
+import tinydiff
+from tinydiff.cli.types import folder_to_make
+from tinydiff.errors import InputError
+from tinydiff.files import written_whole
+
+if TYPE_CHECKING:
+    from tinydiff.pipelines.text_to_image import TextToImage
+
+WIDEST_ROW = 8  # pictures of one prompt that still make one row of the grid
+
+
+def generate(args: argparse.Namespace) -> None:
+    _choose(args.device)
+    pipe = _loaded(args)
+    pipe.check(args.prompts, args.steps)
+    prompts = [text for text in args.prompts for _ in range(args.n)]
+    options = {"steps": args.steps, "guidance": args.guidance, "seed": args.seed, "sampler": args.sampler}
+    if args.init is not None:
+        from tinydiff.cli.editing import edit_file
+
+        images = edit_file(pipe, args.init, prompts, args.strength, args.mask, **options)
+    elif args.strength is not None or args.mask is not None:
+        raise InputError("--strength and --mask change a picture: name it with --init")
+    else:
+        images = pipe.generate(prompts, **options)
+
+    from tinydiff import viz
+
+    if not args.each:
+        # Several prompts: one row for each, where it isn't too long.
+        columns = args.n if len(args.prompts) > 1 and args.n <= WIDEST_ROW else None
+        viz.save_grid(images, args.output, prompts, columns=columns)
+        print(f"{args.output}: {len(images)} pictures")
+        return
+    digits = len(str(len(images)))
+    names = [args.output.with_stem(f"{args.output.stem}-{i:0{digits}}") for i in range(1, len(images) + 1)]
+    with ExitStack() as stack:  # all of them or none
+        for image, name in zip(images, names, strict=True):
+            viz.upscaled(image).save(stack.enter_context(written_whole(name)), format="PNG")
+    print(f"{names[0]} to {names[-1].name}: {len(images)} pictures")
+
+
+def interpolate(args: argparse.Namespace) -> None:
+    from tinydiff import viz
+    from tinydiff.pipelines.editing import between_prompts, between_seeds
+
+    _choose(args.device)
+    pipe = _loaded(args)
+    options = {"count": args.n, "steps": args.steps, "guidance": args.guidance, "sampler": args.sampler}
+    if args.to is None:
+        images = between_seeds(pipe, args.prompt, (args.seed, args.to_seed), **options)
+        ends = f"{args.prompt}, seed {args.seed}", f"seed {args.to_seed}"
+    else:
+        images = between_prompts(pipe, (args.prompt, args.to), args.seed, **options)
+        ends = args.prompt, args.to
+    viz.save_grid(images, args.output, [ends[0], *[""] * (args.n - 2), ends[1]], columns=min(args.n, WIDEST_ROW))
+    print(f"{args.output}: {args.n} pictures")
+
+
+def invert(args: argparse.Namespace) -> None:
+    from tinydiff import viz
+    from tinydiff.cli.editing import invert_file
+
+    _choose(args.device)
+    pipe = tinydiff.load(args.weights)
+    pipe.to(args.device)
+    images, captions = invert_file(pipe, args.image, args.prompt, args.steps)
+    viz.save_grid(images, args.output, captions, columns=len(images))
+    print("\n".join(captions[1:]))
+    print(f"{args.output}: the picture, through the autoencoder alone, and drawn again from its own noise")
+
+
+def attention(args: argparse.Namespace) -> None:
+    from tinydiff.pipelines.attention_maps import attention_maps, draw_attention
+
+    _choose(args.device)
+    pipe = _loaded(args)
+    found = attention_maps(pipe, args.prompt, args.steps, args.guidance, args.seed)
+    draw_attention(found, args.output)
+    print(f"{args.output}: where each of {len(found.words)} words acts, in {len(found.maps)} steps")
+
+
+def denoise(args: argparse.Namespace) -> None:
+    from tinydiff.apps.denoising import denoise_files
+    from tinydiff.weights import shipped
+
+    _choose(args.device)
+    pipe = tinydiff.load(args.weights or shipped() / "pixels")
+    pipe.to(args.device)
+    denoise_files(pipe, args.images, args.output, args.level, args.steps, args.seed)
+
+
+def train(args: argparse.Namespace) -> None:
+    _choose(args.device)
+    out = args.out or folder_to_make(f"runs/{args.preset}")
+    if args.resume and not out.is_dir():
+        raise InputError(f"--resume: there is no run to resume in {out}")
+    if args.part != "segmentation":
+        for option in ("masks", "until_iou", "unpadded"):
+            if getattr(args, option):
+                raise InputError(f"--{option.replace('_', '-')} belongs to `train segmentation`, not to {args.part}")
+        own = {"images": args.images, "captions": args.captions, "size": args.size}
+        tinydiff.train(
+            args.part, preset=args.preset, data=args.data, out=out, resume=args.resume, device=args.device, **own
+        )
+        return
+    if args.captions:
+        raise InputError("--captions does not belong to `train segmentation`, which takes --images and --masks")
+    if args.data:
+        raise InputError("--data is the folder of Fashion-MNIST; segmentation takes --images and --masks")
+    tinydiff.train_segmentation(
+        args.images,
+        args.masks,
+        args.preset,
+        out,
+        until_iou=args.until_iou,
+        padded=not args.unpadded,
+        resume=args.resume,
+        device=args.device,
+    )
+
+
+def segment(args: argparse.Namespace) -> None:
+    _choose(args.device)
+    from tinydiff.segmentation.command import segment_files
+
+    segment_files(args.images, args.output, args.mask, args.weights, args.device, say=print)
+
+
+def _loaded(args: argparse.Namespace) -> TextToImage:
+    """The model of a command that draws with guidance."""
+    pipe = tinydiff.load(args.weights)
+    pipe.interval = tuple(args.interval)
+    return pipe.to(args.device)
+
+
+def _choose(device: str) -> None:
+    """Refuse a device that cannot be used here; Numba's simulator has to be chosen, as its arrays are NumPy's."""
+    from tinydiff.device import check_device, simulated
+
+    check_device(device)
+    if device == "cuda" and simulated():
+        tinydiff.use("cuda")
+
+
+def evaluate(args: argparse.Namespace) -> None:
+    figures = tinydiff.evaluate(
+        args.weights,
+        n=args.n,
+        steps=args.steps,
+        guidance=args.guidance,
+        seed=args.seed,
+        data=args.data,
+        interval=tuple(args.interval),
+    )
+    print(table(figures))
+    if args.neighbours:
+        _save_neighbours(args)
+    if args.classifier:
+        from tinydiff.evaluation.evaluate import classifiers
+
+        more = classifiers(
+            args.weights, seed=args.seed, data=args.data, guidance=args.guidance, interval=tuple(args.interval)
+        )
+        print(table(more))
+        figures |= more
+    if args.json:
+        import json
+
+        with written_whole(args.json) as beside:
+            beside.write_text(json.dumps(figures, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        print(f"written to {args.json}")
+
+
+def _save_neighbours(args: argparse.Namespace) -> None:
+    import numpy as np
+
+    from tinydiff import viz
+    from tinydiff.evaluation.evaluate import neighbours
+
+    images, nearest, prompts, near = neighbours(
+        args.weights, WIDEST_ROW, args.steps, args.guidance, args.seed, args.data, tuple(args.interval)
+    )
+    captions = [*prompts, *[f"nearest in training: {decibels:.1f} dB" for decibels in near]]
+    viz.save_grid(np.concatenate([images, nearest]), args.neighbours, captions, columns=WIDEST_ROW)
+    print(f"{args.neighbours}: drawn pictures above, the nearest training pictures below")
+
+
+def bench(args: argparse.Namespace) -> None:
+    if args.dry and args.device != "cuda":
+        raise InputError("--dry counts what the kernels for a GPU cost: it needs --device cuda")
+    if args.dry:
+        from tinydiff.bench.gpu import dry
+
+        for line in dry():
+            print(line, flush=True)
+        return
+    from tinydiff.bench import GROUPS, bench, conditions, report
+
+    if args.device == "cuda":
+        _choose("cuda")
+        _refuse_simulator()
+    found = conditions()
+    print(", ".join(f"{name} {value}" for name, value in found.items()), flush=True)
+    groups = ("card",) if args.device == "cuda" else GROUPS if "all" in args.groups else args.groups
+    rows = bench(groups, args.rounds, on_row=lambda row: print(report.line(row), flush=True))
+    print("\n".join(report.summary(rows)))
+    if args.json:
+        report.write_json(args.json, rows, found)
+        print(f"written to {args.json}")
+    if args.output:
+        report.write_picture(args.output, rows, found)
+        print(f"{args.output}: the ratios as a picture")
+
+
+def _refuse_simulator() -> None:
+    from tinydiff.device import simulated
+
+    if simulated():
+        raise InputError("bench: the simulator's times say nothing of a GPU; --dry counts without one")
+
+
+def doctor(args: argparse.Namespace) -> None:
+    from tinydiff.cli.doctor import report
+
+    print(report())
+
+
+def table(figures: dict) -> str:
+    """Figures as lines of text; a dict in the dict is a group of fractions, shown in per cent under its name."""
+    lines = []
+    for name, value in figures.items():
+        if isinstance(value, dict):
+            lines.append(name)
+            lines += [f"  {key:<26}{100 * fraction:7.1f} %" for key, fraction in value.items()]
+        else:
+            lines.append(f"{name:<28}{value:7.4g}" if isinstance(value, float) else f"{name:<28}{value:>7}")
+    return "\n".join(lines)

@@ -1,0 +1,135 @@
+"""What tinydiff uses on this machine, and why: `tinydiff doctor`."""
+
+import os
+import platform
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import numpy as np
+
+from tinydiff import __version__
+from tinydiff.files import shipped
+
+PACKAGES = ("numpy", "numba", "llvmlite", "scipy", "matplotlib", "pillow", "safetensors", "tqdm")
+
+Findings = Iterator[tuple[str, str]]
+
+
+def report() -> str:
+    """All findings as text.  A check that fails is a finding too: nothing is raised."""
+    lines = []
+    for check in (versions, processor, kernels, cache, data, weights, cuda):
+        lines.append(check.__name__)
+        lines += [f"  {name:<16}{value}" for name, value in _safely(check)]
+    return "\n".join(lines)
+
+
+def versions() -> Findings:
+    yield "tinydiff", f"{__version__} in {Path(__file__).parent}"
+    yield "python", f"{platform.python_version()} in {sys.prefix}"
+    for package in PACKAGES:
+        try:
+            yield package, version(package)
+        except PackageNotFoundError:
+            yield package, f"missing: pip install {package}"
+
+
+def processor() -> Findings:
+    import llvmlite.binding as llvm
+    import numba
+
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    yield "cores", f"{usable} of {os.cpu_count()} may be used by this process"
+    asked = os.environ.get("NUMBA_NUM_THREADS")
+    yield (
+        "threads",
+        f"{numba.get_num_threads()}, " + (f"as NUMBA_NUM_THREADS={asked} asks" if asked else "one for each core"),
+    )
+    asked = os.environ.get("NUMBA_THREADING_LAYER")
+    # The layer is known once threads run: get_num_threads has just started them.
+    layer = f"as NUMBA_THREADING_LAYER={asked} asks" if asked else "the first that works of tbb, omp, workqueue"
+    yield "threading layer", f"{numba.threading_layer()}, {layer}"
+    features = llvm.get_host_cpu_features()
+    known = [name for name in ("avx512f", "avx2", "fma", "avx", "neon") if features.get(name)]
+    yield (
+        "instructions",
+        f"{llvm.get_host_cpu_name()} with {' '.join(known) or 'no vector extension that tinydiff knows'}",
+    )
+
+
+def kernels() -> Findings:
+    from tinydiff.kernels.cpu.micro_kernel import ROWS, VECTORS
+    from tinydiff.kernels.cpu.vectors import INSTRUCTIONS, LANES
+
+    yield "default", "cpu for float32, numpy for every other type; tinydiff.use(…) chooses"
+    yield (
+        "register tile",
+        f"{ROWS} rows x {VECTORS} vectors of {LANES} floats: its sums fit the registers of {INSTRUCTIONS}",
+    )
+
+
+def cache() -> Findings:
+    from tinydiff.kernels.cpu.jit import cache_folder
+
+    folder = cache_folder()
+    chosen = next((name for name in ("NUMBA_CACHE_DIR", "XDG_CACHE_HOME") if os.environ.get(name)), None)
+    yield "folder", f"{folder}, " + (f"from {chosen}" if chosen else "the user's cache; NUMBA_CACHE_DIR sets another")
+    yield "compiled", f"{len(list(folder.rglob('*.nbc')))} kernels (the others compile when they are first used)"
+    nearest = next(place for place in (folder, *folder.parents) if place.exists())
+    try:
+        with tempfile.TemporaryFile(dir=nearest):
+            yield "writable", "yes"
+    except OSError as error:
+        yield "writable", f"no ({error.strerror}): kernels compile anew in every process; set NUMBA_CACHE_DIR"
+
+
+def data() -> Findings:
+    from tinydiff.datasets import load_fashion
+
+    for split in ("train", "test"):
+        yield split, load_fashion(split)[2]
+    yield "order", "--data, $TINYDIFF_DATA, Debian's dataset-fashion-mnist, then the shipped subset"
+
+
+def weights() -> Findings:
+    folder = shipped("weights")
+    yield "folder", f"{folder}, shipped with tinydiff; --weights sets another"
+    for file in sorted(folder.glob("*.safetensors")):
+        yield file.stem, f"{file.stat().st_size / 2**20:.1f} MB"
+    if not any(folder.glob("*.safetensors")):
+        yield "none", "tinydiff train makes them"
+
+
+def cuda() -> Findings:
+    from tinydiff.device import cuda_missing, simulated
+
+    for name in ("numba-cuda", "cupy-cuda12x", "cupy-cuda13x"):
+        try:
+            yield name, version(name)
+        except PackageNotFoundError:
+            yield name, "not installed"
+    why = cuda_missing()
+    if why is not None:
+        yield "not used", why
+        return
+    from tinydiff.device import to_device, to_numpy
+    from tinydiff.kernels import cuda, reference
+
+    rng = np.random.default_rng(0)
+    x, w = rng.standard_normal((1, 5, 5, 3), np.float32), rng.standard_normal((3, 3, 3, 4), np.float32)
+    y = to_numpy(cuda.conv2d_forward(to_device(x, "cuda"), to_device(w, "cuda"), 1, (1, 1, 1, 1)))
+    expected = reference.conv2d_forward(x, w, 1, (1, 1, 1, 1))
+    error = float(abs(y - expected).max() / abs(expected).max())
+    where = "in Numba's simulator" if simulated() else "on the card"
+    yield "used", "for CuPy arrays: --device cuda, or pipe.to('cuda')"
+    yield "a convolution", f"{where}: {'right' if error < 1e-5 else 'WRONG'}, its largest error {error:.0e}"
+
+
+def _safely(check: Callable[[], Findings]) -> Findings:
+    try:
+        yield from check()
+    except Exception as error:  # a doctor that falls ill on a broken machine helps nobody
+        yield "failed", f"{type(error).__name__}: {error}"

@@ -1,0 +1,89 @@
+"""What the network sees and what it predicts.
+
+Noised picture:  x_t = √ᾱ·x0 + √(1 − ᾱ)·ε                 (Ho 2020, arXiv:2006.11239, equation 4)
+Velocity:          v = √ᾱ·ε − √(1 − ᾱ)·x0                 (Salimans & Ho 2022, arXiv:2202.00512, appendix D)
+Deblending:        D = x0 − ε                              (Heitz 2023, arXiv:2305.03486; see deblending.py)
+
+(x_t, v) is (x0, ε) turned by an angle, so turning back never divides: the network that predicts v is as well
+conditioned in pure noise (ᾱ = 0) as next to the picture.  From D, too, nothing is divided by less than 1.  From a
+predicted ε, x0 needs a division by √ᾱ.
+
+Everywhere: x0, noise, x_t are floats of one shape (N, …), whose type is kept; alpha_bar is a number or an array (N,)
+with one ᾱ for each example.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from tinydiff.device import array_module
+from tinydiff.errors import InputError
+
+KINDS = ("epsilon", "v", "iadb")
+
+
+def add_noise(x0: Any, noise: Any, alpha_bar: Any) -> Any:
+    """x_t = √ᾱ·x0 + √(1 − ᾱ)·ε.  Raises InputError where shapes or types do not fit.  (arXiv:2006.11239, equation 4)"""
+    signal, sigma = _roots("add_noise", x0, noise, alpha_bar)
+    return signal * x0 + sigma * noise
+
+
+def target(x0: Any, noise: Any, alpha_bar: Any, kind: str) -> Any:
+    """What the network has to predict: the noise ("epsilon"), v = √ᾱ·ε − √(1 − ᾱ)·x0 ("v"), or x0 − ε ("iadb").
+
+    Raises InputError for another kind, or where shapes or types do not fit.  (arXiv:2202.00512, appendix D)
+    """
+    check_kind(kind)
+    signal, sigma = _roots("target", x0, noise, alpha_bar)
+    if kind == "iadb":
+        return x0 - noise
+    return noise if kind == "epsilon" else signal * noise - sigma * x0
+
+
+def to_x0_and_noise(prediction: Any, x_t: Any, alpha_bar: Any, kind: str) -> tuple[Any, Any]:
+    """(x̂0, ε̂) that a prediction of `kind` means for x_t: add_noise(x̂0, ε̂, ᾱ) is x_t again.
+
+    "epsilon" divides by √ᾱ, so ᾱ must not be 0 there; "v" divides by nothing, "iadb" by √ᾱ + √(1 − ᾱ) ≥ 1.
+    Raises InputError for another kind, or where shapes or types do not fit.
+    """
+    check_kind(kind)
+    signal, sigma = _roots("to_x0_and_noise", x_t, prediction, alpha_bar)
+    if kind == "v":
+        return signal * x_t - sigma * prediction, signal * prediction + sigma * x_t
+    if kind == "iadb":
+        return (x_t + sigma * prediction) / (signal + sigma), (x_t - signal * prediction) / (signal + sigma)
+    if not np.all(np.asarray(alpha_bar) > 0):
+        raise InputError("to_x0_and_noise: where ᾱ is 0 a predicted epsilon says nothing about x0; predict v there")
+    return (x_t - sigma * prediction) / signal, prediction
+
+
+def noise_from_x0(x0: Any, x_t: Any, alpha_bar: Any) -> Any:
+    """ε = (x_t − √ᾱ·x0)/√(1 − ᾱ): the noise that is in x_t if x0 is the picture (ᾱ < 1)."""
+    signal, sigma = _roots("noise_from_x0", x_t, x0, alpha_bar)
+    return (x_t - signal * x0) / sigma
+
+
+def check_kind(kind: str) -> None:
+    """Raises InputError unless kind is one of `KINDS`."""
+    if kind not in KINDS:
+        raise InputError(f"a network predicts one of {', '.join(KINDS)}; got {kind!r}")
+
+
+def _roots(caller: str, x: Any, other: Any, alpha_bar: Any) -> tuple[Any, Any]:
+    """√ᾱ and √(1 − ᾱ) in x's type, shaped to multiply x (N, …); taken in float64, where 1 − ᾱ keeps its digits."""
+    if x.shape != other.shape or x.dtype != other.dtype or x.dtype.kind != "f":
+        raise InputError(
+            f"{caller}: two float arrays of one shape and type are needed; "
+            f"got {x.dtype} {tuple(x.shape)} and {other.dtype} {tuple(other.shape)}"
+        )
+    alpha_bar = np.asarray(alpha_bar, dtype=np.float64)
+    if alpha_bar.ndim and alpha_bar.shape != x.shape[:1]:
+        raise InputError(f"{caller}: alpha_bar is {alpha_bar.shape}, but x {tuple(x.shape)} needs a number or one each")
+    if not np.all((alpha_bar >= 0) & (alpha_bar <= 1)):
+        raise InputError(f"{caller}: alpha_bar must lie in [0, 1]")
+    if alpha_bar.ndim:
+        alpha_bar = alpha_bar.reshape(-1, *[1] * (x.ndim - 1))  # (N,) → (N, 1, …)
+    xp = array_module(x)
+    return xp.asarray(np.sqrt(alpha_bar), dtype=x.dtype), xp.asarray(np.sqrt(1 - alpha_bar), dtype=x.dtype)

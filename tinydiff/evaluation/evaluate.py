@@ -1,0 +1,219 @@
+"""What the judge says: are the pictures what the prompts asked for, and how good is the autoencoder under them?
+
+The judge is a classifier that tinydiff trained on real pictures.  The shipped one is always used, and it stays as it
+is, so that figures of different models can be compared.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from tinydiff.autograd import Tensor, no_grad
+from tinydiff.datasets import COLOURS, GARMENTS, UNSEEN, captioned_fashion, load_fashion, render
+from tinydiff.datasets.captions import BACKGROUNDS, captions
+from tinydiff.datasets.pixels import as_floats, as_pixels
+from tinydiff.diffusion.guidance import GUIDANCE, INTERVAL, check_interval
+from tinydiff.errors import InputError
+from tinydiff.evaluation.metrics import frechet_distance, nearest, precision_recall, psnr
+from tinydiff.models.autoencoder import Autoencoder, PixelSpace
+from tinydiff.models.classifier import Judge
+from tinydiff.pipelines.text_to_image import TextToImage, load
+from tinydiff.training.optim import OptimConfig
+from tinydiff.training.tasks import train_classifier
+from tinydiff.weights import load_autoencoder, load_judge, shipped
+
+BATCH = 256
+CLASSIFIER = OptimConfig(steps=2_000, batch=64, lr=2e-3, warmup=100, weight_decay=0.02, ema=0.995)
+NEIGHBOURS = 3  # of precision and recall: how far a picture's surroundings reach
+
+
+def evaluate(
+    weights: str | Path | None = None,
+    n: int = 2000,
+    steps: int = 25,
+    guidance: float = GUIDANCE,
+    seed: int = 0,
+    data: str | Path | None = None,
+    interval: tuple[float, float] = INTERVAL,
+) -> dict[str, Any]:
+    """Draw `n` pictures of seen garment-colour pairs and n/4 of unseen ones, and let the judge name what they show.
+
+    Returns the shares of right names; the Fréchet distance of the pictures and of the autoencoder's reconstructions
+    of test pictures, each over the distance of real pictures to real pictures; precision and recall; and PSNR.
+    Raises InputError as `load` and `captioned_fashion` do.
+    """
+    if n < 1:
+        raise InputError(f"evaluate: n must be 1 or more, not {n}")
+    pipe, judge = _pipe(weights, interval), load_judge(shipped())
+    pipe.schedule.timesteps(steps)  # a bad number of steps is refused before anything is drawn
+    test = captioned_fashion("test", data)
+    truth = np.stack([test.garment, test.colour, test.background])
+    figures: dict[str, Any] = {
+        "data": test.source,
+        "judge on real test pictures": _shares(judge.classify, test.images, truth),
+    }
+
+    samples, total = [], n + max(1, n // 4)
+    with tqdm(total=total, desc="drawing", unit="picture", disable=None) as bar:
+        for name, count, unseen in (("seen pairs", n, False), ("unseen pairs", total - n, True)):
+            images, asked, _ = _draw(pipe, count, unseen, steps, guidance, seed, bar)
+            figures[name] = _shares(judge.classify, images, asked)
+            samples.append(images)
+
+    # Fréchet distance, precision and recall: all sets of one size, and real against real beside them
+    seen = np.array([pair not in UNSEEN for pair in zip(test.garment, test.colour, strict=True)])
+    size = min(n, int(seen.sum()) // 2)
+    if size > NEIGHBOURS:
+        one, other = halves(test.images[seen], size, seed)
+        rebuilt = _reconstructed(pipe.autoencoder, one)
+        real, again, drawn, decoded = (features_of(judge, part) for part in (other, one, samples[0][:size], rebuilt))
+        base = frechet_distance(again, real)
+        figures |= {
+            "Fréchet: pictures in each set": size,
+            "Fréchet: real to real": base,
+            "Fréchet ratio: drawn": frechet_distance(drawn, real) / base,
+            "Fréchet ratio: rebuilt": frechet_distance(decoded, real) / base,
+        }
+        for name, features in (("real to real", again), ("drawn", drawn)):
+            precision, recall = precision_recall(real, features, NEIGHBOURS)
+            figures[f"precision and recall: {name}"] = {"precision": precision, "recall": recall}
+    figures["PSNR of rebuilt pictures, dB"] = psnr(test.images, _reconstructed(pipe.autoencoder, test.images))
+    return figures
+
+
+def autoencoder_figures(folder: str | Path, data: str | Path | None = None, seed: int = 0) -> dict[str, float]:
+    """PSNR and Fréchet ratio of an autoencoder alone, on the test pictures: to choose between latent sizes."""
+    autoencoder, judge = load_autoencoder(Path(folder)), load_judge(shipped())
+    images = captioned_fashion("test", data).images
+    one, other = halves(images, len(images) // 2, seed)
+    rebuilt, real, again = (features_of(judge, part) for part in (_reconstructed(autoencoder, one), other, one))
+    ratio = frechet_distance(rebuilt, real) / frechet_distance(again, real)
+    return {"PSNR": psnr(images, _reconstructed(autoencoder, images)), "Fréchet ratio": ratio}
+
+
+def classifiers(
+    weights: str | Path | None = None,
+    count: int = 6000,
+    training: OptimConfig = CLASSIFIER,
+    seed: int = 0,
+    data: str | Path | None = None,
+    guidance: float = GUIDANCE,
+    interval: tuple[float, float] = INTERVAL,
+) -> dict[str, Any]:
+    """Do the drawn pictures teach what real ones teach?  Two classifiers of the judge's kind, on real test pictures.
+
+    One learns from `count` drawn pictures of seen pairs alone, the other from as many real ones, with the same steps.
+    Both are judged on the test pictures of seen pairs.  (The classification accuracy score of Ravuri & Vinyals 2019,
+    arXiv:1905.10887)
+    """
+    pipe = _pipe(weights, interval)
+    train, test = captioned_fashion("train", data, seed), captioned_fashion("test", data)
+    with tqdm(total=count, desc="drawing", unit="picture", disable=None) as bar:
+        images, asked, _ = _draw(pipe, count, False, 25, guidance, seed, bar)
+    chosen = np.random.default_rng(seed).permutation(len(train))[:count]
+    truth = np.stack([train.garment, train.colour, train.background])[:, chosen]
+    seen = np.array([pair not in UNSEEN for pair in zip(test.garment, test.colour, strict=True)])
+    on_test = np.stack([test.garment, test.colour, test.background])[:, seen]
+    figures: dict[str, Any] = {"pictures to learn from": count}
+    for name, pictures, labels in (("drawn", images, asked), ("real", train.images[chosen], truth)):
+        with tempfile.TemporaryDirectory() as folder:
+            judge = train_classifier(pictures, labels, training, Path(folder), seed)
+        figures[f"classifier that learnt from {name} pictures"] = _shares(judge.classify, test.images[seen], on_test)
+    return figures
+
+
+def neighbours(
+    weights: str | Path | None = None,
+    count: int = 8,
+    steps: int = 25,
+    guidance: float = GUIDANCE,
+    seed: int = 0,
+    data: str | Path | None = None,
+    interval: tuple[float, float] = INTERVAL,
+) -> tuple[np.ndarray, np.ndarray, list[str], np.ndarray]:
+    """Are the drawn pictures copies?  `count` of them, uint8, and the training garment that is nearest to each.
+
+    The training garments are shown in the drawn picture's own colours, and compared with it in the judge's features;
+    returned are the pictures, their neighbours, the prompts, and each pair's PSNR in dB: a copy would have 28 dB or
+    more, which is what the autoencoder leaves.
+    """
+    pipe, judge = _pipe(weights, interval), load_judge(shipped())
+    grey, labels, _ = load_fashion("train", data)
+    with tqdm(total=count, desc="drawing", unit="picture", disable=None) as bar:
+        images, asked, prompts = _draw(pipe, count, False, steps, guidance, seed, bar)
+    found = []
+    for image, garment, colour, background in zip(images, *asked, strict=True):
+        rows = np.flatnonzero(labels == garment)
+        candidates = render(grey[rows], np.full(len(rows), colour), np.full(len(rows), background))
+        index, _ = nearest(features_of(judge, image[None]), features_of(judge, candidates))
+        found.append(candidates[index[0]])
+    pairs = zip(images, found, strict=True)
+    return images, np.stack(found), prompts, np.array([psnr(a, b) for a, b in pairs])
+
+
+def _pipe(weights: str | Path | None, interval: tuple[float, float]) -> TextToImage:
+    pipe = load(weights)
+    check_interval(interval)
+    pipe.interval = interval
+    return pipe
+
+
+def _draw(
+    pipe: TextToImage, count: int, unseen: bool, steps: int, guidance: float, seed: int, bar: tqdm
+) -> tuple[np.ndarray, np.ndarray, list[str]]:
+    """Pictures of prompts from the grammar, garment, colour and background that were asked for (3, count), and how."""
+    rng = np.random.default_rng([seed, int(unseen)])
+    prompts, asked = drawn_prompts(count, unseen, rng)
+    parts = []
+    for start in range(0, count, BATCH):
+        part = prompts[start : start + BATCH]
+        own_seed = int(rng.integers(2**31))
+        parts.append(pipe.generate(part, steps=steps, guidance=guidance, seed=own_seed))
+        bar.update(len(part))
+    return np.concatenate(parts), asked, prompts
+
+
+def drawn_prompts(count: int, unseen: bool, rng: np.random.Generator) -> tuple[list[str], np.ndarray]:
+    """Prompts of pairs that training has seen, or not, and garment, colour and background of each (3, count)."""
+    pairs = [(g, c) for g in range(len(GARMENTS)) for c in range(len(COLOURS)) if ((g, c) in UNSEEN) == unseen]
+    garment, colour = np.array(pairs)[rng.integers(0, len(pairs), count)].T
+    background = rng.integers(0, len(BACKGROUNDS), count)
+    return captions(garment, colour, background, rng), np.stack([garment, colour, background])
+
+
+def _shares(classify: Callable[[np.ndarray], tuple], images: np.ndarray, truth: np.ndarray) -> dict[str, float]:
+    """How often the judge names what is asked for: each of the three, and garment and colour together."""
+    named = np.concatenate([np.stack(classify(as_floats(part))) for part in batches(images)], axis=1)  # (3, N)
+    right = named == truth
+    shares = dict(zip(("garment", "colour", "background"), right.mean(1).tolist(), strict=True))
+    return {**shares, "garment and colour": float((right[0] & right[1]).mean())}
+
+
+def features_of(judge: Judge, images: np.ndarray) -> np.ndarray:
+    """The judge's features (N, D) of uint8 pictures: the space in which sets of pictures are compared."""
+    with no_grad():
+        return np.concatenate([judge.features(Tensor(as_floats(part))).data for part in batches(images)])
+
+
+def _reconstructed(autoencoder: Autoencoder | PixelSpace, images: np.ndarray) -> np.ndarray:
+    """Pictures through the latent space and back."""
+    return np.concatenate(
+        [as_pixels(autoencoder.decode(autoencoder.encode(as_floats(part)))) for part in batches(images)]
+    )
+
+
+def halves(images: np.ndarray, size: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Two sets of `size` pictures, drawn at random, that share none."""
+    order = np.random.default_rng(seed).permutation(len(images))
+    return images[order[:size]], images[order[size : 2 * size]]
+
+
+def batches(images: np.ndarray) -> list[np.ndarray]:
+    """A part at a time, which bounds the memory."""
+    return [images[i : i + BATCH] for i in range(0, len(images), BATCH)]

@@ -1,0 +1,110 @@
+"""Convolutions to a few filters, the last layer's 3 colours for instance: K is no reason to waste a whole vector.
+
+The direct way computes one vector of filters for each tap, of which 3 numbers count.  Here all taps share a vector:
+
+    z[pixel, (tap, k)] = Σ_c x[pixel, c] · w[tap, c, k]        y[i, j, k] = bias[k] + Σ_tap z[pixel that the tap meets]
+
+one product of matrices with KH·KW·K columns, then a sum over shifted pixels.  The gradient by the weights is the
+product of x, transposed, and dy with its shifted copies side by side: dw[c, (tap, k)] = Σ_pixel x[pixel, c] · dy[pixel
+− tap, k].  (Anderson 2017, arXiv:1709.03395, calls it kn2row.)
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import prange
+
+from tinydiff.kernels.cpu.arrays import zeros
+from tinydiff.kernels.cpu.gemm import STEPS, multiply, multiply_transposed, pack, plan_rows, rounded
+from tinydiff.kernels.cpu.jit import address, kernel
+from tinydiff.kernels.cpu.micro_kernel import ROWS, WIDTH
+from tinydiff.kernels.cpu.vectors import LANES
+
+MOST = 4  # filters
+CACHE = 1 << 18  # bytes of z in a task
+GROUPS, BLOCK = 8, 8 * ROWS  # parts of the pixels, and channels, in a task of the gradient by the weights
+
+
+def wins(shape: tuple[int, ...], stride: int) -> bool:
+    """Whether kernels (KH, KW, C, K) with this stride go this way."""
+    kernel_h, kernel_w, channels, filters = shape
+    return stride == 1 and filters <= MOST and kernel_h * kernel_w > 1 and channels > filters
+
+
+@kernel
+def _convolve(x, panels, bias, none, kernel_h, kernel_w, top, left, band, y):  # type: ignore[no-untyped-def]
+    """A task is a band of rows of one picture's outputs."""
+    height, width, channels = x.shape[1], x.shape[2], x.shape[3]
+    n_images, out_h, out_w, filters = y.shape
+    columns, bands = kernel_h * kernel_w * filters, (out_h + band - 1) // band
+    for task in prange(n_images * bands):
+        n, begin = task // bands, task % bands * band
+        end = min(out_h, begin + band)
+        first, last = max(0, begin - top), min(height, end - top + kernel_h - 1)  # rows of x that the band meets
+        pixels = max(0, last - first) * width
+        z = np.empty((pixels, rounded(columns, LANES)), np.float32)
+        plan = plan_rows(address(x) + 4 * (n * height + first) * width * channels, 4 * channels, pixels)
+        b, start = address(panels), address(none)
+        multiply(plan, 0, channels, b, channels, start, pixels, columns, address(z), z.shape[1])
+        for i in range(begin, end):
+            for j in range(out_w):
+                for k in range(filters):
+                    y[n, i, j, k] = bias[k]
+                for a in range(max(0, top - i), min(kernel_h, height + top - i)):
+                    line = (i + a - top - first) * width + j - left
+                    for b_ in range(max(0, left - j), min(kernel_w, width + left - j)):
+                        for k in range(filters):
+                            y[n, i, j, k] += z[line + b_, (a * kernel_w + b_) * filters + k]
+
+
+@kernel
+def _weight_grad(x, dy, kernel_h, kernel_w, top, left, dw):  # type: ignore[no-untyped-def]
+    """dw (groups, C, KH·KW·K): the sums over each group's pixels of x."""
+    groups, channels, columns = dw.shape
+    height, width, out_h, out_w, filters = x.shape[1], x.shape[2], dy.shape[1], dy.shape[2], dy.shape[3]
+    pixels = x.shape[0] * height * width
+    slabs, row_tasks = (pixels + STEPS - 1) // STEPS, (channels + BLOCK - 1) // BLOCK
+    for task in prange(groups * row_tasks):
+        group, row = task % groups, task // groups * BLOCK
+        rows = min(BLOCK, channels - row)
+        panels = np.zeros((rounded(columns, WIDTH) // WIDTH, STEPS, WIDTH), np.float32)
+        block = np.zeros((rows, rounded(columns, LANES)), np.float32)
+        plan = np.empty(STEPS, np.int64)
+        for slab in range(group * slabs // groups, (group + 1) * slabs // groups):
+            count = min(STEPS, pixels - slab * STEPS)
+            for step in range(count):
+                pixel = slab * STEPS + step
+                plan[step] = address(x) + 4 * pixel * channels
+                n, place = divmod(pixel, height * width)
+                i, j = divmod(place, width)
+                column = 0
+                for a in range(kernel_h):
+                    for b in range(kernel_w):
+                        y_row, y_column = i + top - a, j + left - b
+                        inside = 0 <= y_row and y_row < out_h and 0 <= y_column and y_column < out_w
+                        for k in range(filters):
+                            number = dy[n, y_row, y_column, k] if inside else np.float32(0)
+                            panels[column // WIDTH, step, column % WIDTH] = number
+                            column += 1
+            b_at, c_at, c_row = address(panels), address(block), block.shape[1]
+            multiply_transposed(plan, count, 4 * row, b_at, WIDTH, WIDTH * STEPS, rows, columns, c_at, c_row)
+        for r in range(rows):
+            for c in range(columns):
+                dw[group, row + r, c] = block[r, c]
+
+
+def convolve(x: np.ndarray, w: np.ndarray, bias: np.ndarray, top: int, left: int, y: np.ndarray) -> None:
+    """y = bias + x ∗ w, in place; stride 1."""
+    kernel_h, kernel_w, channels, filters = w.shape
+    columns = kernel_h * kernel_w * filters
+    panels = pack(np.ascontiguousarray(w.transpose(2, 0, 1, 3)).reshape(channels, columns))
+    band = max(1, CACHE // (4 * columns * x.shape[2]) - kernel_h)
+    _convolve(x, panels, bias, zeros(panels.shape[0] * WIDTH), kernel_h, kernel_w, top, left, band, y)
+
+
+def weight_grad(x: np.ndarray, dy: np.ndarray, kernel_size: tuple[int, int], top: int, left: int) -> np.ndarray:
+    """dw (KH, KW, C, K) of the same convolution."""
+    (kernel_h, kernel_w), channels, filters = kernel_size, x.shape[3], dy.shape[3]
+    dw = np.empty((GROUPS, channels, kernel_h * kernel_w * filters), np.float32)
+    _weight_grad(x, dy, kernel_h, kernel_w, top, left, dw)
+    return np.ascontiguousarray(dw.sum(0).reshape(channels, kernel_h, kernel_w, filters).transpose(1, 2, 0, 3))

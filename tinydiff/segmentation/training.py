@@ -1,0 +1,219 @@
+"""Training the U-Net of 2015 on pictures with masks, until a chosen accuracy is reached."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from tinydiff import ops
+from tinydiff.apps.data.image_files import Pair, read_pairs
+from tinydiff.apps.data.nuclei import load_nuclei
+from tinydiff.apps.train.curves import loss_curves
+from tinydiff.apps.train.folder import refuse_another_run, refuse_existing, run_folder
+from tinydiff.apps.train.lock import FolderLock
+from tinydiff.autograd import Array, Tensor
+from tinydiff.device import check_device
+from tinydiff.errors import Disagreement, InputError
+from tinydiff.models.unet2015 import UNet2015
+from tinydiff.segmentation import border_weights, classes, cut, normaliser, predict
+from tinydiff.segmentation.metrics import overlap
+from tinydiff.segmentation.presets import SegmentationPreset, segmentation_preset
+from tinydiff.training.loop import fit
+from tinydiff.weights import as_stored, save_weights
+
+NAME = "segmentation"
+STRIP = 0.2  # the right-hand part of each picture, which is not learnt from: it says when the training is good enough
+JUDGE_EVERY = 50  # steps
+GENERATIONS = 10  # times the preset's steps: how long an accuracy is waited for
+
+
+def train_segmentation(
+    images: str | Path | None = None,
+    masks: str | Path | None = None,
+    preset: str = "quick",
+    out: str | Path = "runs/quick",
+    *,
+    until_iou: float | None = None,
+    padded: bool = True,
+    resume: bool = False,
+    device: str = "cpu",
+) -> Path:
+    """Train the U-Net of 2015 on a folder of pictures and one of masks of the same names; returns the run's folder.
+
+    Without folders it learns from the left half of the shipped picture of nuclei.  The right-hand fifth of each picture
+    is not learnt from, and says how good the model is.  `until_iou`: go on until the intersection over union there
+    reaches this, for as many steps as it takes, at most ten times the preset's.  The weights go to
+    `segmentation.safetensors`.
+    Raises InputError for what does not fit, Disagreement where `until_iou` is not reached (the weights are kept).
+    """
+    settings = segmentation_preset(preset)
+    if (images is None) != (masks is None):
+        raise InputError("train segmentation: images and masks belong together; one of the two folders is missing")
+    if until_iou is not None:  # the end is not known, so the learning rate cannot fall towards it
+        settings = replace(settings, optim=replace(settings.optim, steps=GENERATIONS * settings.optim.steps, final=1.0))
+    settings = replace(settings, model=replace(settings.model, padded=padded))
+    check_device(device)
+    if images is None or masks is None:
+        pairs, source = [load_nuclei("left")], "the left half of the shipped nuclei"
+    else:
+        pairs, source = read_pairs(images, masks, least=UNet2015(settings.model, rng=None).reach + 1), str(images)
+    folder = run_folder(Path(out))
+    path = folder / f"{NAME}.safetensors"
+    made = {"preset": preset if padded else f"{preset}, unpadded", "data": source}
+    with FolderLock(folder):
+        if not resume:
+            refuse_existing(folder, (NAME,))
+        refuse_another_run(path, made)
+        if path.exists():
+            print("tinydiff: segmentation is trained already, kept as it is", flush=True)
+            return folder
+        print(f"tinydiff: training segmentation ({preset}) on {source}, {len(pairs)} pictures", flush=True)
+        start = time.monotonic()
+        learnt = train_on_pairs(pairs, settings, folder, resume=resume, device=device, until_iou=until_iou)
+        figures = {"seconds": round(time.monotonic() - start), "judged": learnt.judged}
+        config = {"model": asdict(settings.model), "made": {**made, **figures}}
+        save_weights(folder, NAME, learnt.model.state(), config)
+        loss_curves(folder)
+    step, iou = learnt.judged[-1]
+    line = f"intersection over union {iou:.3f} on the strips that were not learnt from, after {step} steps"
+    if until_iou is not None and iou < until_iou:
+        raise Disagreement(f"{line}; {until_iou} was asked for; the weights are in {path}")
+    print(f"tinydiff: {line}; {path}", flush=True)
+    return folder
+
+
+@dataclass(frozen=True)
+class Learnt:
+    """A trained model, and how well it did on the strips at each time that it was judged."""
+
+    model: UNet2015
+    judged: list[tuple[int, float]]  # step, intersection over union
+
+
+@dataclass(frozen=True)
+class Example:
+    """A picture, ready to be cut from, and the column where the part begins that is not learnt from."""
+
+    image: np.ndarray  # float32 (H, W, 1 or 3)
+    labels: np.ndarray  # int32 (H, W)
+    weights: np.ndarray  # float32 (H, W)
+    strip: int
+
+
+def train_on_pairs(
+    pairs: Sequence[Pair],
+    preset: SegmentationPreset,
+    out: Path,
+    *,
+    resume: bool = False,
+    device: str = "cpu",
+    until_iou: float | None = None,
+    strip: float = STRIP,
+    prepare: Callable[[np.ndarray], np.ndarray] | None = None,
+    say: Callable[[str], None] = print,
+) -> Learnt:
+    """Learn from random pieces of the pictures but for their right-hand `strip`, by which the model is judged.
+
+    The loss is the cross-entropy, weighted by `border_weights`.  Where `until_iou` is given the training ends as soon
+    as the moving average of the weights reaches that intersection over union on the strips, together; else after
+    `preset.optim.steps`.  `prepare` makes (H, W, channels) float32 of every picture; without it each picture's own
+    levels do.  Raises InputError where a picture is too small, or no mask holds a cell.
+    """
+    model = UNet2015(preset.model, np.random.default_rng([preset.seed, 50]))
+    examples = [_example(pair, preset, strip, model.reach, prepare) for pair in pairs]
+    if not any((e.labels[:, : e.strip] > 0).any() for e in examples):
+        raise InputError("train segmentation: no mask holds a cell where it is learnt from")
+    if until_iou is not None and not any((e.labels[:, e.strip :] > 0).any() for e in examples):
+        raise InputError("train segmentation: no cell lies in the strips that say how good the model is")
+    model.to(device)
+    average = UNet2015(preset.model, rng=None)
+    average.to(device)
+    seen = model.seen(preset.size) if not preset.model.padded else preset.size
+    area = np.array([e.strip * len(e.labels) for e in examples], float)
+
+    def loss_of(step: int, rng: np.random.Generator) -> Tensor:
+        chosen = rng.choice(len(examples), preset.optim.batch, p=area / area.sum())
+        pieces = [
+            cut(rng, e.image[:, : e.strip], e.labels[:, : e.strip], e.weights[:, : e.strip], seen, preset.augmentation)
+            for e in (examples[i] for i in chosen)
+        ]
+        images = np.stack([_channels(image, model) for image, _, _ in pieces])
+        labels, weights = (np.stack([piece[i] for piece in pieces]) for i in (1, 2))
+        logits = model(Tensor(model.place(images)), rng)
+        rim = (seen - logits.shape[1]) // 2  # what unpadded convolutions have taken
+        inside = slice(rim, seen - rim)
+        targets = np.stack([classes(one) for one in labels])[:, inside, inside]
+        return ops.cross_entropy_loss(logits, targets, weights[:, inside, inside])
+
+    judged: list[tuple[int, float]] = []
+
+    def enough(step: int, weights: dict[str, Array]) -> bool:
+        if step % JUDGE_EVERY:
+            return False
+        average.load({name: as_stored(a) for name, a in weights.items()})
+        iou = judge(average, examples)
+        judged.append((step, iou))
+        say(f"step {step}: intersection over union {iou:.3f} on the strips, {until_iou} asked for")
+        return until_iou is not None and iou >= until_iou
+
+    weights = fit(
+        NAME,
+        model,
+        loss_of,
+        preset.optim,
+        out,
+        identity={"preset": asdict(preset), "data": fingerprint(pairs), "strip": strip},
+        seed=preset.seed,
+        resume=resume,
+        enough=None if until_iou is None else enough,
+    )
+    average.load({name: as_stored(a) for name, a in weights.items()})
+    reached = until_iou is not None and judged and judged[-1][1] >= until_iou
+    if strip and not reached:
+        judged.append((preset.optim.steps, judge(average, examples)))
+    return Learnt(average, judged)
+
+
+def judge(model: UNet2015, examples: Sequence[Example]) -> float:
+    """Intersection over union of cells on all strips together."""
+    found = [predict(model, _channels(e.image, model), 256)[:, e.strip :, 1] > 0.5 for e in examples]
+    true = [e.labels[:, e.strip :] > 0 for e in examples]
+    return overlap(np.concatenate([f.ravel() for f in found]), np.concatenate([t.ravel() for t in true])).iou
+
+
+def _channels(image: np.ndarray, model: UNet2015) -> np.ndarray:
+    """Grey in each channel that the model expects."""
+    return np.ascontiguousarray(np.broadcast_to(image, (*image.shape[:2], model.config.channels)))
+
+
+def _example(
+    pair: Pair,
+    preset: SegmentationPreset,
+    strip: float,
+    reach: int,
+    prepare: Callable[[np.ndarray], np.ndarray] | None,
+) -> Example:
+    image, labels = pair
+    if min(labels.shape) <= reach:
+        raise InputError(f"train segmentation: a picture of {labels.shape} pixels; the network reaches {reach} pixels")
+    channels = 1 if image.ndim == 2 else image.shape[2]
+    return Example(
+        image=(prepare or normaliser(image, channels))(image),
+        labels=labels,
+        weights=border_weights(labels, preset.w0, preset.sigma),
+        strip=round(labels.shape[1] * (1 - strip)),
+    )
+
+
+def fingerprint(pairs: Sequence[Pair]) -> str:
+    """What tells these pictures and masks from others."""
+    digest = hashlib.sha256()
+    for image, labels in pairs:
+        for array in (image, labels):
+            digest.update(f"{array.shape}{array.dtype}".encode() + np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()[:16]
