@@ -99,10 +99,10 @@ def test_training_that_stops_and_goes_on(card, tmp_path):
     images = np.random.default_rng(1).integers(0, 256, (2, 2, 2, 3), np.uint8)
     preset = replace(PRESETS["quick"], autoencoder=AUTOENCODER)
 
-    def trained(device, steps, folder):
+    def trained(where, steps, folder):
         optim = OptimConfig(steps=steps, batch=2, warmup=1)
         settings = replace(preset, autoencoder_optim=optim)
-        model = train_autoencoder(lambda epoch: images, 2, settings, folder, True, "noise", device)
+        model = train_autoencoder(lambda epoch: images, 2, settings, folder, True, "noise", where)
         return {name: device.to_numpy(a) for name, a in model.state().items()}, model.latent_scale
 
     for folder in ("cpu", "cuda"):

@@ -8,7 +8,7 @@ import pytest
 
 from tinydiff import kernels, ops
 from tinydiff.errors import InputError
-from tinydiff.kernels import MANDATORY, MODULES, backend_of, kernel, offered, use
+from tinydiff.kernels import MANDATORY, MODULES, backend_of, find_kernel, kernel, use
 
 FLOAT32, FLOAT64 = np.zeros(1, np.float32), np.zeros(1)
 
@@ -96,7 +96,7 @@ def test_a_missing_mandatory_kernel_is_named(monkeypatch, name):
     from tinydiff.kernels import cpu
 
     monkeypatch.delattr(cpu, name)
-    assert offered(name, FLOAT32) is None
+    assert find_kernel(name, FLOAT32) is None
     with pytest.raises(LookupError, match=f"'cpu' has no kernel '{name}'"):
         kernel(name, FLOAT32)
 

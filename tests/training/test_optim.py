@@ -78,7 +78,7 @@ def test_the_compiled_step_agrees_with_float64(size):
     exact = [a.copy() for a in start]
     fast = [a.astype(np.float32) for a in start]
     adamw_step(*([a] for a in exact), *settings)
-    assert kernels.offered("adamw", fast[0]) is not None
+    assert kernels.find_kernel("adamw", fast[0]) is not None
     adamw_step(*([a] for a in fast), *settings)
     for name, a, b in zip(("p", "g", "m", "v", "average"), fast, exact, strict=True):
         assert a.dtype == np.float32

@@ -5,7 +5,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from tinydiff.cli.parser import parser
+from tinydiff.cli.parser import build_parser
 from tinydiff.errors import Disagreement, InputError
 
 SPINS = "1000"  # turns that a waiting thread takes before it sleeps; GCC's OpenMP takes 300,000
@@ -14,7 +14,7 @@ SPINS = "1000"  # turns that a waiting thread takes before it sleeps; GCC's Open
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; 0 if it went well, 2 for bad input, 1 for wrong results (NaN, disagreement), 130 at Ctrl-C."""
     try:
-        args = parser().parse_args(argv)
+        args = build_parser().parse_args(argv)
         if args.command != "bench":  # which compares with PyTorch as both come
             # Threads that spin for long take the core from whatever else runs there, and then wait for it themselves.
             os.environ.setdefault("GOMP_SPINCOUNT", SPINS)

@@ -30,7 +30,7 @@ GUIDANCE, INTERVAL = 5.0, [0.0, 0.7]  # those of diffusion/guidance.py, which ne
 PARTS = ("autoencoder", "words", "denoiser", "judge", "all", "segmentation")
 
 
-def parser() -> argparse.ArgumentParser:
+def build_parser() -> argparse.ArgumentParser:
     top = Parser(
         prog="tinydiff",
         description="Stable Diffusion, from the convolution up, in NumPy and Numba.",

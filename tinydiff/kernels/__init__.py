@@ -83,13 +83,13 @@ def backend_of(x: Any) -> str:
 
 def kernel(name: str, x: Any) -> Callable[..., Any]:
     """The kernel `name` of the backend for `x`; LookupError names what is missing, there is no silent fallback."""
-    found = offered(name, x)
+    found = find_kernel(name, x)
     if found is None:
         raise LookupError(f"backend {backend_of(x)!r} has no kernel {name!r}")
     return found
 
 
-def offered(name: str, x: Any) -> Callable[..., Any] | None:
+def find_kernel(name: str, x: Any) -> Callable[..., Any] | None:
     """The kernel `name` if the backend for `x` has one: a faster form of what ops/ writes in array code."""
     return getattr(_module(backend_of(x)), name, None)
 
@@ -99,7 +99,7 @@ def matmul(a: Any, b: Any, transpose_a: bool = False, transpose_b: bool = False,
 
     On `cpu` its sums have one order for any thread count.
     """
-    fast = offered("matmul", a)
+    fast = find_kernel("matmul", a)
     if fast is not None:
         return fast(a, b, transpose_a, transpose_b, bias)
     y = (a.T if transpose_a else a) @ (b.T if transpose_b else b)
@@ -108,14 +108,14 @@ def matmul(a: Any, b: Any, transpose_a: bool = False, transpose_b: bool = False,
 
 def add(a: Any, b: Any) -> Any:
     """a + b; arrays and numbers, broadcast."""
-    fast = offered("add", a) if hasattr(a, "dtype") and hasattr(b, "dtype") else None
+    fast = find_kernel("add", a) if hasattr(a, "dtype") and hasattr(b, "dtype") else None
     y = fast(a, b) if fast is not None else None
     return a + b if y is None else y
 
 
 def sum_rows(x: Any) -> Any:
     """The sum of x (…, C) over all axes but the last: the gradient of a bias."""
-    fast = offered("sum_rows", x)
+    fast = find_kernel("sum_rows", x)
     return fast(x) if fast is not None else x.reshape(-1, x.shape[-1]).sum(0)
 
 

@@ -41,7 +41,7 @@ def gelu(x: Array) -> tuple[Array, Backward]:
 
     (Hendrycks & Gimpel 2016, arXiv:1606.08415)
     """
-    fast = kernels.offered("gelu", x)
+    fast = kernels.find_kernel("gelu", x)
     if fast is not None:
         return fast(x), lambda dy: (kernels.kernel("gelu_backward", dy)(x, dy),)
     cdf, density = _normal(x)
@@ -62,7 +62,7 @@ def geglu(x: Array) -> tuple[Array, Backward]:
     """
     if x.shape[-1] % 2:
         raise InputError(f"geglu: the last axis of x {x.shape} must be even, to part into values and gates")
-    fast = kernels.offered("geglu", x)
+    fast = kernels.find_kernel("geglu", x)
     if fast is not None:
         return fast(x), lambda dy: (kernels.kernel("geglu_backward", dy)(x, dy),)
     xp, width = array_module(x), x.shape[-1] // 2

@@ -100,7 +100,7 @@ def _norm(gradients: dict[str, Array]) -> float:
     arrays = list(gradients.values())
     if not arrays:
         return 0.0
-    xp, fast = array_module(arrays[0]), kernels.offered("square_sums", arrays[0])
+    xp, fast = array_module(arrays[0]), kernels.find_kernel("square_sums", arrays[0])
     # From a GPU they come all at once: to wait for each would keep the card idle.
     squares = fast(arrays) if fast else to_numpy(xp.stack([_square(g) for g in arrays]))
     total = 0.0
@@ -135,7 +135,7 @@ def adamw_step(
     ema: float,
 ) -> None:
     """All parameters' update, in place; `scale` clips the gradients, `correct` are 1 / (1 − βᵗ), a decay for each."""
-    fast = kernels.offered("adamw", p[0]) if p else None
+    fast = kernels.find_kernel("adamw", p[0]) if p else None
     if fast is not None:
         fast(p, g, m, v, average, decays, lr, beta1, beta2, eps, correct1, correct2, scale, ema)
         return
