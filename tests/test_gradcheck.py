@@ -76,10 +76,10 @@ def test_x_is_restored_and_inputs_untouched():
 def test_a_module_names_the_parameter_that_is_wrong(monkeypatch):
     module = Linear(np.random.default_rng(0), 3, 2).astype(np.float64)
     x = Tensor(np.random.default_rng(1).standard_normal((4, 3)), requires_grad=True)
-    state = {name: value.copy() for name, value in module.state().items()}
+    state = {name: value.copy() for name, value in module.state_dict().items()}
     right = module_errors(module, lambda: module(x), {"x": x})
     assert set(right) == {"weight", "bias", "x"} and max(right.values()) < 1e-8
-    for name, value in module.state().items():
+    for name, value in module.state_dict().items():
         np.testing.assert_array_equal(value, state[name])
 
     monkeypatch.setattr(ops, "linear", affine(db=lambda dy: dy.mean(0)))

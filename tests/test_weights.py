@@ -13,21 +13,28 @@ from tinydiff.datasets import Vocabulary
 from tinydiff.datasets.captions import LENGTH
 from tinydiff.errors import InputError
 from tinydiff.models.autoencoder import Autoencoder, AutoencoderConfig
-from tinydiff.models.classifier import Judge, JudgeConfig
+from tinydiff.models.classifier import Classifier, ClassifierConfig
 from tinydiff.models.denoiser import Denoiser
 from tinydiff.models.text_encoder import TextEncoderConfig
 from tinydiff.models.unet import UNetConfig
-from tinydiff.weights import load_autoencoder, load_denoiser, load_judge, load_words, save_weights, shipped
+from tinydiff.weights import load_autoencoder, load_classifier, load_denoiser, load_words, save_weights, shipped
 
 WORDS = Vocabulary().words
-AUTOENCODER = AutoencoderConfig(widths=(8, 8), layers=1, groups=4)
-UNET = UNetConfig(widths=(8, 16), layers=1, attention=(False, True), heads=2, groups=4, text_width=8)
-TEXT = TextEncoderConfig(len(WORDS) + 3, LENGTH, width=8, layers=1, heads=2)
-JUDGE = JudgeConfig(widths=(8, 8), groups=4)
+AUTOENCODER = AutoencoderConfig(block_out_channels=(8, 8), layers_per_block=1, norm_num_groups=4)
+UNET = UNetConfig(
+    block_out_channels=(8, 16),
+    layers_per_block=1,
+    down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+    num_attention_heads=2,
+    norm_num_groups=4,
+    cross_attention_dim=8,
+)
+TEXT = TextEncoderConfig(len(WORDS) + 3, LENGTH, hidden_size=8, num_hidden_layers=1, num_attention_heads=2)
+JUDGE = ClassifierConfig(block_out_channels=(8, 8), norm_num_groups=4)
 
-LOADERS = {"autoencoder": load_autoencoder, "words": load_words, "denoiser": load_denoiser, "judge": load_judge}
+LOADERS = {"autoencoder": load_autoencoder, "words": load_words, "denoiser": load_denoiser, "judge": load_classifier}
 CONFIGS = {
-    "autoencoder": {"model": asdict(AUTOENCODER), "latent_scale": 0.3},
+    "autoencoder": {"model": asdict(AUTOENCODER), "scaling_factor": 0.3},
     "words": {"words": WORDS},
     "denoiser": {
         **{"unet": asdict(UNET), "text": asdict(TEXT)},
@@ -45,17 +52,17 @@ def arrays_of(part):
     model = {
         "autoencoder": lambda: Autoencoder(AUTOENCODER, rng),
         "denoiser": lambda: Denoiser(UNET, TEXT, rng),
-        "judge": lambda: Judge(JUDGE, rng),
+        "judge": lambda: Classifier(JUDGE, rng),
     }[part]()
     # Numbers everywhere, where a new model has zeros and ones.
-    return {name: (a + 0.1 * rng.standard_normal(a.shape)).astype(np.float32) for name, a in model.state().items()}
+    return {name: (a + 0.1 * rng.standard_normal(a.shape)).astype(np.float32) for name, a in model.state_dict().items()}
 
 
 def loaded_arrays(part, folder):
     loaded = LOADERS[part](folder)
     if part == "words":
         return {"vectors": loaded[0]}
-    return (loaded[0] if part == "denoiser" else loaded).state()
+    return (loaded[0] if part == "denoiser" else loaded).state_dict()
 
 
 def one_line(part, folder):
@@ -98,10 +105,10 @@ def test_the_configuration_comes_back(tmp_path):
     for part in LOADERS:
         save_weights(tmp_path, part, arrays_of(part), CONFIGS[part])
     autoencoder, (denoiser, config) = load_autoencoder(tmp_path), load_denoiser(tmp_path)
-    assert autoencoder.config == AUTOENCODER and autoencoder.latent_scale == 0.3
+    assert autoencoder.config == AUTOENCODER and autoencoder.scaling_factor == 0.3
     assert denoiser.unet.config == UNET and denoiser.text_encoder.config == TEXT
     assert {key: config[key] for key in CONFIGS["denoiser"]} == json.loads(json.dumps(CONFIGS["denoiser"]))
-    assert load_words(tmp_path)[1] == WORDS and load_judge(tmp_path).config == JUDGE
+    assert load_words(tmp_path)[1] == WORDS and load_classifier(tmp_path).config == JUDGE
 
 
 def test_the_latent_scale_is_applied(tmp_path):
@@ -109,7 +116,7 @@ def test_the_latent_scale_is_applied(tmp_path):
     latents = {}
     for scale in (1.0, 2.0):
         save_weights(
-            tmp_path, "autoencoder", arrays_of("autoencoder"), {"model": asdict(AUTOENCODER), "latent_scale": scale}
+            tmp_path, "autoencoder", arrays_of("autoencoder"), {"model": asdict(AUTOENCODER), "scaling_factor": scale}
         )
         latents[scale] = load_autoencoder(tmp_path).encode(images)
     np.testing.assert_array_equal(latents[2.0], 2 * latents[1.0])
@@ -178,7 +185,7 @@ def test_a_missing_entry_of_the_configuration_is_named(tmp_path, part, key):
 @pytest.mark.parametrize("model", [{"widths": [8, 8], "depth": 3}, [8, 8], "large", None])
 def test_a_configuration_that_does_not_fit(tmp_path, model):
     save_weights(tmp_path, "judge", arrays_of("judge"), {"model": model})
-    assert "'model' configuration does not fit JudgeConfig" in one_line("judge", tmp_path)
+    assert "'model' configuration does not fit ClassifierConfig" in one_line("judge", tmp_path)
 
 
 @pytest.mark.filterwarnings("ignore:overflow")

@@ -1,7 +1,6 @@
 """A checkpoint is one safetensors file with its configuration in the header: no pickle, so opening one runs no code.
 
-It is written beside the old one and renamed over it.  A rename is all or nothing, so whoever loads the path finds the
-whole old file or the whole new one, whatever stops the writer: a full disk, Ctrl-C, kill −9.
+It is written beside the old one and renamed over it (`files.written_whole`), with its content on the disk first.
 """
 
 from __future__ import annotations
@@ -18,20 +17,23 @@ from safetensors.numpy import save as to_bytes
 
 from tinydiff.device import to_numpy
 from tinydiff.errors import InputError
+from tinydiff.files import written_whole
 
-FORMAT, VERSION = "tinydiff", "1"
+FORMAT, VERSION = "tinydiff", "2"
 
 
 def save(path: str | Path, arrays: dict[str, np.ndarray], config: dict, *, require_finite: bool = True) -> None:
     """Write `arrays` and `config` (whatever JSON can hold; tuples come back as lists) to the file `path`.
 
-    One process at a time may save to a path (see `lock.FolderLock`).  Raises InputError, and leaves the file that was
-    there as it was, if `config` is not JSON, if an array holds a NaN or an infinity (unless `require_finite` is
-    False), or if the file can't be written.
+    One process at a time may save to a path.  Raises InputError, and leaves the file that was there as it was, if
+    `config` is not JSON, if an array holds a NaN or an infinity (unless `require_finite` is False), or if the file
+    can't be written.
     """
     path, arrays = Path(path), {name: to_numpy(array) for name, array in arrays.items()}
-    if require_finite:
-        _refuse_non_finite(path, arrays)
+    for name, array in arrays.items():
+        bad = np.size(array) - np.count_nonzero(np.isfinite(array)) if require_finite else 0
+        if bad:
+            raise InputError(f"{path}: not saved, {bad} of the {np.size(array)} values of {name} are not finite")
     try:
         # One entry, since safetensors shuffles several: equal states are equal files.
         header = {FORMAT: json.dumps({"version": VERSION, "config": config}, allow_nan=False)}
@@ -39,24 +41,24 @@ def save(path: str | Path, arrays: dict[str, np.ndarray], config: dict, *, requi
         raise InputError(f"{path}: not saved, the configuration must be JSON: {error}") from error
     # safetensors takes the memory as it lies, so a transposed array would come back with its values in another order.
     content = to_bytes({name: np.asarray(array, order="C") for name, array in arrays.items()}, header)
-    # Always the same name: what a killed process left behind is overwritten by the next save, and never piles up.
-    temporary = path.with_name(f".{path.name}.partial")
     try:
-        with open(temporary, "wb") as file:
+        with written_whole(path) as beside, open(beside, "wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())  # the content must be on the disk before its name is
-        os.replace(temporary, path)
-    except BaseException as error:  # Ctrl-C too
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-        if isinstance(error, OSError):
-            raise InputError(f"{path}: not saved, {error.strerror or error}; an older file there is kept") from error
-        raise
-    _sync_folder(path.parent)
+    except OSError as error:
+        raise InputError(f"{path}: not saved, {error.strerror or error}; an older file there is kept") from error
+    with contextlib.suppress(
+        OSError
+    ):  # the new name as well; where folders can't be synced the file is whole all the same
+        descriptor = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
-def load(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+def load(path: str | Path, version: str = VERSION) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """The arrays and the configuration that `save` wrote to `path`.
 
     Raises InputError if the file is missing, truncated, not a safetensors file, not tinydiff's, or another version's.
@@ -68,7 +70,7 @@ def load(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         if not path.is_file():
             raise InputError(f"{path}: not a file, expected a checkpoint")
         with safe_open(path, framework="numpy") as file:
-            config = _config(path, file.metadata() or {})
+            config = _config(path, file.metadata() or {}, version)
             return {name: file.get_tensor(name) for name in file.keys()}, config
     except OSError as error:
         raise InputError(f"{path}: cannot be read, {error.strerror or error}") from error
@@ -76,11 +78,8 @@ def load(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         raise InputError(f"{path}: truncated, or not a safetensors file ({error})") from error
 
 
-def fit_state(arrays: dict[str, np.ndarray], expected: dict[str, tuple[int, ...]], path: str | Path) -> None:
-    """Check that `arrays`, loaded from `path`, are the ones in `expected` (name → shape), no fewer and no more.
-
-    Raises InputError that names the first array which is missing, has another shape, or was not expected.
-    """
+def check_arrays(arrays: dict[str, np.ndarray], expected: dict[str, tuple[int, ...]], path: str | Path) -> None:
+    """Raise InputError unless `arrays`, loaded from `path`, are exactly those in `expected` (name → shape)."""
     for name, shape in expected.items():
         if name not in arrays:
             raise InputError(f"{path}: array {name} is missing, expected with shape {tuple(shape)}")
@@ -98,26 +97,19 @@ def generator_state(rng: np.random.Generator) -> dict[str, Any]:
 
 def restore_generator(state: dict[str, Any]) -> np.random.Generator:
     """A generator that goes on where the one given to `generator_state` stood.  Raises InputError on other input."""
-    kinds = {"PCG64", "PCG64DXSM", "MT19937", "Philox", "SFC64"}
-    kind = state.get("bit_generator") if isinstance(state, dict) else None
-    if kind not in kinds:
-        raise InputError(f"restore_generator: the state is of {kind!r}, expected one of {', '.join(sorted(kinds))}")
-    bits = getattr(np.random, kind)()
+    known = {"PCG64", "PCG64DXSM", "MT19937", "Philox", "SFC64"}
+    name = state.get("bit_generator") if isinstance(state, dict) else None
+    if name not in known:
+        raise InputError(f"restore_generator: the state is of {name!r}, expected one of {', '.join(sorted(known))}")
+    bits = getattr(np.random, name)()
     try:
         bits.state = state
     except (KeyError, IndexError, TypeError, ValueError, OverflowError) as error:
-        raise InputError(f"restore_generator: damaged {kind} state: {error!r}") from error
+        raise InputError(f"restore_generator: damaged {name} state: {error!r}") from error
     return np.random.Generator(bits)
 
 
-def _refuse_non_finite(path: Path, arrays: dict[str, np.ndarray]) -> None:
-    for name, array in arrays.items():
-        bad = np.size(array) - np.count_nonzero(np.isfinite(array))
-        if bad:
-            raise InputError(f"{path}: not saved, {bad} of the {np.size(array)} values of {name} are not finite")
-
-
-def _config(path: Path, header: dict[str, str]) -> dict[str, Any]:
+def _config(path: Path, header: dict[str, str], expected: str) -> dict[str, Any]:
     if FORMAT not in header:
         raise InputError(f"{path}: a safetensors file, but not one that tinydiff wrote (its header doesn't say so)")
     try:
@@ -125,19 +117,11 @@ def _config(path: Path, header: dict[str, str]) -> dict[str, Any]:
         version, config = entry["version"], entry["config"]
     except (TypeError, KeyError, json.JSONDecodeError) as error:
         raise InputError(f"{path}: the configuration in its header is missing or damaged") from error
-    if version != VERSION:
-        raise InputError(f"{path}: a checkpoint of version {version}, this tinydiff reads {VERSION}")
+    if version == "1" and expected != "1":
+        raise InputError(f"{path}: written by tinydiff 0.1; `tinydiff convert {path.parent}` makes it readable")
+    if version != expected:
+        raise InputError(f"{path}: a checkpoint of version {version}, expected {expected}")
     return config
-
-
-def _sync_folder(folder: Path) -> None:
-    """Put the new name on the disk as well; where folders can't be synced the file is whole all the same."""
-    with contextlib.suppress(OSError):
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
 
 
 def _arrays_to_lists(value: Any) -> Any:

@@ -11,7 +11,7 @@ from tinydiff import checkpoint, files
 from tinydiff.autograd import Array
 from tinydiff.errors import InputError
 from tinydiff.models.autoencoder import Autoencoder, AutoencoderConfig
-from tinydiff.models.classifier import Judge, JudgeConfig
+from tinydiff.models.classifier import Classifier, ClassifierConfig
 from tinydiff.models.denoiser import Denoiser
 from tinydiff.models.text_encoder import TextEncoderConfig
 from tinydiff.models.unet import UNetConfig
@@ -40,9 +40,7 @@ def as_stored(array: Array) -> Array:
 
 def load_autoencoder(folder: Path) -> Autoencoder:
     arrays, config, path = _read(folder, "autoencoder")
-    model = Autoencoder(_configured(AutoencoderConfig, config, "model", path), rng=None)
-    model.latent_scale = _entry(config, "latent_scale", path)
-    return _filled(model, arrays, path)
+    return _filled(Autoencoder(_configuration(AutoencoderConfig, config, "model", path), rng=None), arrays, path)
 
 
 def load_words(folder: Path) -> tuple[np.ndarray, list[str]]:
@@ -54,22 +52,23 @@ def load_words(folder: Path) -> tuple[np.ndarray, list[str]]:
 
 
 def load_denoiser(folder: Path) -> tuple[Denoiser, dict[str, Any]]:
-    """The model, and its configuration: schedule, kind, latent shape, words."""
+    """The model, and its configuration: scheduler, latent shape, words."""
     arrays, config, path = _read(folder, "denoiser")
-    for key in ("schedule", "kind", "latent", "words"):
+    for key in ("scheduler", "latent_shape", "words"):
         _entry(config, key, path)
-    unet, text = _configured(UNetConfig, config, "unet", path), _configured(TextEncoderConfig, config, "text", path)
+    unet = _configuration(UNetConfig, config, "unet", path)
+    text = _configuration(TextEncoderConfig, config, "text_encoder", path)
     return _filled(Denoiser(unet, text, rng=None), arrays, path), config
 
 
-def load_judge(folder: Path) -> Judge:
-    arrays, config, path = _read(folder, "judge")
-    return _filled(Judge(_configured(JudgeConfig, config, "model", path), rng=None), arrays, path)
+def load_classifier(folder: Path) -> Classifier:
+    arrays, config, path = _read(folder, "classifier")
+    return _filled(Classifier(_configuration(ClassifierConfig, config, "model", path), rng=None), arrays, path)
 
 
 def load_unet2015(folder: Path) -> UNet2015:
     arrays, config, path = _read(folder, "segmentation")
-    return _filled(UNet2015(_configured(UNet2015Config, config, "model", path), rng=None), arrays, path)
+    return _filled(UNet2015(_configuration(UNet2015Config, config, "model", path), rng=None), arrays, path)
 
 
 def _read(folder: Path, part: str) -> tuple[dict[str, np.ndarray], dict[str, Any], Path]:
@@ -86,16 +85,16 @@ def _entry(config: dict[str, Any], key: str, path: Path) -> Any:
     return config[key]
 
 
-def _configured(kind: Any, config: dict[str, Any], key: str, path: Path) -> Any:
+def _configuration(dataclass: Any, config: dict[str, Any], key: str, path: Path) -> Any:
     """A configuration dataclass from its JSON form."""
     found = _entry(config, key, path)
     try:
-        return kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in found.items()})
+        return dataclass(**{name: tuple(value) if isinstance(value, list) else value for name, value in found.items()})
     except (TypeError, AttributeError):
-        raise InputError(f"{path}: its {key!r} configuration does not fit {kind.__name__}: {found}") from None
+        raise InputError(f"{path}: its {key!r} configuration does not fit {dataclass.__name__}: {found}") from None
 
 
 def _filled(model: Model, arrays: dict[str, np.ndarray], path: Path) -> Model:
-    checkpoint.fit_state(arrays, {name: p.shape for name, p in model.named_parameters()}, path)
-    model.load({name: a.astype(np.float32) for name, a in arrays.items()})
+    checkpoint.check_arrays(arrays, {name: p.shape for name, p in model.named_parameters()}, path)
+    model.load_state_dict({name: a.astype(np.float32) for name, a in arrays.items()})
     return model

@@ -202,9 +202,9 @@ viz.grid(drawn, prompts, columns=6, scale=4)
 # %%
 from tinydiff.datasets import COLOURS, GARMENTS
 from tinydiff.datasets.pixels import as_floats
-from tinydiff.weights import load_judge, shipped
+from tinydiff.weights import load_classifier, shipped
 
-garment, colour, background = load_judge(shipped()).classify(as_floats(drawn))
+garment, colour, background = load_classifier(shipped()).classify(as_floats(drawn))
 named = [f"{list(COLOURS)[c]} {GARMENTS[g]}" for g, c in zip(garment, colour, strict=True)]
 print(*named, sep="\n")
 right = sum(name in asked for name, asked in zip(named, prompts, strict=True))

@@ -92,7 +92,7 @@ def pooled(x):
 
 shape = (1, 64, 64, 4)
 views = {"four convolutions": field_of_view(straight, shape), "with two max-pools": field_of_view(pooled, shape)}
-unet = UNet2015(UNet2015Config(channels=4, widths=(8, 16, 32)), rng)
+unet = UNet2015(UNet2015Config(in_channels=4, block_out_channels=(8, 16, 32)), rng)
 views["a small U-Net"] = field_of_view(unet, shape)
 for name, seen in views.items():
     print(f"{name}: sees {extent(seen)[0]}×{extent(seen)[1]} pixels")
@@ -134,10 +134,14 @@ show(tinydiff.autograd._parents_first)
 
 # %%
 paper = UNet2015(UNet2015Config(), rng=None)  # shapes alone
-widths = [paper.config.channels, *paper.config.widths]
+widths = [paper.config.in_channels, *paper.config.block_out_channels]
 kernels = {block.conv1.weight.shape[:2] for block in paper.down}
 parameters = sum(p.data.size for p in paper.parameters())
-print(widths, kernels, f"{parameters:,} parameters; a pixel of the answer sees up to {paper.reach} pixels to each side")
+print(
+    widths,
+    kernels,
+    f"{parameters:,} parameters; a pixel of the answer sees up to {paper.receptive_radius} pixels to each side",
+)
 assert widths == [3, 64, 128, 256, 512, 1024] and kernels == {(3, 3)} and 31e6 < parameters < 31.1e6
 
 # %% [markdown]
@@ -149,7 +153,7 @@ assert widths == [3, 64, 128, 256, 512, 1024] and kernels == {(3, 3)} and 31e6 <
 segmenter = tinydiff.load_segmenter()
 from tinydiff.segmentation import normaliser
 
-prepare = normaliser(image, segmenter.model.config.channels)
+prepare = normaliser(image, segmenter.model.config.in_channels)
 piece = prepare(right[0][100:228, 60:188])
 u_shape(segmenter.model, piece)
 

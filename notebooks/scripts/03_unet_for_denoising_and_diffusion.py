@@ -255,7 +255,7 @@ viz.stepper(process.draw, len(process.timesteps), shown=[0, 5, 9, 12, 16, 24], c
 from tinydiff.datasets import load_fashion, render, shipped_fashion
 from tinydiff.evaluation.evaluate import features_of, neighbours
 from tinydiff.evaluation.metrics import nearest
-from tinydiff.weights import load_judge
+from tinydiff.weights import load_classifier
 
 drawn, found, prompts, decibels = neighbours(count=24, seed=4, data=shipped_fashion())
 print("drawn above, nearest in the training data below")
@@ -266,7 +266,7 @@ viz.grid(np.concatenate([drawn[:8], found[:8]]), columns=8, scale=3)
 # saw: so look for the nearest neighbours of test pictures, too.
 
 # %%
-judge = load_judge(shipped())
+judge = load_classifier(shipped())
 grey, labels, _ = load_fashion("train", shipped_fashion())
 unseen, kinds, _ = load_fashion("test", shipped_fashion())
 of_unseen = []
@@ -448,7 +448,7 @@ for step in range(6000):
 # %%
 from tinydiff.autograd import no_grad
 
-net.load(optimiser.average)
+net.load_state_dict(optimiser.average)
 
 
 def learnt(x, alpha):

@@ -159,7 +159,7 @@ viz.grid(np.concatenate(rows), columns=8, scale=2)
 # checked below: the formula against a million draws, the gradients against differences.
 
 # %%
-show(ops.kl_loss.forward, ops.sample_gaussian.forward)
+show(ops.kl_loss.forward, ops.reparameterize.forward)
 
 # %%
 rng = np.random.default_rng(0)
@@ -172,7 +172,7 @@ print(f"kl_loss {formula:.4f}, a million draws {np.mean(log_q - log_p):.4f}")
 assert abs(np.mean(log_q - log_p) - formula) < 0.003
 
 a, b, noise = rng.standard_normal((3, 2, 5))
-errors = gradcheck.op_errors(ops.kl_loss, a, b) + gradcheck.op_errors(ops.sample_gaussian, a, b, noise)
+errors = gradcheck.op_errors(ops.kl_loss, a, b) + gradcheck.op_errors(ops.reparameterize, a, b, noise)
 print("gradients against differences:", *(f"{error:.0e}" for error in errors))
 assert max(errors) < 1e-6
 
@@ -420,9 +420,11 @@ viz.stepper(partial(drawing, autoencoder, seen), len(seen), label="step", shown=
 # Stable Diffusion's is 0.18215. Ours:
 
 # %%
-raw = z / autoencoder.latent_scale
-print(f"latent scale {autoencoder.latent_scale:.4f}; standard deviation {raw.std():.3f} without, {z.std():.3f} with it")
-assert abs(z.std() - 1) < 0.05 and abs(raw.std() * autoencoder.latent_scale - z.std()) < 1e-4
+raw = z / autoencoder.scaling_factor
+print(
+    f"latent scale {autoencoder.scaling_factor:.4f}; standard deviation {raw.std():.3f} without, {z.std():.3f} with it"
+)
+assert abs(z.std() - 1) < 0.05 and abs(raw.std() * autoencoder.scaling_factor - z.std()) < 1e-4
 
 # %% [markdown]
 # What goes wrong without it? The signal-to-noise ratio at each level, (variance of the data)·ᾱ/(1 − ᾱ), is no longer
@@ -470,7 +472,7 @@ from tinydiff.diffusion.prediction import add_noise, to_x0_and_noise
 level, captions = float(pipe.schedule.alpha_bar[500]), pipe.words(test.captions[:40])
 noise = rng.standard_normal(z[:40].shape).astype(np.float32)
 expected = {}
-for factor in (1.0, 1 / autoencoder.latent_scale, 5.5):  # right; the scale forgotten; the same in Stable Diffusion
+for factor in (1.0, 1 / autoencoder.scaling_factor, 5.5):  # right; the scale forgotten; the same in Stable Diffusion
     x_t = add_noise(np.float32(factor) * z[:40], noise, level)
     x0, _ = to_x0_and_noise(pipe.predict(x_t, 500, captions), x_t, level, pipe.kind)
     expected[factor] = x0.std() / (factor * z[:40].std())
@@ -483,11 +485,11 @@ assert right > 0.9 > 0.85 > forgotten > 0.55 > large
 # wrongly: with Stable Diffusion's scale, with the right one, with none (1), with four times the right one.
 
 # %%
-right_scale, by_scale = autoencoder.latent_scale, {}
+right_scale, by_scale = autoencoder.scaling_factor, {}
 for scale in (0.18215, right_scale, 1.0, 4 * right_scale):
-    autoencoder.latent_scale = scale
+    autoencoder.scaling_factor = scale
     by_scale[scale] = pipe.generate(["a red dress on a white background", "a blue bag on a sky background"] * 2, seed=3)
-autoencoder.latent_scale = right_scale
+autoencoder.scaling_factor = right_scale
 off = {scale: psnr(by_scale[right_scale], drawn) for scale, drawn in by_scale.items() if scale != right_scale}
 for scale, difference in off.items():
     print(f"PSNR to the right pictures at a scale of {scale:.2f}: {difference:.1f} dB")

@@ -27,11 +27,11 @@ from tinydiff.datasets import BACKGROUNDS, COLOURS, GARMENTS, UNSEEN
 from tinydiff.datasets.pixels import as_floats
 from tinydiff.models.word2vec import Word2Vec, skip_gram_loss
 from tinydiff.viz.words import attention_table, overlay, word_map
-from tinydiff.weights import load_judge, shipped
+from tinydiff.weights import load_classifier, shipped
 
 viz.style()
 rng = np.random.default_rng(0)
-pipe, judge = tinydiff.load(), load_judge(shipped())
+pipe, judge = tinydiff.load(), load_classifier(shipped())
 train = datasets.captioned_fashion("train", data=datasets.shipped_fashion())
 
 
@@ -240,7 +240,7 @@ assert total < 0.5
 # knows both.
 
 # %%
-from tinydiff.diffusion.guidance import guided
+from tinydiff.diffusion.guidance import classifier_free_guidance
 
 prompts = [f"a {colour} {garment} on a white background" for colour, garment in zip(COLOURS, GARMENTS, strict=False)]
 scales = (0.0, 1.0, 2.0, 5.0, 12.0)
@@ -255,7 +255,7 @@ viz.grid(
 
 # %% [markdown]
 # At 0 the words say nothing. At 1 most pictures are right, at 5 nearly all; more than that changes little but the
-# contrast. The price is diversity: guided pictures resemble each other. Measured on 120 prompts, by the judge and by the mean distance between
+# contrast. The price is diversity: guided images resemble each other. Measured on 120 prompts, by the judge and by the mean distance between
 # pictures of one prompt:
 
 # %%
@@ -276,7 +276,7 @@ for interval in ((0.0, 1.0), pipe.interval):
 usual = pipe.interval
 assert right[usual, 5.0] > right[usual, 1.0] + 0.05
 assert spread[(0.0, 1.0), 5.0] < spread[usual, 5.0] < spread[usual, 1.0]
-show(guided)
+show(classifier_free_guidance)
 
 # %% [markdown]
 # The last lines show a refinement: guidance only where there is less than 0.7 of the noise. At the noisiest levels it would

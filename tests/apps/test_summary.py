@@ -27,7 +27,7 @@ def test_multiply_adds_by_hand():
 
 @pytest.mark.parametrize("padded, size", [(True, 8), (False, 20)])
 def test_those_of_the_u_net_of_2015(padded, size):
-    model = UNet2015(UNet2015Config(channels=2, widths=(3, 4), padded=padded), RNG)
+    model = UNet2015(UNet2015Config(in_channels=2, block_out_channels=(3, 4), padded=padded), RNG)
     a = size if padded else size - 2  # sides of the five 3×3 convolutions' outputs, one after the other
     b = size if padded else size - 4
     c, d = (b // 2, b // 2) if padded else (b // 2 - 2, b // 2 - 4)
@@ -38,7 +38,7 @@ def test_those_of_the_u_net_of_2015(padded, size):
 
 
 def test_the_table_goes_from_the_whole_to_its_parts():
-    model = UNet2015(UNet2015Config(channels=2, widths=(3, 4, 8)), RNG)
+    model = UNet2015(UNet2015Config(in_channels=2, block_out_channels=(3, 4, 8)), RNG)
     found = tinydiff.summary(model, np.zeros((1, 8, 8, 2), np.float32))
     names = [row.name for row in found.rows]
     assert names[0] == "" and "down.0.conv1" in names and len(names) == len(set(names)) == 1 + 3 * 3 + 2 * 4 + 1

@@ -10,7 +10,7 @@ from tinydiff import bench, cli
 from tinydiff.bench import conv, report, timing
 from tinydiff.bench.timing import Row
 from tinydiff.cli import parser
-from tinydiff.errors import Disagreement, InputError
+from tinydiff.errors import InputError, MismatchError
 
 
 def test_race_interleaves_and_takes_the_median(monkeypatch):
@@ -40,7 +40,7 @@ def test_only_equal_work_is_timed():
     a = np.array([1.0, 2.0])
     timing.agree("y", a, a + 1e-5)
     for other in (a + 1e-3, a[:1], np.array([1.0, np.nan])):
-        with pytest.raises(Disagreement, match="^bench: y "):
+        with pytest.raises(MismatchError, match="^bench: y "):
             timing.agree("y", other, a)
 
 

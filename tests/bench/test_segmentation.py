@@ -29,7 +29,9 @@ def test_the_threshold_that_learnt_is_the_best_of_the_three():
 
 
 def test_the_whole_comparison_in_seconds(tmp_path, monkeypatch, capsys):
-    tiny = SegmentationPreset(model=UNet2015Config(widths=(2, 4)), optim=OptimConfig(steps=2, batch=1, warmup=1))
+    tiny = SegmentationPreset(
+        model=UNet2015Config(block_out_channels=(2, 4)), optim=OptimConfig(steps=2, batch=1, warmup=1)
+    )
     monkeypatch.setitem(SEGMENTATION, "quick", tiny)
     monkeypatch.setattr(segmentation, "SHORT", (1,))
     monkeypatch.setattr(segmentation, "TILES", (1, 32))

@@ -29,9 +29,18 @@ from tinydiff.training.presets import PRESETS
 from tinydiff.training.tasks import train_autoencoder
 
 UNET = UNetConfig(
-    in_channels=2, out_channels=2, widths=(4, 8), layers=1, attention=(True, False), heads=2, groups=2, text_width=4
+    in_channels=2,
+    out_channels=2,
+    block_out_channels=(4, 8),
+    layers_per_block=1,
+    down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
+    num_attention_heads=2,
+    norm_num_groups=2,
+    cross_attention_dim=4,
 )
-TEXT = TextEncoderConfig(vocabulary=5, length=3, width=4, layers=1, heads=2)
+TEXT = TextEncoderConfig(
+    vocab_size=5, max_position_embeddings=3, hidden_size=4, num_hidden_layers=1, num_attention_heads=2
+)
 
 
 def one_step(device):
@@ -48,7 +57,7 @@ def one_step(device):
     loss.backward()
     gradients = {name: to_numpy(p.grad) for name, p in model.named_parameters()}
     norm = optimiser.step(0)
-    return loss.item(), gradients, norm, {name: to_numpy(a) for name, a in model.state().items()}
+    return loss.item(), gradients, norm, {name: to_numpy(a) for name, a in model.state_dict().items()}
 
 
 def test_the_stand_in_refuses_numpy(card):
@@ -74,7 +83,9 @@ def test_a_denoisers_training_step(card):
         assert np.allclose(weights[name][sure], expected_weights[name][sure], atol=1e-5), name
 
 
-AUTOENCODER = AutoencoderConfig(latent_channels=2, widths=(2, 4), layers=1, groups=2, attention=False)
+AUTOENCODER = AutoencoderConfig(
+    latent_channels=2, block_out_channels=(2, 4), layers_per_block=1, norm_num_groups=2, mid_block_add_attention=False
+)
 
 
 def test_pictures(card):
@@ -103,7 +114,7 @@ def test_training_that_stops_and_goes_on(card, tmp_path):
         optim = OptimConfig(steps=steps, batch=2, warmup=1)
         settings = replace(preset, autoencoder_optim=optim)
         model = train_autoencoder(lambda epoch: images, 2, settings, folder, True, "noise", where)
-        return {name: device.to_numpy(a) for name, a in model.state().items()}, model.latent_scale
+        return {name: device.to_numpy(a) for name, a in model.state_dict().items()}, model.scaling_factor
 
     for folder in ("cpu", "cuda"):
         (tmp_path / folder).mkdir()
@@ -120,13 +131,13 @@ def test_segmentation_is_trained_and_finds_cells(card, tmp_path):
     image = np.random.default_rng(0).integers(0, 256, (10, 10), np.uint8)
     mask = np.zeros((10, 10), np.int32)
     mask[2:6, 3:8] = 1
-    model = UNet2015Config(widths=(1, 2))
+    model = UNet2015Config(block_out_channels=(1, 2))
     preset = SegmentationPreset(model=model, optim=OptimConfig(steps=1, batch=1, warmup=1), size=4)
     trained, answers = [], []
     for name in ("cpu", "cuda"):
         (tmp_path / name).mkdir()
         model = train_on_pairs([(image, mask)], preset, tmp_path / name, strip=0, device=name).model
-        trained.append({name: to_numpy(array) for name, array in model.state().items()})
+        trained.append({name: to_numpy(array) for name, array in model.state_dict().items()})
         answers.append(probabilities(model, np.repeat(image[:4, :4, None] / np.float32(255), 3, 2)))
     for name, array in trained[0].items():
         assert abs(trained[1][name] - array).max() <= 2e-3, name

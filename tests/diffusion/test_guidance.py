@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import tinydiff
-from tinydiff.diffusion import guided
+from tinydiff.diffusion import classifier_free_guidance
 from tinydiff.errors import InputError
 
 
@@ -29,7 +29,7 @@ def arrays(dtype=np.float64):
 def test_formula_from_one_call_on_both_halves(scale):
     x, condition, null = arrays()
     network = Network()
-    out = guided(network, condition, null, scale)(x, 7)
+    out = classifier_free_guidance(network, condition, null, scale)(x, 7)
     u, c = Network()(x, 7, *null), Network()(x, 7, *condition)
     np.testing.assert_allclose(out, u + scale * (c - u), rtol=1e-12)
     ((xs, t, text, mask),) = network.calls
@@ -43,7 +43,7 @@ def test_formula_from_one_call_on_both_halves(scale):
 def test_0_is_unconditional_and_1_conditional_at_half_the_work(scale):
     x, condition, null = arrays()
     network = Network()
-    out = guided(network, condition, null, scale)(x, 7)
+    out = classifier_free_guidance(network, condition, null, scale)(x, 7)
     np.testing.assert_array_equal(out, Network()(x, 7, *(condition if scale else null)))
     assert [len(call[0]) for call in network.calls] == [3]
 
@@ -51,38 +51,38 @@ def test_0_is_unconditional_and_1_conditional_at_half_the_work(scale):
 @pytest.mark.parametrize("end, near", [(0.0, 1e-12), (1.0, 1 + 1e-12)])
 def test_the_ends_join_what_lies_beside_them(end, near):
     x, condition, null = arrays()
-    there, beside = (guided(Network(), condition, null, scale)(x, 7) for scale in (end, near))
+    there, beside = (classifier_free_guidance(Network(), condition, null, scale)(x, 7) for scale in (end, near))
     np.testing.assert_allclose(beside, there, atol=1e-9)
 
 
 def test_float32_stays_float32_whatever_the_scales_type():
     x, condition, null = arrays(np.float32)
-    assert guided(Network(), condition, null, np.float64(3.0))(x, 7).dtype == np.float32
+    assert classifier_free_guidance(Network(), condition, null, np.float64(3.0))(x, 7).dtype == np.float32
 
 
 def test_bad_input_is_refused():
     _, condition, null = arrays()
     for scale in [np.nan, np.inf]:
         with pytest.raises(InputError, match="finite"):
-            guided(Network(), condition, null, scale)
+            classifier_free_guidance(Network(), condition, null, scale)
     with pytest.raises(InputError, match=r"\(3, 2\).*\(2, 2\)"):
-        guided(Network(), condition, [a[:2] for a in null], 3.0)
+        classifier_free_guidance(Network(), condition, [a[:2] for a in null], 3.0)
 
 
 def test_outside_the_interval_the_prompt_alone_is_asked():
     x, condition, null = arrays()
     network = Network()
-    predict = guided(network, condition, null, 3.0, within=(3, 8))
+    predict = classifier_free_guidance(network, condition, null, 3.0, within=(3, 8))
     for t in (2, 3, 7, 8):
         guided_there = 3 <= t < 8
-        expected = guided(Network(), condition, null, 3.0 if guided_there else 1.0)(x, t)
+        expected = classifier_free_guidance(Network(), condition, null, 3.0 if guided_there else 1.0)(x, t)
         np.testing.assert_array_equal(predict(x, t), expected)
     assert [len(call[0]) for call in network.calls] == [3, 6, 6, 3]
 
 
 def test_0_is_the_empty_prompt_outside_the_interval_too():
     x, condition, null = arrays()
-    out = guided(Network(), condition, null, 0, within=(3, 8))(x, 9)
+    out = classifier_free_guidance(Network(), condition, null, 0, within=(3, 8))(x, 9)
     np.testing.assert_array_equal(out, Network()(x, 9, *null))
 
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tinydiff.diffusion import KINDS, add_noise, noise_from_x0, target, to_x0_and_noise
+from tinydiff.diffusion import PREDICTION_TYPES, add_noise, noise_from_x0, target, to_x0_and_noise
 from tinydiff.errors import InputError
 
 
@@ -75,7 +75,7 @@ def test_type_is_kept_and_inputs_are_untouched(dtype, alpha_bar):
     before = x0.copy(), noise.copy()
     x_t = add_noise(x0, noise, alpha_bar)
     made = [x_t, noise_from_x0(x0, x_t, alpha_bar)]
-    for kind in KINDS:
+    for kind in PREDICTION_TYPES:
         made += [target(x0, noise, alpha_bar, kind), *to_x0_and_noise(noise, x_t, alpha_bar, kind)]
     assert {array.dtype for array in made} == {np.dtype(dtype)}
     np.testing.assert_array_equal(x0, before[0])

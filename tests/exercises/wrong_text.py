@@ -161,7 +161,7 @@ def centre_and_context_exchanged(centre, context, negatives, dloss):
     return loss, dcontext, dcentre, dnegatives
 
 
-def guided(u, c, s, t, low, high):
+def classifier_free_guidance(u, c, s, t, low, high):
     """The right answer to 5.6."""
     return u if s == 0 else u + s * (c - u) if low <= t < high else c
 
@@ -303,20 +303,26 @@ WRONG = {
         "sign": (lambda *a: tuple(-r for r in pairs(*a)), "loss: expected"),
     },
     "5.6": {
-        "u and c exchanged": (lambda u, c, *a: guided(c, u, *a), "u and c are exchanged"),
-        "begins at c": (lambda u, c, s, *a: guided(u, c, 1 + s, *a), "begin at u"),
+        "u and c exchanged": (lambda u, c, *a: classifier_free_guidance(c, u, *a), "u and c are exchanged"),
+        "begins at c": (lambda u, c, s, *a: classifier_free_guidance(u, c, 1 + s, *a), "begin at u"),
         "no interval": (lambda u, c, s, t, low, high: u + s * (c - u), "only within the interval"),
         "u outside": (
             lambda u, c, s, t, low, high: u + s * (c - u) if low <= t < high else u,
             "the prompt, c, that is asked alone",
         ),
-        "without low": (lambda u, c, s, t, low, high: guided(u, c, s, t, low + 1, high), "begins with low itself"),
-        "with high": (lambda u, c, s, t, low, high: guided(u, c, s, t, low, high + 1), "ends before high"),
+        "without low": (
+            lambda u, c, s, t, low, high: classifier_free_guidance(u, c, s, t, low + 1, high),
+            "begins with low itself",
+        ),
+        "with high": (
+            lambda u, c, s, t, low, high: classifier_free_guidance(u, c, s, t, low, high + 1),
+            "ends before high",
+        ),
         "guidance 0 outside": (
             lambda u, c, s, t, low, high: u + s * (c - u) if low <= t < high else c,
             "guidance 0 is the empty prompt alone",
         ),
-        "half": (lambda u, c, s, *a: guided(u, c, s / 2, *a), "the prediction with scale 3"),
+        "half": (lambda u, c, s, *a: classifier_free_guidance(u, c, s / 2, *a), "the prediction with scale 3"),
         "in place": (guided_in_place, "changes its second argument in place"),
     },
     "5.7": {

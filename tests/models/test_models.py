@@ -12,8 +12,8 @@ from tinydiff.gradcheck import STEP, module_errors
 from tinydiff.models import (
     Autoencoder,
     AutoencoderConfig,
-    Judge,
-    JudgeConfig,
+    Classifier,
+    ClassifierConfig,
     TextEncoder,
     TextEncoderConfig,
     UNet,
@@ -25,11 +25,22 @@ RNG = np.random.default_rng(0)
 TOKENS, TIMES = np.array([[1, 4, 0]]), np.array([7])
 # The smallest that have every part: two levels, one with transformers and one without, two heads.
 SMALL_UNET = UNetConfig(
-    in_channels=1, out_channels=2, widths=(2, 4), layers=1, attention=(False, True), heads=2, groups=1, text_width=4
+    in_channels=1,
+    out_channels=2,
+    block_out_channels=(2, 4),
+    layers_per_block=1,
+    down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+    num_attention_heads=2,
+    norm_num_groups=1,
+    cross_attention_dim=4,
 )
-SMALL_TEXT = TextEncoderConfig(vocabulary=5, length=3, width=4, layers=1, heads=2)
-SMALL_AUTOENCODER = AutoencoderConfig(channels=1, latent_channels=1, widths=(2, 4), layers=1, groups=1)
-SMALL_JUDGE = JudgeConfig(widths=(2, 4), groups=1, garments=3, colours=2, backgrounds=2)
+SMALL_TEXT = TextEncoderConfig(
+    vocab_size=5, max_position_embeddings=3, hidden_size=4, num_hidden_layers=1, num_attention_heads=2
+)
+SMALL_AUTOENCODER = AutoencoderConfig(
+    in_channels=1, latent_channels=1, block_out_channels=(2, 4), layers_per_block=1, norm_num_groups=1
+)
+SMALL_JUDGE = ClassifierConfig(block_out_channels=(2, 4), norm_num_groups=1, garments=3, colours=2, backgrounds=2)
 
 
 def normal(*shape, seed=5):
@@ -52,7 +63,7 @@ def autoencoder(awake):
 
     def run():
         mean, log_variance = model.moments(x)
-        z = ops.sample_gaussian(mean, log_variance, noise)
+        z = ops.reparameterize(mean, log_variance, noise)
         return model.reconstruct(z) + ops.kl_loss(mean, log_variance)
 
     return model, run, {"x": x, "noise": noise}
@@ -64,7 +75,7 @@ def text_encoder(awake):
 
 
 def judge(awake):
-    model, x = awake(Judge(SMALL_JUDGE, RNG)), normal(1, 4, 8, 3)
+    model, x = awake(Classifier(SMALL_JUDGE, RNG)), normal(1, 4, 8, 3)
 
     def run():
         garment, colour, background = model(x)
@@ -139,7 +150,9 @@ def test_every_parameter_matters(awake, name):
 @pytest.mark.parametrize("layers", [1, 2])
 def test_unet_shapes(widths, layers):
     attention = tuple(i % 2 == 0 for i in range(len(widths)))
-    config = UNetConfig(3, 5, widths, layers, attention, heads=2, groups=2, text_width=6)
+    config = UNetConfig(
+        3, 5, widths, layers, attention, num_attention_heads=2, norm_num_groups=2, cross_attention_dim=6
+    )
     size = 2 ** len(widths)
     x, words = np.ones((2, size, 2 * size, 3), np.float32), np.ones((2, 4, 6), np.float32)
     y = UNet(config, RNG)(Tensor(x), np.array([0, 999]), Tensor(words))
@@ -177,13 +190,18 @@ def test_unet_names():
 
 def test_unet_needs_a_choice_for_each_level():
     with pytest.raises(InputError, match="2 widths but 4 entries"):
-        UNet(UNetConfig(widths=(8, 8)), RNG)
+        UNet(UNetConfig(block_out_channels=(8, 8)), RNG)
 
 
 @pytest.mark.parametrize("widths", [(4,), (4, 8), (4, 8, 8)])
 @pytest.mark.parametrize("attention", [False, True])
 def test_autoencoder_shapes(widths, attention):
-    model = Autoencoder(AutoencoderConfig(widths=widths, layers=1, groups=2, attention=attention), RNG)
+    model = Autoencoder(
+        AutoencoderConfig(
+            block_out_channels=widths, layers_per_block=1, norm_num_groups=2, mid_block_add_attention=attention
+        ),
+        RNG,
+    )
     images = RNG.uniform(-1, 1, (2, 8, 16, 3)).astype(np.float32)
     factor = 2 ** (len(widths) - 1)
     latents = model.encode(images)
@@ -200,7 +218,7 @@ def test_the_latent_scale_is_applied_within_encode_and_decode(awake):
     mean = model.moments(Tensor(images))[0]
     picture = model.reconstruct(mean).data
     np.testing.assert_array_equal(model.encode(images), mean.data)
-    model.latent_scale = 4.0
+    model.scaling_factor = 4.0
     latents = model.encode(images)
     np.testing.assert_allclose(latents, 4 * mean.data, rtol=1e-12)
     np.testing.assert_allclose(model.decode(latents), picture, rtol=1e-9)
@@ -233,7 +251,7 @@ def test_text_encoder_starts_from_word_vectors():
 
 
 def test_judge():
-    model, images = Judge(SMALL_JUDGE, RNG), RNG.uniform(-1, 1, (5, 8, 8, 3)).astype(np.float32)
+    model, images = Classifier(SMALL_JUDGE, RNG), RNG.uniform(-1, 1, (5, 8, 8, 3)).astype(np.float32)
     assert [y.shape for y in model(Tensor(images))] == [(5, 3), (5, 2), (5, 2)]
     assert model.features(Tensor(images)).shape == (5, 4)
     answers = model.classify(images)

@@ -23,13 +23,13 @@ def watched(config, size):
     for block in [*model.down, *(up.double_conv for up in model.up)]:
         block.forward = lambda x, forward=block.forward: (y := forward(x), seen.append(y.shape[1::2]))[0]
     with no_grad():
-        out = model(Tensor(np.zeros((1, size, size, config.channels), np.float32)))
+        out = model(Tensor(np.zeros((1, size, size, config.in_channels), np.float32)))
     return seen, out.shape
 
 
 def test_figure_1_of_the_paper_level_by_level():
     """Unpadded, 572 → 388; the widths are a 64th of the paper's, which changes no size."""
-    config = UNet2015Config(channels=1, widths=(1, 2, 4, 8, 16), padded=False)
+    config = UNet2015Config(in_channels=1, block_out_channels=(1, 2, 4, 8, 16), padded=False)
     seen, out = watched(config, 572)
     heights = [568, 280, 136, 64, 28, 52, 100, 196, 388]
     assert seen == list(zip(heights, [1, 2, 4, 8, 16, 8, 4, 2, 1], strict=True))
@@ -37,20 +37,20 @@ def test_figure_1_of_the_paper_level_by_level():
 
 
 def test_padded_keeps_the_size():
-    seen, out = watched(UNet2015Config(widths=(2, 4, 8)), 16)
+    seen, out = watched(UNet2015Config(block_out_channels=(2, 4, 8)), 16)
     assert seen == [(16, 2), (8, 4), (4, 8), (8, 4), (16, 2)] and out == (1, 16, 16, 2)
 
 
 @pytest.mark.parametrize("padded, size", [(True, 4), (False, 20)])
 def test_gradient_of_the_whole(awake, padded, size):
-    model = awake(UNet2015(UNet2015Config(channels=1, widths=(1, 2), padded=padded), RNG))
+    model = awake(UNet2015(UNet2015Config(in_channels=1, block_out_channels=(1, 2), padded=padded), RNG))
     x = Tensor(np.random.default_rng(3).standard_normal((1, size, size, 1)), requires_grad=True)
     errors = module_errors(model, lambda: model(x), {"x": x})
     assert max(errors.values()) < 1e-5, errors
 
 
 def test_dropout_is_drawn_from_the_generator_and_keeps_the_mean():
-    model = UNet2015(UNet2015Config(widths=(4, 64)), RNG)
+    model = UNet2015(UNet2015Config(block_out_channels=(4, 64)), RNG)
     x = Tensor(RNG.standard_normal((1, 16, 16, 3)).astype(np.float32))
     one, same, other = (model(x, np.random.default_rng(seed)).data for seed in (1, 1, 2))
     assert np.array_equal(one, same) and not np.array_equal(one, other)
@@ -64,7 +64,7 @@ def test_dropout_is_drawn_from_the_generator_and_keeps_the_mean():
 
 
 def test_weights_begin_as_relu_wants_them():
-    model = UNet2015(UNet2015Config(widths=(64, 128)), RNG)
+    model = UNet2015(UNet2015Config(block_out_channels=(64, 128)), RNG)
     weight = model.down[1].conv2.weight.data
     assert weight.std() == pytest.approx(np.sqrt(2 / (9 * 128)), rel=0.02) and not model.down[1].conv2.bias.data.any()
 
@@ -72,9 +72,9 @@ def test_weights_begin_as_relu_wants_them():
 @pytest.mark.parametrize(
     "config, size, message",
     [
-        (UNet2015Config(widths=(1, 2, 4)), 10, "multiples of 4"),
-        (UNet2015Config(widths=(1, 2, 4), padded=False), 22, "even before each max-pool"),
-        (UNet2015Config(widths=(1, 2), padded=False), 12, "smaller than what 2 levels reach"),
+        (UNet2015Config(block_out_channels=(1, 2, 4)), 10, "multiples of 4"),
+        (UNet2015Config(block_out_channels=(1, 2, 4), padded=False), 22, "even before each max-pool"),
+        (UNet2015Config(block_out_channels=(1, 2), padded=False), 12, "smaller than what 2 levels reach"),
     ],
 )
 def test_a_size_that_does_not_fit_is_refused(config, size, message):
@@ -84,7 +84,7 @@ def test_a_size_that_does_not_fit_is_refused(config, size, message):
 
 def test_crop_takes_the_middle():
     x = np.arange(25.0).reshape(1, 5, 5, 1)
-    y, backward = ops.crop.forward(x, size=(3, 2))
+    y, backward = ops.center_crop.forward(x, size=(3, 2))
     assert np.array_equal(y[0, :, :, 0], x[0, 1:4, 1:3, 0])
     (dx,) = backward(np.ones_like(y))
     assert dx.sum() == 6 and dx[0, 1:4, 1:3].all()

@@ -124,9 +124,9 @@ def test_state_and_load():
     one, two = (nn.FeedForward(np.random.default_rng(seed), 3) for seed in (0, 1))
     x = Tensor(np.float32(normal(1, 2, 3).data))
     assert (one(x).data != two(x).data).any()
-    two.load({name: value.copy() for name, value in one.state().items()})
+    two.load_state_dict({name: value.copy() for name, value in one.state_dict().items()})
     np.testing.assert_array_equal(one(x).data, two(x).data)
     with pytest.raises(ValueError, match=r"shape \(3, 24\), the new array \(24, 3\)"):
         two.net[0].proj.weight.assign(np.zeros((24, 3), np.float32))
     with pytest.raises(KeyError):
-        two.load({})
+        two.load_state_dict({})

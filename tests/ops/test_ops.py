@@ -48,7 +48,7 @@ CASES = {
         ((normal(1, 5, 4, 3), normal(2, 3, 3, 2), normal(2)), {"stride": 2, "padding": (0, 1, 2, 1)}),
         ((normal(2, 3, 3, 2), normal(1, 1, 2, 4), None), {}),
     ],
-    "conv2d_transposed": [
+    "conv_transpose2d": [
         ((normal(2, 3, 2, 4), normal(2, 2, 3, 4), normal(3)), {}),
         ((normal(1, 2, 3, 2), normal(3, 2, 1, 2), normal(1)), {"stride": 1}),
         ((normal(1, 2, 2, 3), normal(1, 1, 2, 3), None), {"stride": 3}),
@@ -75,7 +75,7 @@ CASES = {
     "upsample_nearest": [((normal(2, 3, 2, 3),), {}), ((normal(1, 1, 1, 1),), {})],
     "concat": [((normal(2, 3, 2), normal(2, 3, 4)), {}), ((normal(2, 2, 2, 3), normal(2, 2, 2, 1)), {})],
     "channels": [((normal(2, 3, 5),), {"start": 1, "stop": 4}), ((normal(2, 4),), {"start": 0, "stop": 2})],
-    "mean_positions": [((normal(2, 3, 4, 5),), {}), ((normal(2, 3),), {})],
+    "global_avg_pool": [((normal(2, 3, 4, 5),), {}), ((normal(2, 3),), {})],
     "mse_loss": [((normal(3, 4), normal(3, 4, seed=1)), {}), ((normal(1), normal(1, seed=1)), {})],
     "l1_loss": [((normal(3, 4), normal(3, 4) - apart(3, 4)), {})],
     "cross_entropy_loss": [
@@ -85,7 +85,7 @@ CASES = {
         ((normal(2, 3, 2, 3), np.arange(12).reshape(2, 3, 2) % 3, abs(normal(2, 3, 2, seed=1))), {}),
     ],
     "kl_loss": [((normal(2, 3, 4), normal(2, 3, 4, seed=1)), {}), ((normal(3, 1), normal(3, 1, seed=1)), {})],
-    "sample_gaussian": [(tuple(normal(2, 3, seed=i) for i in range(3)), {})],
+    "reparameterize": [(tuple(normal(2, 3, seed=i) for i in range(3)), {})],
 }
 
 
@@ -209,8 +209,8 @@ ERRORS = [
     ("mse_loss", (zeros(2, 3), zeros(3)), {}, r"shapes \(2, 3\) and \(3,\)"),
     ("l1_loss", (zeros(2, 3), zeros(2, 1)), {}, r"shapes \(2, 3\) and \(2, 1\)"),
     ("kl_loss", (zeros(2, 3), zeros(3)), {}, r"shapes \(2, 3\) and \(3,\)"),
-    ("sample_gaussian", (zeros(2, 3), zeros(2, 3), zeros(3)), {}, r"shapes \(2, 3\) and \(3,\)"),
-    ("sample_gaussian", (zeros(2, 3), zeros(2, 1), zeros(2, 3)), {}, r"shapes \(2, 3\) and \(2, 1\)"),
+    ("reparameterize", (zeros(2, 3), zeros(2, 3), zeros(3)), {}, r"shapes \(2, 3\) and \(3,\)"),
+    ("reparameterize", (zeros(2, 3), zeros(2, 1), zeros(2, 3)), {}, r"shapes \(2, 3\) and \(2, 1\)"),
     ("cross_entropy_loss", (zeros(2, 3), np.array([0])), {}, r"logits \(2, 3\) must be \(…, K\) and labels \(1,\)"),
     ("cross_entropy_loss", (zeros(2, 3), np.array([0, 1]), zeros(1)), {}, r"weights \(1,\), expected one.*\(2,\)"),
     ("cross_entropy_loss", (zeros(2, 3), np.array([0, 3])), {}, r"labels must be 0 … 2.*\[0 3\]"),

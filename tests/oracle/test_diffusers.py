@@ -30,7 +30,7 @@ def to_torch_layout(a):
 def carry_over(ours, theirs):
     """Our weights into a module of diffusers, every name matched; float64 on both sides."""
     theirs = theirs.double().eval()
-    state = {name: torch.tensor(np.ascontiguousarray(to_torch_layout(a))) for name, a in ours.state().items()}
+    state = {name: torch.tensor(np.ascontiguousarray(to_torch_layout(a))) for name, a in ours.state_dict().items()}
     theirs.load_state_dict(state, strict=True)
     return theirs
 
@@ -88,7 +88,7 @@ def test_spatial_transformer(awake):
     assert_close(ours(Tensor(x), Tensor(words)).data, last(expected))
 
 
-def sd1_unet(widths, text_width, heads, groups, layers, attention):
+def sd1_unet(widths, cross_attention_dim, heads, groups, layers, attention):
     """diffusers' U-Net as Stable Diffusion 1.x configures it (`attention_head_dim` there is the number of heads)."""
     return diffusers.UNet2DConditionModel(
         in_channels=4,
@@ -105,7 +105,7 @@ def sd1_unet(widths, text_width, heads, groups, layers, attention):
         act_fn="silu",
         norm_num_groups=groups,
         norm_eps=1e-5,
-        cross_attention_dim=text_width,
+        cross_attention_dim=cross_attention_dim,
         attention_head_dim=heads,
     )
 
@@ -126,7 +126,14 @@ def sd1_autoencoder(widths, groups, layers):
 
 
 def test_unet(awake):
-    config = UNetConfig(widths=(8, 16), layers=2, attention=(True, False), heads=2, groups=4, text_width=6)
+    config = UNetConfig(
+        block_out_channels=(8, 16),
+        layers_per_block=2,
+        down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
+        num_attention_heads=2,
+        norm_num_groups=4,
+        cross_attention_dim=6,
+    )
     ours = awake(UNet(config, RNG))
     theirs = carry_over(ours, sd1_unet((8, 16), 6, 2, 4, 2, (True, False)))
     x, t, words = normal(2, 8, 6, 4), np.array([3, 800]), normal(2, 5, 6)
@@ -136,7 +143,7 @@ def test_unet(awake):
 
 
 def test_autoencoder(awake):
-    ours = awake(Autoencoder(AutoencoderConfig(widths=(8, 16), layers=1, groups=4), RNG))
+    ours = awake(Autoencoder(AutoencoderConfig(block_out_channels=(8, 16), layers_per_block=1, norm_num_groups=4), RNG))
     theirs = carry_over(ours, sd1_autoencoder((8, 16), 4, 1))
     images, latents = normal(2, 8, 12, 3), normal(2, 4, 6, 4)
     with torch.no_grad():
@@ -144,7 +151,7 @@ def test_autoencoder(awake):
         mean, log_variance = ours.moments(Tensor(images))
         assert_close(mean.data, last(distribution.mean))
         assert_close(np.clip(log_variance.data, -30, 20), last(distribution.logvar))
-        ours.latent_scale = 0.18215
+        ours.scaling_factor = 0.18215
         assert_close(ours.decode(latents * 0.18215), last(theirs.decode(first(latents)).sample))
 
 

@@ -83,7 +83,7 @@ CASES = {
         convolution,
     ),
     "conv2d, without bias": ((normal(3, 4, 4, 17), normal(1, 1, 17, 33), None), {}, convolution),
-    "conv2d_transposed": ((normal(2, 3, 4, 5), normal(2, 2, 6, 5), normal(6)), {}, up_convolution),
+    "conv_transpose2d": ((normal(2, 3, 4, 5), normal(2, 2, 6, 5), normal(6)), {}, up_convolution),
     "linear": ((normal(3, 4, 5), normal(5, 6), normal(6)), {}, lambda x, w, b: F.linear(x, w.T, b)),
     "group_norm": ((normal(2, 4, 3, 6), normal(6), normal(6, seed=1)), {"groups": 3}, group_norm),
     "group_norm, SiLU": ((normal(2, 4, 3, 6), normal(6), normal(6, seed=1)), {"groups": 2, "silu": True}, group_norm),
@@ -96,7 +96,7 @@ CASES = {
     "concat": ((normal(2, 3, 4), normal(2, 3, 2)), {}, lambda a, b: torch.cat([a, b], -1)),
     "crop": ((normal(2, 5, 6, 3),), {"size": (3, 2)}, lambda x, size: last(center_crop(first(x), size))),
     "channels": ((normal(2, 3, 5),), {"start": 1, "stop": 4}, lambda x, start, stop: x[..., start:stop]),
-    "mean_positions": ((normal(2, 3, 4, 5),), {}, lambda x: x.mean((1, 2))),
+    "global_avg_pool": ((normal(2, 3, 4, 5),), {}, lambda x: x.mean((1, 2))),
     "mse_loss": ((normal(3, 4), normal(3, 4, seed=1)), {}, F.mse_loss),
     "l1_loss": ((normal(3, 4), normal(3, 4, seed=1)), {}, F.l1_loss),
     "cross_entropy_loss": ((3 * normal(4, 3), LABELS, None), {}, F.cross_entropy),
@@ -106,7 +106,7 @@ CASES = {
         lambda y, labels, w: (w * F.cross_entropy(first(y), labels, reduction="none")).mean(),
     ),
     "kl_loss": ((normal(3, 2, 4), normal(3, 2, 4, seed=1)), {}, kl),
-    "sample_gaussian": (tuple(normal(2, 3, seed=i) for i in range(3)), {}, lambda m, v, e: m + torch.exp(v / 2) * e),
+    "reparameterize": (tuple(normal(2, 3, seed=i) for i in range(3)), {}, lambda m, v, e: m + torch.exp(v / 2) * e),
 }
 
 

@@ -11,16 +11,25 @@ from tinydiff.bench import (
     torch_models,  # noqa: E402
 )
 from tinydiff.bench.timing import agree  # noqa: E402
-from tinydiff.errors import Disagreement  # noqa: E402
+from tinydiff.errors import MismatchError  # noqa: E402
 from tinydiff.models.autoencoder import AutoencoderConfig  # noqa: E402
 from tinydiff.models.unet import UNetConfig  # noqa: E402
 from tinydiff.training.optim import OptimConfig  # noqa: E402
 
-UNET = UNetConfig(4, 4, widths=(16, 32), layers=1, attention=(False, True), heads=2, groups=4, text_width=96)
+UNET = UNetConfig(
+    4,
+    4,
+    block_out_channels=(16, 32),
+    layers_per_block=1,
+    down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+    num_attention_heads=2,
+    norm_num_groups=4,
+    cross_attention_dim=96,
+)
 TASKS = {
     "denoiser": lambda: steps.denoiser_task("denoiser", UNET, 8, 3),
     "autoencoder": lambda: steps.autoencoder_task(
-        "autoencoder", AutoencoderConfig(widths=(16, 16, 32), layers=1, groups=4), 2
+        "autoencoder", AutoencoderConfig(block_out_channels=(16, 16, 32), layers_per_block=1, norm_num_groups=4), 2
     ),
 }
 
@@ -40,7 +49,7 @@ def test_gradients_and_ten_losses_agree(name):
 def test_a_wrong_gradient_is_noticed():
     task = TASKS["denoiser"]()
     model, loss, _ = steps.twin_trainer(task, OptimConfig(steps=100, batch=3))
-    with steps_weight_changed(model), pytest.raises(Disagreement, match="differs from the twin's"):
+    with steps_weight_changed(model), pytest.raises(MismatchError, match="differs from the twin's"):
         steps._same_gradients(task, model, loss)
 
 

@@ -6,7 +6,7 @@ from scipy import ndimage
 
 from tinydiff.segmentation import Augmentation, cut, deformation
 
-STILL = Augmentation(bend=0, flips=False, contrast=0, brightness=0)
+STILL = Augmentation(elastic_sigma=0, flips=False, contrast=0, brightness=0)
 
 
 def smooth_pair():
@@ -19,7 +19,7 @@ def smooth_pair():
 @pytest.mark.parametrize("seed", range(6))
 def test_picture_labels_and_weights_move_together(seed):
     image, labels, weights = smooth_pair()
-    how = Augmentation(bend=6, contrast=0, brightness=0)
+    how = Augmentation(elastic_sigma=6, contrast=0, brightness=0)
     piece, part, heavy = cut(np.random.default_rng(seed), image, labels, weights, 48, how)
     assert piece.shape == (48, 48, 1) and part.shape == heavy.shape == (48, 48)
     assert piece.dtype == np.float32 and part.dtype == np.int32
@@ -60,7 +60,7 @@ def test_labels_are_never_mixed():
 def test_every_flip_and_turn_occurs():
     labels = np.arange(16).reshape(4, 4)
     image, rng = labels[:, :, None].astype(np.float32), np.random.default_rng(0)
-    how = Augmentation(bend=0, contrast=0, brightness=0)
+    how = Augmentation(elastic_sigma=0, contrast=0, brightness=0)
     seen = {tuple(cut(rng, image, labels, np.ones((4, 4)), 4, how)[1].ravel()) for _ in range(100)}
     assert len(seen) == 8
 

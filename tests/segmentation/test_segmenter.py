@@ -55,7 +55,7 @@ def test_levels_are_those_of_the_whole_picture():
 
 def test_more_than_two_classes_are_refused():
     with pytest.raises(InputError, match="knows 3 classes"):
-        Segmenter(UNet2015(UNet2015Config(widths=(1, 2), classes=3), rng=None))
+        Segmenter(UNet2015(UNet2015Config(block_out_channels=(1, 2), num_classes=3), rng=None))
 
 
 def test_an_outline_lies_on_the_cell():

@@ -14,7 +14,9 @@ RNG = np.random.default_rng(0)
 
 
 def model_of(padded, widths=(8, 8, 16), channels=1):
-    return UNet2015(UNet2015Config(channels=channels, widths=widths, padded=padded), np.random.default_rng(1))
+    return UNet2015(
+        UNet2015Config(in_channels=channels, block_out_channels=widths, padded=padded), np.random.default_rng(1)
+    )
 
 
 @pytest.mark.parametrize("padded", [True, False])
@@ -63,13 +65,13 @@ def test_nothing_beyond_the_reach_matters():
             other[at, at] += 1000
             moved.append(np.argwhere(abs(predict(model, image) - predict(model, other)).max(-1) > 1e-6) - at)
     furthest = max(abs(m).max() for m in moved)
-    assert model.reach - model.granule < furthest <= model.reach
+    assert model.receptive_radius - model.total_stride < furthest <= model.receptive_radius
 
 
 def test_five_levels_reach_what_the_paper_s_unpadded_network_loses():
     model = UNet2015(UNet2015Config(padded=False), rng=None)
-    assert model.lost == (572 - 388) // 2 and model.seen(388) == 572 and model.seen(380) == 572
-    assert model.seen(389) == 588 and model.granule == 16
+    assert model.valid_margin == (572 - 388) // 2 and model.seen(388) == 572 and model.seen(380) == 572
+    assert model.seen(389) == 588 and model.total_stride == 16
 
 
 def test_pieces_are_prepared_one_by_one():
@@ -86,7 +88,7 @@ def test_pieces_are_prepared_one_by_one():
 
 def test_a_picture_smaller_than_the_reach_is_refused():
     model = model_of(True)
-    reach = model.reach
+    reach = model.receptive_radius
     predict(model, np.zeros((reach + 1, reach + 1, 1), np.float32))
     with pytest.raises(InputError, match=rf"{reach}×99 pixels, smaller than the network reaches: {reach + 1}"):
         predict(model, np.zeros((reach, 99, 1), np.float32))

@@ -8,7 +8,7 @@ from PIL import Image
 
 import tinydiff
 from tinydiff.apps.data.nuclei import load_nuclei, simulate_nuclei
-from tinydiff.errors import Disagreement, InputError
+from tinydiff.errors import InputError, MismatchError
 from tinydiff.models.unet2015 import UNet2015Config
 from tinydiff.segmentation import Segmenter, training
 from tinydiff.segmentation.metrics import objects, overlap
@@ -17,7 +17,9 @@ from tinydiff.segmentation.training import train_on_pairs
 from tinydiff.training.optim import OptimConfig
 
 TINY = SegmentationPreset(
-    model=UNet2015Config(widths=(4, 8)), optim=OptimConfig(steps=6, batch=2, lr=2e-3, warmup=2, ema=0.5), size=32
+    model=UNet2015Config(block_out_channels=(4, 8)),
+    optim=OptimConfig(steps=6, batch=2, lr=2e-3, warmup=2, ema=0.5),
+    size=32,
 )
 
 
@@ -64,7 +66,7 @@ def test_grey_and_colour_learn_together(tmp_path):
 
 def test_a_resumed_run_is_bit_for_bit_the_uninterrupted_one(tmp_path, monkeypatch):
     pairs = [simulate_nuclei(np.random.default_rng(0), (80, 70))]
-    whole = train_on_pairs(pairs, TINY, tmp_path / made(tmp_path, "a")).model.state()
+    whole = train_on_pairs(pairs, TINY, tmp_path / made(tmp_path, "a")).model.state_dict()
     cut, stopped = training.cut, [0]
 
     def interrupted(*args):
@@ -81,7 +83,7 @@ def test_a_resumed_run_is_bit_for_bit_the_uninterrupted_one(tmp_path, monkeypatc
     with pytest.raises(KeyboardInterrupt):
         train_on_pairs(pairs, TINY, folder)
     monkeypatch.undo()
-    resumed = train_on_pairs(pairs, TINY, folder, resume=True).model.state()
+    resumed = train_on_pairs(pairs, TINY, folder, resume=True).model.state_dict()
     assert all(np.array_equal(whole[name], resumed[name]) for name in whole)
 
 
@@ -107,7 +109,7 @@ def test_the_strip_is_never_learnt_from(tmp_path):
     assert (np.percentile(other[0], (1, 99)) == (low, high)).all()
     weights = []
     for name, pair in (("a", (image, mask)), ("b", other)):
-        weights.append(train_on_pairs([pair], TINY, tmp_path / made(tmp_path, name)).model.state())
+        weights.append(train_on_pairs([pair], TINY, tmp_path / made(tmp_path, name)).model.state_dict())
     assert all(np.array_equal(weights[0][name], weights[1][name]) for name in weights[0])
 
 
@@ -122,7 +124,7 @@ def test_training_ends_as_soon_as_it_is_good_enough(tiny, folders, tmp_path, mon
 
 
 def test_an_accuracy_that_is_not_reached_is_said_and_the_weights_are_kept(tiny, folders, tmp_path):
-    with pytest.raises(Disagreement, match=r"after 60 steps; 0.999 was asked for; the weights are in .*segmentation"):
+    with pytest.raises(MismatchError, match=r"after 60 steps; 0.999 was asked for; the weights are in .*segmentation"):
         tinydiff.train_segmentation(*folders, out=tmp_path / "run", until_iou=0.999)
     tinydiff.load_segmenter(tmp_path / "run")
 
@@ -162,7 +164,7 @@ def test_bad_input_is_named(tiny, folders, tmp_path):
 
 def test_presets_have_the_paper_s_widths_and_fit_the_size_that_is_shipped():
     assert segmentation_preset("paper").model == UNet2015Config()
-    assert not {name for name, p in SEGMENTATION.items() if p.size % 2 ** (len(p.model.widths) - 1)}
+    assert not {name for name, p in SEGMENTATION.items() if p.size % 2 ** (len(p.model.block_out_channels) - 1)}
 
 
 @pytest.mark.slow

@@ -158,12 +158,12 @@ def test_the_optimiser_does_not_write_into_arrays_of_others():
 def test_a_gradient_that_is_not_finite_is_named_and_changes_nothing(bad):
     module = Two(np.random.default_rng(0))
     optimiser = AdamW(module, CONFIG)
-    before = {name: a.copy() for name, a in module.state().items()}
+    before = {name: a.copy() for name, a in module.state_dict().items()}
     give(module, gradients(np.random.default_rng(1), module))
     module.bias.grad[2] = bad
     with pytest.raises(FloatingPointError, match="gradient of 'bias' is not finite"):
         optimiser.step(0)
-    for name, a in module.state().items():
+    for name, a in module.state_dict().items():
         np.testing.assert_array_equal(a, before[name])
         assert not optimiser.m[name].any() and not optimiser.v[name].any()
 

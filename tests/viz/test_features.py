@@ -15,7 +15,7 @@ RNG = np.random.default_rng(0)
 
 @pytest.fixture(scope="module")
 def model():
-    return UNet2015(UNet2015Config(channels=1, widths=(3, 4, 5)), np.random.default_rng(0))
+    return UNet2015(UNet2015Config(in_channels=1, block_out_channels=(3, 4, 5)), np.random.default_rng(0))
 
 
 def test_activations_are_what_the_modules_gave(model):

@@ -20,7 +20,7 @@ from tinydiff.apps.data.image_files import read_image
 from tinydiff.autograd import Array
 from tinydiff.device import to_numpy
 from tinydiff.diffusion.prediction import to_x0_and_noise
-from tinydiff.diffusion.samplers import sample_ddpm
+from tinydiff.diffusion.samplers import Options, ddpm_step, sample
 from tinydiff.errors import InputError
 from tinydiff.files import stems, written_whole
 from tinydiff.models.autoencoder import PixelSpace
@@ -52,16 +52,17 @@ def denoise(pipe: TextToImage, images: np.ndarray, sigma: float, steps: int | No
     for start in range(0, len(images), BATCH):
         y = images[start : start + BATCH].astype(np.float32) / np.float32(127.5) - 1
         x = pipe.denoiser.place(y * np.float32(alpha_bar**0.5))
-        words = pipe.read(pipe.vocabulary.null(len(x)))
+        words = pipe._unconditional(len(x))
 
         def predict(x: Array, t: int, words: Array = words) -> Array:
             return pipe.predict(x, t, words)
 
         if steps is None:
-            x0 = to_x0_and_noise(predict(x, level), x, alpha_bar, pipe.kind)[0]
+            x0 = to_x0_and_noise(predict(x, level), x, alpha_bar, pipe.prediction_type)[0]
         else:
             count = min(steps, level + 1)
-            x0 = sample_ddpm(predict, x, pipe.schedule, count, rng, pipe.kind, pipe.clip, last=level)
+            options = Options(clip=pipe.clip, last=level)
+            x0 = sample(ddpm_step, predict, x, pipe.schedule, count, rng, pipe.prediction_type, options)
         cleaned.append((to_numpy(x0).clip(-1, 1) + 1) * np.float32(127.5))
     return np.concatenate(cleaned)
 

@@ -6,7 +6,7 @@ print(tinydiff.summary(tinydiff.load().denoiser, Tensor(x), t, tokens))
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -17,7 +17,7 @@ from tinydiff.autograd import Tensor, no_grad
 from tinydiff.models.unet2015 import Convolution, UpBlock
 from tinydiff.nn.blocks import Attention
 from tinydiff.nn.layers import Conv2d, Linear
-from tinydiff.nn.module import Module, watching
+from tinydiff.nn.module import Module, forward_hook
 
 HEADINGS = ("layer", "kind", "output", "parameters", "multiply-adds", "ms")
 
@@ -89,7 +89,7 @@ def summary(model: Module, *inputs: Any, depth: int | None = None) -> Summary:
     seconds: dict[int, float] = {}
     with no_grad():
         model(*given)
-        with counting() as counts, timing(model) as seconds, watching(lambda layer, y: _note(shapes, layer, y)):
+        with counting() as counts, timing() as seconds, forward_hook(lambda layer, _, y: _note(shapes, layer, y)):
             model(*given)
     rows = []
     for identity, name in names.items():
@@ -127,7 +127,7 @@ def counting() -> Iterator[dict[int, int]]:
     def add(layer: Module, number: int) -> None:
         counts[id(layer)] = counts.get(id(layer), 0) + int(number)
 
-    def count(layer: Module, y: Any) -> None:
+    def count(layer: Module, inputs: tuple, y: Any) -> None:
         size = int(np.prod(y.shape)) if isinstance(y, Tensor) else 0
         if isinstance(layer, (Conv2d, Linear, Convolution)):
             add(layer, size * layer.weight.data.size // layer.weight.shape[-1])  # each output is a sum over the rest
@@ -140,32 +140,24 @@ def counting() -> Iterator[dict[int, int]]:
             _, _, made, below = layer.up_weight.shape
             add(layer, n * (height + lost) * (width + lost) * made * below)  # every output has one tap
 
-    with watching(count):
+    with forward_hook(count):
         yield counts
 
 
 @contextmanager
-def timing(model: Module) -> Iterator[dict[int, float]]:
-    """Within this block the seconds that each of the model's modules takes are added up under its `id`."""
+def timing() -> Iterator[dict[int, float]]:
+    """Within this block the seconds that each module takes are added up under its `id`."""
     seconds: dict[int, float] = {}
-    modules = [module for _, module in model.named_modules() if hasattr(module, "forward")]
+    begun: list[float] = []
 
-    def timed(module: Module, forward: Callable[..., Any]) -> Callable[..., Any]:
-        def run(*args: Any, **options: Any) -> Any:
-            start = time.perf_counter()
-            y = forward(*args, **options)
-            seconds[id(module)] = seconds.get(id(module), 0.0) + time.perf_counter() - start
-            return y
+    def start(module: Module, inputs: tuple) -> None:
+        begun.append(time.perf_counter())
 
-        return run
+    def stop(module: Module, inputs: tuple, y: Any) -> None:
+        seconds[id(module)] = seconds.get(id(module), 0.0) + time.perf_counter() - begun.pop()
 
-    for module in modules:
-        module.forward = timed(module, module.forward)  # type: ignore[attr-defined]
-    try:
+    with forward_hook(stop, before=start):
         yield seconds
-    finally:
-        for module in modules:
-            del module.forward  # type: ignore[attr-defined]  # the class's own is seen again
 
 
 def _note(shapes: dict[int, tuple[int, ...]], layer: Module, y: Any) -> None:

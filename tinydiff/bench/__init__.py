@@ -34,7 +34,7 @@ GROUPS = ("conv", "ladder", "step", "sampling", "memory", "threads")  # on the C
 def bench(groups: Sequence[str] = GROUPS, rounds: int = 15, on_row: Callable[[Row], None] | None = None) -> list[Row]:
     """Time the named groups, or "card", the kernels on a GPU; `on_row` is called with each row as it is measured.
 
-    Raises InputError for an unknown group, Disagreement where tinydiff and its twin do not compute the same.
+    Raises InputError for an unknown group, MismatchError where tinydiff and its twin do not compute the same.
     """
     from tinydiff.bench.gpu import card_rows
 

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from tinydiff import ops
+from tinydiff.apps.train.session import fit
 from tinydiff.autograd import Tensor, no_grad
 from tinydiff.cli.types import Parser, at_least, folder_to_make
 from tinydiff.datasets import BACKGROUNDS, COLOURS, GARMENTS, load_fashion, render
@@ -23,14 +24,21 @@ from tinydiff.diffusion.iadb import Direction, blend, deblend, exact_direction
 from tinydiff.files import written_whole
 from tinydiff.models.autoencoder import Autoencoder
 from tinydiff.models.unet import UNet, UNetConfig
-from tinydiff.training.loop import fit
+from tinydiff.training.loop import Task
 from tinydiff.training.optim import OptimConfig
 from tinydiff.viz import save_grid
-from tinydiff.weights import load_autoencoder, load_judge, shipped
+from tinydiff.weights import load_autoencoder, load_classifier, shipped
 
 FROM, TO = "sneaker", "ankle boot"
 BATCH = 64
-UNET = UNetConfig(widths=(48, 96), layers=1, attention=(False, False), heads=4, groups=8, text_width=8)
+UNET = UNetConfig(
+    block_out_channels=(48, 96),
+    layers_per_block=1,
+    down_block_types=("DownBlock2D", "DownBlock2D"),
+    num_attention_heads=4,
+    norm_num_groups=8,
+    cross_attention_dim=8,
+)
 ALPHAS = (0.0, 0.25, 0.5, 0.75, 1.0)  # of the picture's columns
 CLASSES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00")  # Okabe & Ito
 
@@ -68,7 +76,7 @@ def direction_of(unet: UNet) -> Direction:
 
 def ask(unet: UNet, x: np.ndarray, alpha: np.ndarray) -> Tensor:
     """The network has no words to read here: one that says nothing stands in for them."""
-    nothing = np.zeros((len(x), 1, UNET.text_width), np.float32)
+    nothing = np.zeros((len(x), 1, UNET.cross_attention_dim), np.float32)
     return unet(Tensor(x), 1000 * alpha, Tensor(nothing))
 
 
@@ -84,7 +92,8 @@ def learn(autoencoder: Autoencoder, steps: int, out: Path, seed: int = 0) -> UNe
         return ops.mse_loss(ask(unet, blend(x0, x1, alpha), alpha), Tensor(x1 - x0))
 
     optim = OptimConfig(steps=steps, batch=BATCH, lr=1.5e-3, warmup=min(100, steps), ema=0.995)
-    unet.load(fit("deblending", unet, loss_of, optim, out, identity={"from": FROM, "to": TO}, seed=seed, resume=True))
+    task = Task("iadb", unet, loss_of, optim, seed, {"from": FROM, "to": TO})
+    unet.load_state_dict(fit(task, out, resume=True))
     return unet
 
 
@@ -98,7 +107,7 @@ def carry(autoencoder: Autoencoder, direction: Direction, images: np.ndarray, st
 
 def shares(images: np.ndarray, colours: tuple[np.ndarray, np.ndarray]) -> tuple[float, float]:
     """How many the judge calls TO, and how many it sees in the colours that they had."""
-    garment, colour, background = load_judge(shipped()).classify(as_floats(images))
+    garment, colour, background = load_classifier(shipped()).classify(as_floats(images))
     return float((garment == GARMENTS.index(TO)).mean()), float(
         ((colour == colours[0]) & (background == colours[1])).mean()
     )

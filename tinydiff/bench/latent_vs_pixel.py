@@ -22,7 +22,7 @@ from tinydiff.apps.summary import multiply_adds
 from tinydiff.autograd import Tensor
 from tinydiff.bench.samplers import Measure
 from tinydiff.cli.types import Parser, at_least, existing_folder, file_to_write
-from tinydiff.diffusion.guidance import GUIDANCE
+from tinydiff.diffusion.guidance import GUIDANCE_INTERVAL, GUIDANCE_SCALE
 from tinydiff.evaluation.evaluate import NEIGHBOURS
 from tinydiff.files import written_whole
 from tinydiff.pipelines.text_to_image import TextToImage
@@ -49,11 +49,11 @@ class Row:
 
 def row(name: str, pipe: TextToImage, folder: Path, measure: Measure) -> Row:
     unet = pipe.denoiser.unet
-    words = Tensor(pipe.words(measure.prompts[:1]))
-    step = multiply_adds(unet, Tensor(np.zeros((1, *pipe.latent), np.float32)), np.zeros(1), words)
+    words = Tensor(pipe.encode_prompt(measure.prompts[:1]))
+    step = multiply_adds(unet, Tensor(np.zeros((1, *pipe.latent_shape), np.float32)), np.zeros(1), words)
     decoder = getattr(pipe.autoencoder, "decoder", None)
-    after = 0 if decoder is None else multiply_adds(decoder, Tensor(np.zeros((1, *pipe.latent), np.float32)))
-    low, high = (share * pipe.schedule.steps for share in pipe.interval)
+    after = 0 if decoder is None else multiply_adds(decoder, Tensor(np.zeros((1, *pipe.latent_shape), np.float32)))
+    low, high = (share * pipe.schedule.num_train_timesteps for share in GUIDANCE_INTERVAL)
     asked = sum(2 if low <= t < high else 1 for t in pipe.schedule.timesteps(25))
     prompts = measure.prompts[:PICTURES]
     pipe.generate(prompts, steps=1)  # compiles, and warms up
@@ -66,16 +66,16 @@ def row(name: str, pipe: TextToImage, folder: Path, measure: Measure) -> Row:
         start = time.perf_counter()
         pipe.generate(prompts)
         times.append(time.perf_counter() - start)
-    found = measure.row(pipe, "ddim", 25, GUIDANCE)
+    found = measure.row(pipe, "ddim", 25, GUIDANCE_SCALE)
     return Row(
         space=name,
-        numbers=int(np.prod(pipe.latent)),
+        numbers=int(np.prod(pipe.latent_shape)),
         parameters=sum(p.data.size for p in unet.parameters()),
         gmac_step=step / 1e9,
         gmac_picture=(asked * step + after) / 1e9,
         seconds=float(np.median(times)),
         megabytes=megabytes,
-        training=checkpoint.load(folder / "denoiser.safetensors")[1].get("made", {}).get("seconds", 0),
+        training=checkpoint.load(folder / "denoiser.safetensors")[1].get("training", {}).get("seconds", 0),
         frechet_ratio=found.frechet_ratio,
         garment=found.garment,
     )

@@ -21,13 +21,13 @@ from tinydiff.cli.types import Parser, at_least, existing_folder, folder_to_make
 from tinydiff.datasets import UNSEEN, captioned_fashion
 from tinydiff.datasets.pixels import as_floats
 from tinydiff.diffusion import SAMPLERS
-from tinydiff.diffusion.guidance import GUIDANCE, INTERVAL
+from tinydiff.diffusion.guidance import GUIDANCE_INTERVAL, GUIDANCE_SCALE
 from tinydiff.errors import InputError
 from tinydiff.evaluation.evaluate import NEIGHBOURS, batches, drawn_prompts, features_of, halves
 from tinydiff.evaluation.metrics import frechet_distance, precision_recall
 from tinydiff.files import written_whole
 from tinydiff.pipelines.text_to_image import TextToImage
-from tinydiff.weights import load_judge, shipped
+from tinydiff.weights import load_classifier, shipped
 
 STEPS = (5, 10, 25, 50, 100, 250)
 SCALES = (0.0, 1.0, 1.5, 2.0, 3.0, 5.0, 8.0)
@@ -60,25 +60,32 @@ class Measure:
     """Real pictures, and what others are compared with."""
 
     def __init__(self, count: int, seed: int = 0) -> None:
-        self.judge = load_judge(shipped())
+        self.judge = load_classifier(shipped())
         test = captioned_fashion("test")
         seen = np.array([pair not in UNSEEN for pair in zip(test.garment, test.colour, strict=True)])
         real, again = (features_of(self.judge, part) for part in halves(test.images[seen], count, seed))
         self.real, self.base = real, frechet_distance(again, real)
         self.prompts, self.asked = drawn_prompts(count, unseen=False, rng=np.random.default_rng(seed))
 
-    def row(self, pipe: TextToImage, sampler: str, steps: int, guidance: float) -> Row:
+    def row(
+        self,
+        pipe: TextToImage,
+        sampler: str,
+        steps: int,
+        scale: float,
+        interval: tuple[float, float] = GUIDANCE_INTERVAL,
+    ) -> Row:
         start = time.monotonic()
-        rule = "ddim" if sampler == "iadb" else sampler  # IADB's step, see diffusion/deblending.py
-        images = pipe.generate(self.prompts, steps=steps, guidance=guidance, sampler=rule)
+        step = "ddim" if sampler == "iadb" else sampler  # IADB's step, see diffusion/iadb.py
+        images = pipe.generate(self.prompts, steps, scale, interval, sampler=step)
         seconds = time.monotonic() - start
         features = features_of(self.judge, images)
         named = np.concatenate([self.judge.classify(as_floats(part))[0] for part in batches(images)])
         return Row(
             sampler,
             steps,
-            guidance,
-            pipe.interval[1],
+            scale,
+            interval[1],
             frechet_distance(features, self.real) / self.base,
             float((named == self.asked[0]).mean()),
             *precision_recall(self.real, features, NEIGHBOURS),
@@ -92,24 +99,23 @@ def compare(
     scales: Sequence[float] = SCALES,
     samplers: Sequence[str] = tuple(SAMPLERS),
     weights: Path | None = None,
-    deblending: Path | None = None,
+    iadb: Path | None = None,
 ) -> Iterator[Row]:
     """Each sampler at each number of steps, and IADB if there are weights for it; then DDIM at 25 steps with each scale
     of guidance, everywhere and in the usual interval."""
     pipe, measure = tinydiff.load(weights), Measure(count)
     for sampler in samplers:
         for number in steps:
-            yield measure.row(pipe, sampler, number, GUIDANCE)
-    if deblending is not None:
-        other = tinydiff.load(deblending)
-        if other.kind != "iadb":
-            raise InputError(f"{deblending}: learnt {other.kind!r}, not to deblend; train --preset full-iadb does")
+            yield measure.row(pipe, sampler, number, GUIDANCE_SCALE)
+    if iadb is not None:
+        other = tinydiff.load(iadb)
+        if other.prediction_type != "iadb":
+            raise InputError(f"{iadb}: learnt to predict {other.prediction_type!r}; train --preset full-iadb does")
         for number in steps:
-            yield measure.row(other, "iadb", number, GUIDANCE)
-    for interval in ((0.0, 1.0), INTERVAL):
-        pipe.interval = interval
+            yield measure.row(other, "iadb", number, GUIDANCE_SCALE)
+    for interval in ((0.0, 1.0), GUIDANCE_INTERVAL):
         for scale in scales:
-            yield measure.row(pipe, "ddim", 25, scale)
+            yield measure.row(pipe, "ddim", 25, scale, interval)
 
 
 def plot_steps(rows: Sequence[Row], path: Path) -> None:
@@ -150,7 +156,7 @@ def plot_guidance(rows: Sequence[Row], path: Path) -> None:
 
     figure = Figure(figsize=(10, 4), layout="constrained")
     left, right = figure.subplots(1, 2)
-    for below, line in ((1.0, "o--"), (INTERVAL[1], "o-")):
+    for below, line in ((1.0, "o--"), (GUIDANCE_INTERVAL[1], "o-")):
         own = [row for row in rows if row.below == below]
         scales = [row.guidance for row in own]
         where = "everywhere" if below == 1 else f"below {below:g} of the noise levels"

@@ -14,7 +14,7 @@ import numpy as np
 from tinydiff import ops
 from tinydiff.autograd import Tensor
 from tinydiff.bench.timing import Row, agree, race
-from tinydiff.errors import Disagreement
+from tinydiff.errors import MismatchError
 from tinydiff.models.autoencoder import Autoencoder
 from tinydiff.models.denoiser import Denoiser
 from tinydiff.models.text_encoder import TextEncoderConfig
@@ -26,9 +26,17 @@ from tinydiff.training.presets import preset as preset_named
 
 LOSSES = 10  # that must agree
 PIXELS = UNetConfig(
-    3, 3, widths=(32, 64, 128), layers=2, attention=(False, False, True), groups=8, text_width=TEXT_WIDTH
+    3,
+    3,
+    block_out_channels=(32, 64, 128),
+    layers_per_block=2,
+    down_block_types=("DownBlock2D", "DownBlock2D", "CrossAttnDownBlock2D"),
+    norm_num_groups=8,
+    cross_attention_dim=TEXT_WIDTH,
 )
-TEXT = TextEncoderConfig(vocabulary=54, length=16, width=TEXT_WIDTH, layers=2, heads=4)
+TEXT = TextEncoderConfig(
+    vocab_size=54, max_position_embeddings=16, hidden_size=TEXT_WIDTH, num_hidden_layers=2, num_attention_heads=4
+)
 
 
 @dataclass(frozen=True)
@@ -60,7 +68,7 @@ def denoiser_task(name: str, config: UNetConfig, size: int, batch: int, device: 
     _stir(model, rng)
     model.to(device)
     x, target = rng.standard_normal((2, batch, size, size, config.in_channels), np.float32)
-    t, tokens = rng.integers(0, 1000, batch), rng.integers(0, TEXT.vocabulary, (batch, TEXT.length))
+    t, tokens = rng.integers(0, 1000, batch), rng.integers(0, TEXT.vocab_size, (batch, TEXT.max_position_embeddings))
 
     def twin(channels_last: bool) -> tuple[Any, Callable[[], Any]]:
         import torch
@@ -87,7 +95,7 @@ def autoencoder_task(name: str, config: Any, batch: int) -> Task:
 
     def loss() -> Tensor:
         mean, log_variance = model.moments(Tensor(x))
-        y = model.reconstruct(ops.sample_gaussian(mean, log_variance, noise))
+        y = model.reconstruct(ops.reparameterize(mean, log_variance, noise))
         kl = ops.kl_loss(mean, log_variance) * np.float32(1e-6)
         return ops.l1_loss(y, Tensor(x)) + ops.mse_loss(y, Tensor(x)) + kl
 
@@ -200,7 +208,7 @@ def sampling_rows(rounds: int) -> Iterator[Row]:
     expected = pipe.generate(prompts).astype(int)
     for other in (last, first):
         if np.percentile(abs(expected - other.generate(prompts)), 99) > 2:
-            raise Disagreement(f"bench: the twin's pictures differ, 1 % of the pixels by more than 2 of 255 ({name})")
+            raise MismatchError(f"bench: the twin's pictures differ, 1 % of the pixels by more than 2 of 255 ({name})")
     seconds, *others = race(
         lambda: pipe.generate(prompts), lambda: last.generate(prompts), lambda: first.generate(prompts), rounds=rounds
     )

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tinydiff.errors import Disagreement
+from tinydiff.errors import MismatchError
 
 
 @dataclass(frozen=True)
@@ -57,14 +57,14 @@ def geometric_mean(numbers: list[float]) -> float:
 
 
 def agree(name: str, ours: np.ndarray, theirs: np.ndarray, tolerance: float = 1e-4, least: float = 1e-6) -> None:
-    """Raises Disagreement unless both are the same up to `tolerance` of the largest (or of `least`, if that is more).
+    """Raises MismatchError unless both are the same up to `tolerance` of the largest (or of `least`, if that is more).
 
     Only equal work is timed.
     """
     if ours.shape != theirs.shape:
-        raise Disagreement(f"bench: {name} has shape {ours.shape} here and {theirs.shape} in the twin")
+        raise MismatchError(f"bench: {name} has shape {ours.shape} here and {theirs.shape} in the twin")
     error = float(abs(ours - theirs).max() / max(abs(theirs).max(), least))
     if not error <= tolerance:
-        raise Disagreement(
+        raise MismatchError(
             f"bench: {name} differs from the twin's by {error:.1e} of the largest, expected ≤ {tolerance}"
         )

@@ -25,8 +25,8 @@ from tinydiff.bench.torch_blocks import (
     attention,
 )
 from tinydiff.device import to_numpy
-from tinydiff.diffusion.guidance import GUIDANCE
-from tinydiff.errors import Disagreement
+from tinydiff.diffusion.guidance import GUIDANCE_INTERVAL, GUIDANCE_SCALE
+from tinydiff.errors import MismatchError
 from tinydiff.models.autoencoder import AutoencoderConfig
 from tinydiff.models.text_encoder import TextEncoderConfig
 from tinydiff.models.unet import UNetConfig
@@ -39,11 +39,11 @@ def carry_over(ours: Module, theirs: nn.Module, channels_last: bool = True) -> n
     """Our weights into the twin: linear (in, out) → (out, in), convolution (KH, KW, in, out) → (out, in, KH, KW)."""
     with torch.no_grad():
         parameters = dict(theirs.named_parameters())
-        if set(parameters) != set(ours.state()):
-            raise Disagreement(
-                f"bench: the twin's parameters differ: {sorted(set(parameters) ^ set(ours.state()))[:5]}"
+        if set(parameters) != set(ours.state_dict()):
+            raise MismatchError(
+                f"bench: the twin's parameters differ: {sorted(set(parameters) ^ set(ours.state_dict()))[:5]}"
             )
-        for name, array in ours.state().items():
+        for name, array in ours.state_dict().items():
             parameters[name].copy_(torch.from_numpy(to_torch_layout(name, to_numpy(array)).copy()))
     return theirs.to(memory_format=torch.channels_last if channels_last else torch.contiguous_format)
 
@@ -63,10 +63,11 @@ def channels_first(images: np.ndarray, channels_last: bool = True) -> torch.Tens
 class DownBlock(nn.Module):
     def __init__(self, config: UNetConfig, level: int, inputs: int, time_width: int, downsample: bool):
         super().__init__()
-        width = config.widths[level]
-        self.attentions = _transformers(config, level, config.layers)
+        width = config.block_out_channels[level]
+        self.attentions = _transformers(config, level, config.layers_per_block)
         self.resnets = nn.ModuleList(
-            ResnetBlock(inputs if i == 0 else width, width, config.groups, time_width) for i in range(config.layers)
+            ResnetBlock(inputs if i == 0 else width, width, config.norm_num_groups, time_width)
+            for i in range(config.layers_per_block)
         )
         self.downsamplers = nn.ModuleList([Downsample(width)] if downsample else [])
 
@@ -84,8 +85,10 @@ class DownBlock(nn.Module):
 class MidBlock(nn.Module):
     def __init__(self, config: UNetConfig, width: int, time_width: int):
         super().__init__()
-        self.attentions = nn.ModuleList([SpatialTransformer(width, config.heads, config.groups, config.text_width)])
-        self.resnets = nn.ModuleList(ResnetBlock(width, width, config.groups, time_width) for _ in range(2))
+        self.attentions = nn.ModuleList(
+            [SpatialTransformer(width, config.num_attention_heads, config.norm_num_groups, config.cross_attention_dim)]
+        )
+        self.resnets = nn.ModuleList(ResnetBlock(width, width, config.norm_num_groups, time_width) for _ in range(2))
 
     def forward(self, x: Any, time: Any, context: Any) -> Any:
         return self.resnets[1](self.attentions[0](self.resnets[0](x, time), context), time)
@@ -94,10 +97,10 @@ class MidBlock(nn.Module):
 class UpBlock(nn.Module):
     def __init__(self, config: UNetConfig, level: int, inputs: int, saved: list[int], time_width: int, upsample: bool):
         super().__init__()
-        width = config.widths[level]
+        width = config.block_out_channels[level]
         self.attentions = _transformers(config, level, len(saved))
         self.resnets = nn.ModuleList(
-            ResnetBlock((inputs if i == 0 else width) + skip, width, config.groups, time_width)
+            ResnetBlock((inputs if i == 0 else width) + skip, width, config.norm_num_groups, time_width)
             for i, skip in enumerate(saved)
         )
         self.upsamplers = nn.ModuleList([Upsample(width)] if upsample else [])
@@ -114,21 +117,21 @@ class UpBlock(nn.Module):
 class UNet(nn.Module):
     def __init__(self, config: UNetConfig):
         super().__init__()
-        first, last = config.widths[0], config.widths[-1]
-        time_width, deepest = 4 * first, len(config.widths) - 1
+        first, last = config.block_out_channels[0], config.block_out_channels[-1]
+        time_width, deepest = 4 * first, len(config.block_out_channels) - 1
         self.conv_in, self.time_embedding = nn.Conv2d(config.in_channels, first, 3, padding=1), TimestepEmbedding(first)
         self.down_blocks, self.up_blocks = nn.ModuleList(), nn.ModuleList()
         skips, inputs = [first], first
-        for level, width in enumerate(config.widths):
+        for level, width in enumerate(config.block_out_channels):
             self.down_blocks.append(DownBlock(config, level, inputs, time_width, level < deepest))
-            skips += [width] * (config.layers + (level < deepest))
+            skips += [width] * (config.layers_per_block + (level < deepest))
             inputs = width
         self.mid_block = MidBlock(config, last, time_width)
-        for level in reversed(range(len(config.widths))):
-            saved = [skips.pop() for _ in range(config.layers + 1)]
+        for level in reversed(range(len(config.block_out_channels))):
+            saved = [skips.pop() for _ in range(config.layers_per_block + 1)]
             self.up_blocks.append(UpBlock(config, level, inputs, saved, time_width, level > 0))
-            inputs = config.widths[level]
-        self.conv_norm_out = nn.GroupNorm(config.groups, first)
+            inputs = config.block_out_channels[level]
+        self.conv_norm_out = nn.GroupNorm(config.norm_num_groups, first)
         self.conv_out = nn.Conv2d(first, config.out_channels, 3, padding=1)
 
     def forward(self, x: Any, t: Any, context: Any) -> Any:
@@ -164,8 +167,11 @@ class MLP(nn.Module):
 class EncoderLayer(nn.Module):
     def __init__(self, config: TextEncoderConfig):
         super().__init__()
-        self.layer_norm1, self.self_attn = nn.LayerNorm(config.width), SelfAttention(config.width, config.heads)
-        self.layer_norm2, self.mlp = nn.LayerNorm(config.width), MLP(config.width)
+        self.layer_norm1, self.self_attn = (
+            nn.LayerNorm(config.hidden_size),
+            SelfAttention(config.hidden_size, config.num_attention_heads),
+        )
+        self.layer_norm2, self.mlp = nn.LayerNorm(config.hidden_size), MLP(config.hidden_size)
 
     def forward(self, x: Any) -> Any:
         x = x + self.self_attn(self.layer_norm1(x))
@@ -176,8 +182,10 @@ class TextEncoder(nn.Module):
     def __init__(self, config: TextEncoderConfig):
         super().__init__()
         self.embeddings = Embeddings(config)
-        self.encoder = nn.ModuleDict({"layers": nn.Sequential(*(EncoderLayer(config) for _ in range(config.layers)))})
-        self.final_layer_norm = nn.LayerNorm(config.width)
+        self.encoder = nn.ModuleDict(
+            {"layers": nn.Sequential(*(EncoderLayer(config) for _ in range(config.num_hidden_layers)))}
+        )
+        self.final_layer_norm = nn.LayerNorm(config.hidden_size)
 
     def forward(self, tokens: Any) -> Any:
         x = self.embeddings(tokens)
@@ -188,8 +196,8 @@ class TextEncoder(nn.Module):
 class Embeddings(nn.Module):
     def __init__(self, config: TextEncoderConfig):
         super().__init__()
-        self.token_embedding = nn.Embedding(config.vocabulary, config.width)
-        self.position_embedding = nn.Embedding(config.length, config.width)
+        self.token_embedding = nn.Embedding(config.vocab_size, config.hidden_size)
+        self.position_embedding = nn.Embedding(config.max_position_embeddings, config.hidden_size)
 
     def forward(self, tokens: Any) -> Any:
         return self.token_embedding(tokens) + self.position_embedding.weight
@@ -221,10 +229,12 @@ class CodecBlock(nn.Module):
     def __init__(self, config: AutoencoderConfig, inputs: int, width: int, layers: int, change: str = ""):
         super().__init__()
         self.resnets = nn.ModuleList(
-            ResnetBlock(inputs if i == 0 else width, width, config.groups, eps=1e-6) for i in range(layers)
+            ResnetBlock(inputs if i == 0 else width, width, config.norm_num_groups, eps=1e-6) for i in range(layers)
         )
         if change == "middle":
-            self.attentions = nn.ModuleList([AttentionBlock(width, config.groups)] if config.attention else [])
+            self.attentions = nn.ModuleList(
+                [AttentionBlock(width, config.norm_num_groups)] if config.mid_block_add_attention else []
+            )
         if change == "down":
             self.downsamplers = nn.ModuleList([Downsample(width, padding=0)])
         if change == "up":
@@ -242,14 +252,14 @@ class CodecBlock(nn.Module):
 class Encoder(nn.Module):
     def __init__(self, config: AutoencoderConfig):
         super().__init__()
-        widths = config.widths
-        self.conv_in = nn.Conv2d(config.channels, widths[0], 3, padding=1)
+        widths = config.block_out_channels
+        self.conv_in = nn.Conv2d(config.in_channels, widths[0], 3, padding=1)
         self.down_blocks = nn.ModuleList(
-            CodecBlock(config, widths[max(0, i - 1)], w, config.layers, "down" if i < len(widths) - 1 else "")
+            CodecBlock(config, widths[max(0, i - 1)], w, config.layers_per_block, "down" if i < len(widths) - 1 else "")
             for i, w in enumerate(widths)
         )
         self.mid_block = CodecBlock(config, widths[-1], widths[-1], 2, "middle")
-        self.conv_norm_out = nn.GroupNorm(config.groups, widths[-1], 1e-6)
+        self.conv_norm_out = nn.GroupNorm(config.norm_num_groups, widths[-1], 1e-6)
         self.conv_out = nn.Conv2d(widths[-1], 2 * config.latent_channels, 3, padding=1)
 
     def forward(self, x: Any) -> Any:
@@ -262,15 +272,17 @@ class Encoder(nn.Module):
 class Decoder(nn.Module):
     def __init__(self, config: AutoencoderConfig):
         super().__init__()
-        widths = config.widths[::-1]
+        widths = config.block_out_channels[::-1]
         self.conv_in = nn.Conv2d(config.latent_channels, widths[0], 3, padding=1)
         self.mid_block = CodecBlock(config, widths[0], widths[0], 2, "middle")
         self.up_blocks = nn.ModuleList(
-            CodecBlock(config, widths[max(0, i - 1)], w, config.layers + 1, "up" if i < len(widths) - 1 else "")
+            CodecBlock(
+                config, widths[max(0, i - 1)], w, config.layers_per_block + 1, "up" if i < len(widths) - 1 else ""
+            )
             for i, w in enumerate(widths)
         )
-        self.conv_norm_out = nn.GroupNorm(config.groups, widths[-1], 1e-6)
-        self.conv_out = nn.Conv2d(widths[-1], config.channels, 3, padding=1)
+        self.conv_norm_out = nn.GroupNorm(config.norm_num_groups, widths[-1], 1e-6)
+        self.conv_out = nn.Conv2d(widths[-1], config.in_channels, 3, padding=1)
 
     def forward(self, z: Any) -> Any:
         z = self.mid_block(self.conv_in(z))
@@ -298,19 +310,21 @@ class Pipeline:
 
     def __init__(self, pipe: TextToImage, channels_last: bool = True):
         assert isinstance(pipe.autoencoder, models.Autoencoder)
-        self.pipe, self.channels_last, self.latent_scale = pipe, channels_last, pipe.autoencoder.latent_scale
+        self.pipe, self.channels_last, self.scaling_factor = pipe, channels_last, pipe.autoencoder.config.scaling_factor
         unet, text = pipe.denoiser.unet.config, pipe.denoiser.text_encoder.config
         self.denoiser = carry_over(pipe.denoiser, Denoiser(unet, text), channels_last)
         self.autoencoder = carry_over(pipe.autoencoder, Autoencoder(pipe.autoencoder.config), channels_last)
 
     @torch.inference_mode()
-    def generate(self, prompts: list[str], steps: int = 25, guidance: float = GUIDANCE, seed: int = 0) -> np.ndarray:
-        noise = np.random.default_rng(seed).standard_normal((len(prompts), *self.pipe.latent), np.float32)
+    def generate(
+        self, prompts: list[str], steps: int = 25, guidance: float = GUIDANCE_SCALE, seed: int = 0
+    ) -> np.ndarray:
+        noise = np.random.default_rng(seed).standard_normal((len(prompts), *self.pipe.latent_shape), np.float32)
         vocabulary, schedule = self.pipe.vocabulary, self.pipe.schedule
-        tokens = np.concatenate([vocabulary.null(len(prompts)), vocabulary.encode(prompts)])
+        tokens = np.concatenate([vocabulary.unconditional(len(prompts)), vocabulary.encode(prompts)])
         words, x = self.denoiser.text_encoder(torch.from_numpy(tokens)), channels_first(noise, self.channels_last)
         timesteps = schedule.timesteps(steps)
-        low, high = (share * schedule.steps for share in self.pipe.interval)
+        low, high = (share * schedule.num_train_timesteps for share in GUIDANCE_INTERVAL)
         alpha_bars = [float(schedule.alpha_bar[t]) for t in timesteps]
         for t, a, p in zip(timesteps, alpha_bars, [*alpha_bars[1:], 1.0], strict=True):
             if low <= t < high:
@@ -321,7 +335,7 @@ class Pipeline:
                 v = self.denoiser.unet(x, torch.full((len(x),), t), words[len(x) :])
             x0, epsilon = a**0.5 * x - (1 - a) ** 0.5 * v, a**0.5 * v + (1 - a) ** 0.5 * x
             x = p**0.5 * x0 + (1 - p) ** 0.5 * epsilon
-        images = self.autoencoder.reconstruct(x / self.latent_scale)
+        images = self.autoencoder.reconstruct(x / self.scaling_factor)
         return ((images.clamp(-1, 1) + 1) * 127.5).round().permute(0, 2, 3, 1).to(torch.uint8).numpy()
 
 
@@ -352,6 +366,9 @@ class Trainer:
 
 
 def _transformers(config: UNetConfig, level: int, count: int) -> nn.ModuleList:
-    width, present = config.widths[level], config.attention[level]
-    made = [SpatialTransformer(width, config.heads, config.groups, config.text_width) for _ in range(count * present)]
+    width, present = config.block_out_channels[level], config.down_block_types[level] == "CrossAttnDownBlock2D"
+    made = [
+        SpatialTransformer(width, config.num_attention_heads, config.norm_num_groups, config.cross_attention_dim)
+        for _ in range(count * present)
+    ]
     return nn.ModuleList(made)

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 
 from tinydiff.cli.parser import build_parser
-from tinydiff.errors import Disagreement, InputError
+from tinydiff.errors import InputError, MismatchError
 
 SPINS = "1000"  # turns that a waiting thread takes before it sleeps; GCC's OpenMP takes 300,000
 
@@ -21,7 +21,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         args.run(args)
     except (InputError, argparse.ArgumentTypeError, OSError) as error:
         return _complain(error, 2)
-    except (FloatingPointError, Disagreement) as error:
+    except (FloatingPointError, MismatchError) as error:
         return _complain(error, 1)
     except KeyboardInterrupt:
         return _complain("interrupted", 130)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from contextlib import ExitStack
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import tinydiff
 from tinydiff.cli.types import folder_to_make
@@ -22,7 +22,7 @@ def generate(args: argparse.Namespace) -> None:
     pipe = _loaded(args)
     pipe.check(args.prompts, args.steps)
     prompts = [text for text in args.prompts for _ in range(args.n)]
-    options = {"steps": args.steps, "guidance": args.guidance, "seed": args.seed, "sampler": args.sampler}
+    options = {**_sampling(args), "sampler": args.sampler}
     if args.init is not None:
         from tinydiff.cli.editing import edit_file
 
@@ -50,16 +50,15 @@ def generate(args: argparse.Namespace) -> None:
 
 def interpolate(args: argparse.Namespace) -> None:
     from tinydiff import viz
-    from tinydiff.pipelines.editing import between_prompts, between_seeds
 
     _choose(args.device)
     pipe = _loaded(args)
-    options = {"count": args.n, "steps": args.steps, "guidance": args.guidance, "sampler": args.sampler}
+    options = {**_sampling(args), "count": args.n, "sampler": args.sampler}
     if args.to is None:
-        images = between_seeds(pipe, args.prompt, (args.seed, args.to_seed), **options)
+        images = pipe.interpolate(args.prompt, to_seed=args.to_seed, **options)
         ends = f"{args.prompt}, seed {args.seed}", f"seed {args.to_seed}"
     else:
-        images = between_prompts(pipe, (args.prompt, args.to), args.seed, **options)
+        images = pipe.interpolate(args.prompt, args.to, **options)
         ends = args.prompt, args.to
     viz.save_grid(images, args.output, [ends[0], *[""] * (args.n - 2), ends[1]], columns=min(args.n, WIDEST_ROW))
     print(f"{args.output}: {args.n} pictures")
@@ -79,11 +78,11 @@ def invert(args: argparse.Namespace) -> None:
 
 
 def attention(args: argparse.Namespace) -> None:
-    from tinydiff.pipelines.attention_maps import attention_maps, draw_attention
+    from tinydiff.viz.attention import draw_attention
 
     _choose(args.device)
     pipe = _loaded(args)
-    found = attention_maps(pipe, args.prompt, args.steps, args.guidance, args.seed)
+    found = pipe.attention_maps(args.prompt, **_sampling(args))
     draw_attention(found, args.output)
     print(f"{args.output}: where each of {len(found.words)} words acts, in {len(found.maps)} steps")
 
@@ -136,10 +135,16 @@ def segment(args: argparse.Namespace) -> None:
 
 
 def _loaded(args: argparse.Namespace) -> TextToImage:
-    """The model of a command that draws with guidance."""
-    pipe = tinydiff.load(args.weights)
-    pipe.interval = tuple(args.interval)
-    return pipe.to(args.device)
+    return tinydiff.load(args.weights).to(args.device)
+
+
+def _sampling(args: argparse.Namespace) -> dict[str, Any]:
+    """What `generate` and its like are told by the options that they share."""
+    return {"steps": args.steps, "seed": args.seed, **_guidance(args)}
+
+
+def _guidance(args: argparse.Namespace) -> dict[str, Any]:
+    return {"guidance_scale": args.guidance, "guidance_interval": tuple(args.interval)}
 
 
 def _choose(device: str) -> None:
@@ -156,10 +161,9 @@ def evaluate(args: argparse.Namespace) -> None:
         args.weights,
         n=args.n,
         steps=args.steps,
-        guidance=args.guidance,
         seed=args.seed,
         data=args.data,
-        interval=tuple(args.interval),
+        **_guidance(args),
     )
     print(table(figures))
     if args.neighbours:
@@ -167,9 +171,7 @@ def evaluate(args: argparse.Namespace) -> None:
     if args.classifier:
         from tinydiff.evaluation.evaluate import classifiers
 
-        more = classifiers(
-            args.weights, seed=args.seed, data=args.data, guidance=args.guidance, interval=tuple(args.interval)
-        )
+        more = classifiers(args.weights, seed=args.seed, data=args.data, **_guidance(args))
         print(table(more))
         figures |= more
     if args.json:
@@ -187,7 +189,7 @@ def _save_neighbours(args: argparse.Namespace) -> None:
     from tinydiff.evaluation.evaluate import neighbours
 
     images, nearest, prompts, near = neighbours(
-        args.weights, WIDEST_ROW, args.steps, args.guidance, args.seed, args.data, tuple(args.interval)
+        args.weights, WIDEST_ROW, args.steps, seed=args.seed, data=args.data, **_guidance(args)
     )
     captions = [*prompts, *[f"nearest in training: {decibels:.1f} dB" for decibels in near]]
     viz.save_grid(np.concatenate([images, nearest]), args.neighbours, captions, columns=WIDEST_ROW)

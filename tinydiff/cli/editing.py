@@ -9,10 +9,9 @@ from typing import Any
 import numpy as np
 
 from tinydiff.apps.data.image_files import read_square
-from tinydiff.datasets.pixels import as_floats, as_pixels
-from tinydiff.device import to_numpy
+from tinydiff.datasets.pixels import as_floats
 from tinydiff.evaluation.metrics import psnr
-from tinydiff.pipelines.editing import edit, invert, redraw
+from tinydiff.pipelines.editing import reconstruct
 from tinydiff.pipelines.text_to_image import TextToImage
 
 
@@ -30,7 +29,7 @@ def edit_file(
     """
     images = np.repeat(read_square(picture, pipe.size)[None], len(prompts), 0)
     white = None if mask is None else read_square(mask, pipe.size).max(-1) > 127
-    return edit(pipe, images, prompts, strength or (0.6 if mask is None else 1.0), white, **options)
+    return pipe.edit(images, prompts, strength or (0.6 if mask is None else 1.0), white, **options)
 
 
 def invert_file(
@@ -44,9 +43,9 @@ def invert_file(
     images = read_square(picture, pipe.size)[None]
     pipe.check([prompt], max(steps))
     latent = pipe.autoencoder.encode(pipe.denoiser.place(as_floats(images)))
-    rebuilt = as_pixels(to_numpy(pipe.autoencoder.decode(latent)))
+    rebuilt = pipe.decode(latent)
     pictures, captions = [images, rebuilt], ["the picture", f"autoencoder alone: {psnr(rebuilt, images):.1f} dB"]
     for count in steps:
-        pictures.append(redraw(pipe, invert(pipe, images, [prompt], count), [prompt], count))
+        pictures.append(reconstruct(pipe, pipe.invert(images, [prompt], count), [prompt], count))
         captions.append(f"{count} steps and back: {psnr(pictures[-1], rebuilt):.1f} dB")
     return np.concatenate(pictures), captions

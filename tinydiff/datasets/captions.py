@@ -202,7 +202,7 @@ class Vocabulary:
             row[: len(words) + 2] = [BEGIN, *(self.id_of(word, prompt) for word in words), END]
         return encoded
 
-    def null(self, n: int, length: int | None = None) -> np.ndarray:
+    def unconditional(self, n: int, length: int | None = None) -> np.ndarray:
         """The empty caption n times, int64 (n, length): what guidance compares with."""
         encoded = np.full((n, length or self.length), PAD, np.int64)
         encoded[:, :2] = BEGIN, END

@@ -1,26 +1,39 @@
-"""Diffusion: noise schedules, what the network predicts, samplers and guidance, on plain arrays."""
+"""Diffusion: noise schedules, what the network predicts, the loss, samplers and guidance."""
 
-from tinydiff.diffusion.guidance import guided
-from tinydiff.diffusion.prediction import KINDS, add_noise, noise_from_x0, target, to_x0_and_noise
-from tinydiff.diffusion.samplers import SAMPLERS, invert_ddim, sample_ddim, sample_ddpm, sample_dpm, sample_heun
+from tinydiff.diffusion.guidance import classifier_free_guidance
+from tinydiff.diffusion.loss import diffusion_loss
+from tinydiff.diffusion.prediction import PREDICTION_TYPES, add_noise, noise_from_x0, target, to_x0_and_noise
+from tinydiff.diffusion.samplers import (
+    SAMPLERS,
+    Options,
+    ddim_step,
+    ddpm_step,
+    dpm_step,
+    heun_step,
+    invert_ddim,
+    sample,
+)
 from tinydiff.diffusion.schedule import SCHEDULES, Schedule, cosine, linear, make_schedule, scaled_linear
 
 __all__ = [
-    "KINDS",
+    "PREDICTION_TYPES",
     "SAMPLERS",
     "SCHEDULES",
+    "Options",
     "Schedule",
     "add_noise",
+    "classifier_free_guidance",
     "cosine",
-    "guided",
+    "ddim_step",
+    "ddpm_step",
+    "diffusion_loss",
+    "dpm_step",
+    "heun_step",
     "invert_ddim",
     "linear",
     "make_schedule",
     "noise_from_x0",
-    "sample_ddim",
-    "sample_ddpm",
-    "sample_dpm",
-    "sample_heun",
+    "sample",
     "scaled_linear",
     "target",
     "to_x0_and_noise",

@@ -9,51 +9,53 @@ from typing import Any
 from tinydiff.device import array_module
 from tinydiff.errors import InputError
 
-GUIDANCE = 5.0  # chosen, with the interval, for prompts that are met and pictures that differ as real ones do
-INTERVAL = (0.0, 0.7)  # the shares of the schedule's timesteps between which there is guidance
+GUIDANCE_SCALE = 5.0  # chosen, with the interval, for images that show their prompt and differ as real ones do
+GUIDANCE_INTERVAL = (0.0, 0.7)  # the shares of the schedule's timesteps between which there is guidance
 
 
-def guided(
+def classifier_free_guidance(
     predict: Callable[..., Any],
-    condition: Sequence[Any],
-    null: Sequence[Any],
+    conditional: Sequence[Any],
+    unconditional: Sequence[Any],
     scale: float,
-    within: tuple[float, float] = (0, inf),
+    interval: tuple[float, float] = (0, inf),
 ) -> Callable[[Any, int], Any]:
     """The function (x_t, t) → u + scale·(c − u) that a sampler calls, u without and c with the prompt.
 
-    predict(x_t (M, …), t, *arrays) is the network; condition and null are its further arguments for N pictures, arrays
-    (N, …) such as the encoded text and its mask, with the prompt and with the empty prompt.  scale 1 is the prompt
-    alone and 0 the empty prompt alone, at half the work; else both run as one batch of 2N, the empty prompt first.
-    within (low, high): only at timesteps low ≤ t < high; at others the prompt alone is asked.  At the noisiest levels
-    guidance takes diversity and gives little.  (Kynkäänniemi 2024, arXiv:2404.07724)
+    predict(x_t (M, …), t, *arrays) is the network; conditional and unconditional are its further arguments for N
+    images, arrays (N, …) such as the encoded text, with the prompt and with the empty (or negative) prompt.  scale 1 is
+    the prompt alone and 0 the empty prompt alone, at half the work; else both run as one batch of 2N, the empty prompt
+    first.  interval (low, high): only at timesteps low ≤ t < high; at others the network is conditioned on the prompt
+    alone.  At the noisiest levels guidance takes diversity and gives little.  (Kynkäänniemi 2024, arXiv:2404.07724)
     As u and c enter linearly with weights that sum to 1, it holds for predicted noise and for predicted v alike.
-    Raises InputError for a scale that is not finite, or where condition and null differ in shape.
+    Raises InputError for a scale that is not finite, or where the two differ in shape.
     (Ho & Salimans 2022, arXiv:2207.12598, equation 6, where scale is 1 + w)
     """
     if not isfinite(scale):
-        raise InputError(f"guidance must be a finite number; got {scale!r}")
-    shapes, null_shapes = [tuple(c.shape) for c in condition], [tuple(u.shape) for u in null]
-    if shapes != null_shapes:
-        raise InputError(f"guided: the prompt's arrays are {shapes} but the empty prompt's are {null_shapes}")
+        raise InputError(f"guidance_scale must be a finite number; got {scale!r}")
+    shapes, empty_shapes = [tuple(c.shape) for c in conditional], [tuple(u.shape) for u in unconditional]
+    if shapes != empty_shapes:
+        raise InputError(
+            f"classifier_free_guidance: conditional arrays are {shapes} but unconditional ones {empty_shapes}"
+        )
     if scale in (0, 1):
-        alone = condition if scale == 1 else null
+        alone = conditional if scale == 1 else unconditional
         return lambda x, t: predict(x, t, *alone)
-    weight = float(scale)  # a NumPy float64 would widen float32 pictures
-    pairs = [array_module(c).concatenate([u, c]) for u, c in zip(null, condition, strict=True)]
+    weight = float(scale)  # a NumPy float64 would widen float32 images
+    pairs = [array_module(c).concatenate([u, c]) for u, c in zip(unconditional, conditional, strict=True)]
 
-    def predict_guided(x: Any, t: int) -> Any:
-        if not within[0] <= t < within[1]:
-            return predict(x, t, *condition)
+    def guided(x: Any, t: int) -> Any:
+        if not interval[0] <= t < interval[1]:
+            return predict(x, t, *conditional)
         both = predict(array_module(x).concatenate([x, x]), t, *pairs)  # (2N, …)
         u, c = both[: len(x)], both[len(x) :]
         return u + weight * (c - u)
 
-    return predict_guided
+    return guided
 
 
 def check_interval(interval: tuple[float, float]) -> None:
     """Raise InputError unless it is (low, high) with 0 ≤ low < high ≤ 1."""
     low, high = interval
     if not 0 <= low < high <= 1:
-        raise InputError(f"guidance: the interval must be low, high with 0 ≤ low < high ≤ 1; got {low}, {high}")
+        raise InputError(f"guidance_interval must be low, high with 0 ≤ low < high ≤ 1; got {low}, {high}")

@@ -1,7 +1,7 @@
-"""Noise schedules: how much of the picture is left at each of T steps.
+"""Noise schedules: how much of the image is left at each of T steps.
 
-Step t = 0 … T − 1 holds ᾱ_t, the share of the picture's variance: x_t = √ᾱ_t·x0 + √(1 − ᾱ_t)·ε.  ᾱ falls from nearly
-1 (the picture) to nearly 0 (noise); it is the running product of 1 − β, where β_t is the noise that step t adds.
+Step t = 0 … T − 1 holds ᾱ_t, the share of the image's variance: x_t = √ᾱ_t·x0 + √(1 − ᾱ_t)·ε.  ᾱ falls from nearly
+1 (the image) to nearly 0 (noise); it is the running product of 1 − β, where β_t is the noise that step t adds.
 """
 
 from __future__ import annotations
@@ -43,14 +43,14 @@ class Schedule:
         left = float(np.sqrt(alpha_bar[-1]))
         if left > SIGNAL_LEFT:
             warnings.warn(
-                f"schedule {self.name!r} keeps √ᾱ = {left:.3f} of the picture at its last step (> {SIGNAL_LEFT}): "
+                f"schedule {self.name!r} keeps √ᾱ = {left:.3f} of the image at its last step (> {SIGNAL_LEFT}): "
                 "sampling begins in pure noise, which training never shows",
                 stacklevel=4,  # past __post_init__, __init__ and the function below that made it
             )
 
     @property
-    def steps(self) -> int:
-        """T, the number of steps that the schedule has."""
+    def num_train_timesteps(self) -> int:
+        """T, the number of timesteps that the schedule has."""
         return len(self.alpha_bar)
 
     def timesteps(self, n: int, spacing: str = "trailing", last: int | None = None) -> list[int]:
@@ -61,9 +61,9 @@ class Schedule:
         Raises InputError unless n is a whole number from 1 to last + 1, and for another spacing or last.
         (arXiv:2305.08891, table 2)
         """
-        if last is not None and not (isinstance(last, Integral) and 0 <= last < self.steps):
-            raise InputError(f"last must be one of the steps 0 … {self.steps - 1}; got {last!r}")
-        count = self.steps if last is None else last + 1
+        if last is not None and not (isinstance(last, Integral) and 0 <= last < self.num_train_timesteps):
+            raise InputError(f"last must be one of the steps 0 … {self.num_train_timesteps - 1}; got {last!r}")
+        count = self.num_train_timesteps if last is None else last + 1
         _check_count("steps", n, count, f"the length of the {self.name} schedule")
         if spacing not in SPACINGS:
             raise InputError(f"spacing must be one of {', '.join(SPACINGS)}; got {spacing!r}")
@@ -85,7 +85,7 @@ def cosine(T: int = 1000) -> Schedule:
     """
     _check_count("T", T)
     f = np.cos((np.arange(T + 1) / T + 0.008) / 1.008 * np.pi / 2) ** 2
-    return _from_betas("cosine", 1 - f[1:] / f[:-1])
+    return _from_betas("squaredcos_cap_v2", 1 - f[1:] / f[:-1])
 
 
 def scaled_linear(T: int = 1000) -> Schedule:
@@ -94,21 +94,21 @@ def scaled_linear(T: int = 1000) -> Schedule:
     return _from_betas("scaled_linear", np.linspace(0.00085**0.5, 0.012**0.5, T) ** 2 * (1000 / T))
 
 
-def deblend(T: int = 1000) -> Schedule:
-    """Shares α of picture and 1 − α of noise in even steps: √ᾱ/√(1 − ᾱ) = α/(1 − α), α = 1 − (t + ½)/T.
+def iadb(T: int = 1000) -> Schedule:
+    """Shares α of image and 1 − α of noise in even steps: √ᾱ/√(1 − ᾱ) = α/(1 − α), α = 1 − (t + ½)/T.
 
-    IADB's path from noise to picture, scaled at each step so that its variance stays the noise's.  (arXiv:2305.03486)
+    IADB's path from noise to image, scaled at each step so that its variance stays the noise's.  (arXiv:2305.03486)
     """
     _check_count("T", T)
     alpha = 1 - (np.arange(T) + 0.5) / T
-    return Schedule("deblend", alpha**2 / (alpha**2 + (1 - alpha) ** 2))
+    return Schedule("iadb", alpha**2 / (alpha**2 + (1 - alpha) ** 2))
 
 
 SCHEDULES: dict[str, Callable[[int], Schedule]] = {
     "linear": linear,
-    "cosine": cosine,
     "scaled_linear": scaled_linear,
-    "deblend": deblend,
+    "squaredcos_cap_v2": cosine,  # diffusers' name for it
+    "iadb": iadb,
 }
 
 

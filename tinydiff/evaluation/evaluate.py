@@ -14,19 +14,21 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from tinydiff.apps.train.session import fit
 from tinydiff.autograd import Tensor, no_grad
 from tinydiff.datasets import COLOURS, GARMENTS, UNSEEN, captioned_fashion, load_fashion, render
 from tinydiff.datasets.captions import BACKGROUNDS, captions
 from tinydiff.datasets.pixels import as_floats, as_pixels
-from tinydiff.diffusion.guidance import GUIDANCE, INTERVAL, check_interval
+from tinydiff.diffusion.guidance import GUIDANCE_INTERVAL, GUIDANCE_SCALE
 from tinydiff.errors import InputError
 from tinydiff.evaluation.metrics import frechet_distance, nearest, precision_recall, psnr
 from tinydiff.models.autoencoder import Autoencoder, PixelSpace
-from tinydiff.models.classifier import Judge
+from tinydiff.models.classifier import Classifier, ClassifierConfig
 from tinydiff.pipelines.text_to_image import TextToImage, load
+from tinydiff.training.loop import Shuffle, Task
 from tinydiff.training.optim import OptimConfig
-from tinydiff.training.tasks import train_classifier
-from tinydiff.weights import load_autoencoder, load_judge, shipped
+from tinydiff.training.tasks import classification_loss
+from tinydiff.weights import as_stored, load_autoencoder, load_classifier, shipped
 
 BATCH = 256
 CLASSIFIER = OptimConfig(steps=2_000, batch=64, lr=2e-3, warmup=100, weight_decay=0.02, ema=0.995)
@@ -37,10 +39,10 @@ def evaluate(
     weights: str | Path | None = None,
     n: int = 2000,
     steps: int = 25,
-    guidance: float = GUIDANCE,
+    guidance_scale: float = GUIDANCE_SCALE,
     seed: int = 0,
     data: str | Path | None = None,
-    interval: tuple[float, float] = INTERVAL,
+    guidance_interval: tuple[float, float] = GUIDANCE_INTERVAL,
 ) -> dict[str, Any]:
     """Draw `n` pictures of seen garment-colour pairs and n/4 of unseen ones, and let the judge name what they show.
 
@@ -50,8 +52,8 @@ def evaluate(
     """
     if n < 1:
         raise InputError(f"evaluate: n must be 1 or more, not {n}")
-    pipe, judge = _pipe(weights, interval), load_judge(shipped())
-    pipe.schedule.timesteps(steps)  # a bad number of steps is refused before anything is drawn
+    pipe, judge = load(weights), load_classifier(shipped())
+    pipe.check(["a"], steps, guidance_interval)  # bad numbers are refused before anything is generated
     test = captioned_fashion("test", data)
     truth = np.stack([test.garment, test.colour, test.background])
     figures: dict[str, Any] = {
@@ -62,7 +64,7 @@ def evaluate(
     samples, total = [], n + max(1, n // 4)
     with tqdm(total=total, desc="drawing", unit="picture", disable=None) as bar:
         for name, count, unseen in (("seen pairs", n, False), ("unseen pairs", total - n, True)):
-            images, asked, _ = _draw(pipe, count, unseen, steps, guidance, seed, bar)
+            images, asked, _ = _draw(pipe, count, unseen, steps, (guidance_scale, guidance_interval), seed, bar)
             figures[name] = _shares(judge.classify, images, asked)
             samples.append(images)
 
@@ -89,7 +91,7 @@ def evaluate(
 
 def autoencoder_figures(folder: str | Path, data: str | Path | None = None, seed: int = 0) -> dict[str, float]:
     """PSNR and Fréchet ratio of an autoencoder alone, on the test pictures: to choose between latent sizes."""
-    autoencoder, judge = load_autoencoder(Path(folder)), load_judge(shipped())
+    autoencoder, judge = load_autoencoder(Path(folder)), load_classifier(shipped())
     images = captioned_fashion("test", data).images
     one, other = halves(images, len(images) // 2, seed)
     rebuilt, real, again = (features_of(judge, part) for part in (_reconstructed(autoencoder, one), other, one))
@@ -103,8 +105,8 @@ def classifiers(
     training: OptimConfig = CLASSIFIER,
     seed: int = 0,
     data: str | Path | None = None,
-    guidance: float = GUIDANCE,
-    interval: tuple[float, float] = INTERVAL,
+    guidance_scale: float = GUIDANCE_SCALE,
+    guidance_interval: tuple[float, float] = GUIDANCE_INTERVAL,
 ) -> dict[str, Any]:
     """Do the drawn pictures teach what real ones teach?  Two classifiers of the judge's kind, on real test pictures.
 
@@ -112,10 +114,10 @@ def classifiers(
     Both are judged on the test pictures of seen pairs.  (The classification accuracy score of Ravuri & Vinyals 2019,
     arXiv:1905.10887)
     """
-    pipe = _pipe(weights, interval)
+    pipe = load(weights)
     train, test = captioned_fashion("train", data, seed), captioned_fashion("test", data)
     with tqdm(total=count, desc="drawing", unit="picture", disable=None) as bar:
-        images, asked, _ = _draw(pipe, count, False, 25, guidance, seed, bar)
+        images, asked, _ = _draw(pipe, count, False, 25, (guidance_scale, guidance_interval), seed, bar)
     chosen = np.random.default_rng(seed).permutation(len(train))[:count]
     truth = np.stack([train.garment, train.colour, train.background])[:, chosen]
     seen = np.array([pair not in UNSEEN for pair in zip(test.garment, test.colour, strict=True)])
@@ -128,14 +130,27 @@ def classifiers(
     return figures
 
 
+def train_classifier(images: np.ndarray, truth: np.ndarray, optim: OptimConfig, out: Path, seed: int = 0) -> Classifier:
+    """A network like the evaluation classifier, trained on these images alone: uint8 (N, H, W, 3), truth (3, N)."""
+    model = Classifier(ClassifierConfig(), np.random.default_rng([seed, 60]))
+    batches = Shuffle(len(images), optim.batch, seed)
+
+    def loss(step: int, rng: np.random.Generator) -> Tensor:
+        return classification_loss(model, images, tuple(truth), batches.at(step).indices)
+
+    ema = fit(Task("classifier", model, loss, optim, seed, {"images": len(images)}), out)
+    model.load_state_dict({name: as_stored(a) for name, a in ema.items()})
+    return model
+
+
 def neighbours(
     weights: str | Path | None = None,
     count: int = 8,
     steps: int = 25,
-    guidance: float = GUIDANCE,
+    guidance_scale: float = GUIDANCE_SCALE,
     seed: int = 0,
     data: str | Path | None = None,
-    interval: tuple[float, float] = INTERVAL,
+    guidance_interval: tuple[float, float] = GUIDANCE_INTERVAL,
 ) -> tuple[np.ndarray, np.ndarray, list[str], np.ndarray]:
     """Are the drawn pictures copies?  `count` of them, uint8, and the training garment that is nearest to each.
 
@@ -143,10 +158,10 @@ def neighbours(
     returned are the pictures, their neighbours, the prompts, and each pair's PSNR in dB: a copy would have 28 dB or
     more, which is what the autoencoder leaves.
     """
-    pipe, judge = _pipe(weights, interval), load_judge(shipped())
+    pipe, judge = load(weights), load_classifier(shipped())
     grey, labels, _ = load_fashion("train", data)
     with tqdm(total=count, desc="drawing", unit="picture", disable=None) as bar:
-        images, asked, prompts = _draw(pipe, count, False, steps, guidance, seed, bar)
+        images, asked, prompts = _draw(pipe, count, False, steps, (guidance_scale, guidance_interval), seed, bar)
     found = []
     for image, garment, colour, background in zip(images, *asked, strict=True):
         rows = np.flatnonzero(labels == garment)
@@ -157,15 +172,14 @@ def neighbours(
     return images, np.stack(found), prompts, np.array([psnr(a, b) for a, b in pairs])
 
 
-def _pipe(weights: str | Path | None, interval: tuple[float, float]) -> TextToImage:
-    pipe = load(weights)
-    check_interval(interval)
-    pipe.interval = interval
-    return pipe
-
-
 def _draw(
-    pipe: TextToImage, count: int, unseen: bool, steps: int, guidance: float, seed: int, bar: tqdm
+    pipe: TextToImage,
+    count: int,
+    unseen: bool,
+    steps: int,
+    guidance: tuple[float, tuple[float, float]],
+    seed: int,
+    bar: tqdm,
 ) -> tuple[np.ndarray, np.ndarray, list[str]]:
     """Pictures of prompts from the grammar, garment, colour and background that were asked for (3, count), and how."""
     rng = np.random.default_rng([seed, int(unseen)])
@@ -174,7 +188,7 @@ def _draw(
     for start in range(0, count, BATCH):
         part = prompts[start : start + BATCH]
         own_seed = int(rng.integers(2**31))
-        parts.append(pipe.generate(part, steps=steps, guidance=guidance, seed=own_seed))
+        parts.append(pipe.generate(part, steps, guidance[0], guidance[1], seed=own_seed))
         bar.update(len(part))
     return np.concatenate(parts), asked, prompts
 
@@ -195,7 +209,7 @@ def _shares(classify: Callable[[np.ndarray], tuple], images: np.ndarray, truth: 
     return {**shares, "garment and colour": float((right[0] & right[1]).mean())}
 
 
-def features_of(judge: Judge, images: np.ndarray) -> np.ndarray:
+def features_of(judge: Classifier, images: np.ndarray) -> np.ndarray:
     """The judge's features (N, D) of uint8 pictures: the space in which sets of pictures are compared."""
     with no_grad():
         return np.concatenate([judge.features(Tensor(as_floats(part))).data for part in batches(images)])

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from functools import partial
-from typing import Any
 
 import numpy as np
 
+from tinydiff.diffusion import samplers
 from tinydiff.diffusion.iadb import Direction, deblend
 from tinydiff.diffusion.prediction import add_noise, noise_from_x0, to_x0_and_noise
-from tinydiff.diffusion.samplers import sample_ddim, sample_ddpm
 from tinydiff.diffusion.schedule import BETA_MAX, Schedule, make_schedule
 from tinydiff.exercises.checking import Answer, Exercise, drawn
 from tinydiff.nn.blocks import timestep_embedding
@@ -26,7 +25,7 @@ def cosine_alpha_bar(answer: Answer) -> None:
     for steps in (10, 37, 1000):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # a schedule of few steps may keep some of the picture
-            expected = make_schedule("cosine", steps).alpha_bar
+            expected = make_schedule("squaredcos_cap_v2", steps).alpha_bar
         unclipped = _unclipped(steps)
         hints = {
             "β is not clipped: the last one is 1 and leaves nothing of the picture, hold it at 0.999": unclipped[1:],
@@ -98,8 +97,8 @@ def read_prediction(answer: Answer) -> None:
     for seed, (shape, a) in enumerate(zip(SHAPES, (0.7, 0.2, 0.45), strict=True)):
         prediction, x_t = drawn(shape, shape, seed=10 + seed)
         signal, sigma = np.sqrt(a), np.sqrt(1 - a)
-        for kind in ("epsilon", "x0", "v"):
-            if kind == "x0":
+        for kind in ("epsilon", "sample", "v_prediction"):
+            if kind == "sample":
                 expected = prediction, noise_from_x0(prediction, x_t, a)
             else:
                 expected = to_x0_and_noise(prediction, x_t, a, kind)
@@ -112,7 +111,7 @@ def read_prediction(answer: Answer) -> None:
                         expected[1],
                     ),
                 }
-            if kind == "v":
+            if kind == "v_prediction":
                 hints |= {
                     "turned the wrong way: −√(1 − ᾱ) belongs to x0": (
                         signal * x_t + sigma * prediction,
@@ -153,7 +152,7 @@ def _posterior(x0: np.ndarray, x_a: np.ndarray, a: float, p: float) -> tuple[np.
     return variance * (from_picture * np.sqrt(p) * x0 + from_noisy * x_a / np.sqrt(alpha)), variance
 
 
-def _step(sample: Callable[..., Any], x: np.ndarray, noise: np.ndarray, a: float, p: float, seed: int) -> np.ndarray:
+def _step(step: samplers.Step, x: np.ndarray, noise: np.ndarray, a: float, p: float, seed: int) -> np.ndarray:
     """The library's step from x at ᾱ = a to p, where the network says `noise`: the last of a schedule p, a, or of a."""
     levels = [p, a] if p < 1 else [a]
     seen: list[np.ndarray] = []
@@ -161,7 +160,8 @@ def _step(sample: Callable[..., Any], x: np.ndarray, noise: np.ndarray, a: float
         warnings.simplefilter("ignore")  # these schedules do not end in noise
         schedule = Schedule("a step", np.array(levels))
     rng = np.random.default_rng(seed)
-    sample(lambda x, t: noise, x, schedule, len(levels), rng, "epsilon", callback=lambda done, x, x0: seen.append(x))
+    options = samplers.Options(callback=lambda done, x, x0: seen.append(x))
+    samplers.sample(step, lambda x, t: noise, x, schedule, len(levels), rng, "epsilon", options)
     return seen[0]
 
 
@@ -178,7 +178,7 @@ def ddim_step(answer: Answer) -> None:
             "that is a step to more noise, from p to a": fresh,
             "x̂0 takes a division by √a": np.sqrt(p) * np.sqrt(a) * x0 + np.sqrt(1 - p) * noise,
         }
-        answer.expect(answer(x_a, noise, a, p), _step(sample_ddim, x_a, noise, a, p, seed), "x_p", hints)
+        answer.expect(answer(x_a, noise, a, p), _step(samplers.ddim_step, x_a, noise, a, p, seed), "x_p", hints)
 
 
 def ddpm_step(answer: Answer) -> None:
@@ -197,7 +197,7 @@ def ddpm_step(answer: Answer) -> None:
             "that is x̂0 with fresh noise: what x_a is would be forgotten": np.sqrt(p) * x0 + np.sqrt(1 - p) * fresh,
         }
         came = answer(x_a, noise, a, p, fresh)
-        answer.expect(came, _step(sample_ddpm, x_a, noise, a, p, seed), f"x_p from ᾱ = {a} to {p}", hints)
+        answer.expect(came, _step(samplers.ddpm_step, x_a, noise, a, p, seed), f"x_p from ᾱ = {a} to {p}", hints)
 
 
 def iadb_samples(answer: Answer) -> None:

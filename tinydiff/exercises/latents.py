@@ -8,7 +8,7 @@ import numpy as np
 
 from tinydiff.evaluation.metrics import psnr
 from tinydiff.exercises.checking import Answer, Exercise, drawn
-from tinydiff.ops import kl_loss, sample_gaussian
+from tinydiff.ops import kl_loss, reparameterize
 
 # Latents (N, H, W, C): never square, never one picture; first N = 3, as a forgotten mean over 2 is a forgotten ½
 SHAPES = ((3, 2, 5, 4), (2, 4, 3, 1), (5, 1, 3, 2))
@@ -17,7 +17,7 @@ SHAPES = ((3, 2, 5, 4), (2, 4, 3, 1), (5, 1, 3, 2))
 def reparameterised(answer: Answer) -> None:
     for seed, shape in enumerate(SHAPES):
         mean, log_variance, noise, dz = drawn(shape, shape, shape, shape, seed=seed)
-        z, backward = sample_gaussian.forward(mean, log_variance, noise)
+        z, backward = reparameterize.forward(mean, log_variance, noise)
         dmean, dlog_variance, _ = backward(dz)
         variance = np.exp(log_variance)
         hints = {

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from tinydiff.diffusion.guidance import guided
+from tinydiff.diffusion.guidance import classifier_free_guidance
 from tinydiff.exercises.checking import Answer, Exercise, drawn
 from tinydiff.models.word2vec import Word2Vec, skip_gram_loss
 from tinydiff.ops import attention, softmax
@@ -144,7 +144,7 @@ def guided_prediction(answer: Answer) -> None:
     for seed, (scale, t) in enumerate(cases):
         shape = ((2, 3, 5, 4), (3, 4, 2, 1))[seed % 2]
         u, c = drawn(shape, shape, seed=6 + seed)
-        expected = guided(lambda x, t, asked: asked, [c], [u], scale, (low, high))(np.zeros(shape), t)
+        expected = classifier_free_guidance(lambda x, t, asked: asked, [c], [u], scale, (low, high))(np.zeros(shape), t)
         everywhere = u + scale * (c - u)
         hints: dict[str, np.ndarray] = {}
         if scale == 0:

@@ -1,7 +1,7 @@
 """The models: denoiser, autoencoder, text encoder, word vectors, judge, and the U-Net of 2015."""
 
 from tinydiff.models.autoencoder import Autoencoder, AutoencoderConfig, PixelSpace
-from tinydiff.models.classifier import Judge, JudgeConfig
+from tinydiff.models.classifier import Classifier, ClassifierConfig
 from tinydiff.models.text_encoder import TextEncoder, TextEncoderConfig
 from tinydiff.models.unet import UNet, UNetConfig
 from tinydiff.models.unet2015 import UNet2015, UNet2015Config
@@ -9,8 +9,8 @@ from tinydiff.models.unet2015 import UNet2015, UNet2015Config
 __all__ = [
     "Autoencoder",
     "AutoencoderConfig",
-    "Judge",
-    "JudgeConfig",
+    "Classifier",
+    "ClassifierConfig",
     "PixelSpace",
     "TextEncoder",
     "TextEncoderConfig",

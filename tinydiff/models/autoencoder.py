@@ -21,23 +21,27 @@ from tinydiff.nn.module import Generator, Module
 class AutoencoderConfig:
     """The defaults are Stable Diffusion 1.x's."""
 
-    channels: int = 3  # of the pictures
+    in_channels: int = 3  # of the pictures
     latent_channels: int = 4
-    widths: tuple[int, ...] = (128, 256, 512, 512)  # channels at each level; each level but the last halves the size
-    layers: int = 2  # residual blocks a level in the encoder; one more in the decoder
-    groups: int = 32
-    attention: bool = True  # in the middle
+    block_out_channels: tuple[int, ...] = (
+        128,
+        256,
+        512,
+        512,
+    )  # channels at each level; each level but the last halves the size
+    layers_per_block: int = 2  # residual blocks a level in the encoder; one more in the decoder
+    norm_num_groups: int = 32
+    mid_block_add_attention: bool = True
+    scaling_factor: float = 0.18215  # 1 / standard deviation of the training latents; `encode` and `decode` apply it
 
 
 class Autoencoder(Module):
     """Pictures (N, H, W, 3) in [−1, 1] ↔ latents (N, H/f, W/f, 4) of about unit variance, f = 2^(levels − 1).
-
-    `latent_scale` is 1 / standard deviation of the training latents; `encode` and `decode` apply it.
     (Kingma & Welling 2013, arXiv:1312.6114; Rombach 2022, arXiv:2112.10752)
     """
 
     def __init__(self, config: AutoencoderConfig, rng: Generator) -> None:
-        self.config, self.latent_scale = config, 1.0
+        self.config = config
         latent = config.latent_channels
         self.encoder = Encoder(rng, config)
         self.quant_conv = Conv2d(rng, 2 * latent, 2 * latent, size=1)
@@ -56,12 +60,12 @@ class Autoencoder(Module):
     @property
     def factor(self) -> int:
         """How many pixels' side one place of the latent space stands for."""
-        return 2 ** (len(self.config.widths) - 1)
+        return 2 ** (len(self.config.block_out_channels) - 1)
 
     def moments(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and log-variance of each number of the latent, unscaled."""
         h, latent = self.quant_conv(self.encoder(x)), self.config.latent_channels
-        return ops.channels(h, start=0, stop=latent), ops.channels(h, start=latent, stop=2 * latent)
+        return ops.slice_channels(h, start=0, stop=latent), ops.slice_channels(h, start=latent, stop=2 * latent)
 
     def reconstruct(self, z: Tensor) -> Tensor:
         """Pictures from unscaled latents."""
@@ -70,12 +74,12 @@ class Autoencoder(Module):
     def encode(self, images: Array) -> Array:
         """Pictures in [−1, 1] to scaled latents (their means), off the tape."""
         with no_grad():
-            return self.moments(Tensor(images))[0].data * np.float32(self.latent_scale)
+            return self.moments(Tensor(images))[0].data * np.float32(self.config.scaling_factor)
 
     def decode(self, latents: Array) -> Array:
         """Scaled latents to pictures, off the tape; not clipped."""
         with no_grad():
-            return self.reconstruct(Tensor(latents * np.float32(1 / self.latent_scale))).data
+            return self.reconstruct(Tensor(latents * np.float32(1 / self.config.scaling_factor))).data
 
 
 class PixelSpace(Module):
@@ -94,14 +98,14 @@ class Encoder(Module):
     """Residual blocks and halvings; two numbers for each latent number come out."""
 
     def __init__(self, rng: Generator, config: AutoencoderConfig) -> None:
-        widths = config.widths
-        self.conv_in = Conv2d(rng, config.channels, widths[0])
+        widths = config.block_out_channels
+        self.conv_in = Conv2d(rng, config.in_channels, widths[0])
         self.down_blocks = [
             EncoderBlock(rng, config, widths[max(0, i - 1)], width, downsample=i < len(widths) - 1)
             for i, width in enumerate(widths)
         ]
         self.mid_block = MiddleBlock(rng, config)
-        self.conv_norm_out = GroupNorm(rng, widths[-1], config.groups, eps=1e-6, silu=True)
+        self.conv_norm_out = GroupNorm(rng, widths[-1], config.norm_num_groups, eps=1e-6, silu=True)
         self.conv_out = Conv2d(rng, widths[-1], 2 * config.latent_channels)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -115,15 +119,15 @@ class Decoder(Module):
     """Residual blocks and doublings; the picture comes out."""
 
     def __init__(self, rng: Generator, config: AutoencoderConfig) -> None:
-        widths = config.widths[::-1]
+        widths = config.block_out_channels[::-1]
         self.conv_in = Conv2d(rng, config.latent_channels, widths[0])
         self.mid_block = MiddleBlock(rng, config)
         self.up_blocks = [
             DecoderBlock(rng, config, widths[max(0, i - 1)], width, upsample=i < len(widths) - 1)
             for i, width in enumerate(widths)
         ]
-        self.conv_norm_out = GroupNorm(rng, widths[-1], config.groups, eps=1e-6, silu=True)
-        self.conv_out = Conv2d(rng, widths[-1], config.channels)
+        self.conv_norm_out = GroupNorm(rng, widths[-1], config.norm_num_groups, eps=1e-6, silu=True)
+        self.conv_out = Conv2d(rng, widths[-1], config.in_channels)
 
     def forward(self, z: Tensor) -> Tensor:
         z = self.mid_block(self.conv_in(z))
@@ -136,7 +140,7 @@ class EncoderBlock(Module):
     """Residual blocks at one resolution, then half of it (padded below and to the right only, as in SD 1.x)."""
 
     def __init__(self, rng: Generator, config: AutoencoderConfig, inputs: int, width: int, downsample: bool) -> None:
-        self.resnets = _resnets(rng, config, inputs, width, config.layers)
+        self.resnets = _resnets(rng, config, inputs, width, config.layers_per_block)
         self.downsamplers = [Downsample(rng, width, padding=(0, 1, 0, 1))] if downsample else []
 
     def forward(self, x: Tensor) -> Tensor:
@@ -149,7 +153,7 @@ class DecoderBlock(Module):
     """Residual blocks at one resolution, then twice that."""
 
     def __init__(self, rng: Generator, config: AutoencoderConfig, inputs: int, width: int, upsample: bool) -> None:
-        self.resnets = _resnets(rng, config, inputs, width, config.layers + 1)
+        self.resnets = _resnets(rng, config, inputs, width, config.layers_per_block + 1)
         self.upsamplers = [Upsample(rng, width)] if upsample else []
 
     def forward(self, x: Tensor) -> Tensor:
@@ -162,8 +166,8 @@ class MiddleBlock(Module):
     """Residual block, attention over all positions where configured, residual block."""
 
     def __init__(self, rng: Generator, config: AutoencoderConfig) -> None:
-        width = config.widths[-1]
-        self.attentions = [AttentionBlock(rng, width, config.groups)] if config.attention else []
+        width = config.block_out_channels[-1]
+        self.attentions = [AttentionBlock(rng, width, config.norm_num_groups)] if config.mid_block_add_attention else []
         self.resnets = _resnets(rng, config, width, width, 2)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -187,4 +191,6 @@ class AttentionBlock(Attention):
 
 
 def _resnets(rng: Generator, config: AutoencoderConfig, inputs: int, width: int, count: int) -> list[ResnetBlock]:
-    return [ResnetBlock(rng, inputs if i == 0 else width, width, config.groups, eps=1e-6) for i in range(count)]
+    return [
+        ResnetBlock(rng, inputs if i == 0 else width, width, config.norm_num_groups, eps=1e-6) for i in range(count)
+    ]

@@ -12,24 +12,26 @@ from tinydiff.nn.module import Generator, Module
 
 
 @dataclass(frozen=True)
-class JudgeConfig:
-    widths: tuple[int, ...] = (32, 64, 128)  # each level halves the size
-    groups: int = 8
+class ClassifierConfig:
+    block_out_channels: tuple[int, ...] = (32, 64, 128)  # each level halves the size
+    norm_num_groups: int = 8
     garments: int = 10
     colours: int = 8
     backgrounds: int = 4
 
 
-class Judge(Module):
+class Classifier(Module):
     """Pictures (N, 32, 32, 3) in [−1, 1] → logits of garment, colour and background."""
 
-    def __init__(self, config: JudgeConfig, rng: Generator) -> None:
+    def __init__(self, config: ClassifierConfig, rng: Generator) -> None:
         self.config = config
-        inputs = (3, *config.widths)
-        self.convs = [Conv2d(rng, inputs[i], width) for i, width in enumerate(config.widths)]
-        self.resnets = [ResnetBlock(rng, width, width, config.groups) for width in config.widths]
-        self.norm = GroupNorm(rng, config.widths[-1], config.groups, silu=True)
-        self.heads = [Linear(rng, config.widths[-1], k) for k in (config.garments, config.colours, config.backgrounds)]
+        inputs = (3, *config.block_out_channels)
+        self.convs = [Conv2d(rng, inputs[i], width) for i, width in enumerate(config.block_out_channels)]
+        self.resnets = [ResnetBlock(rng, width, width, config.norm_num_groups) for width in config.block_out_channels]
+        self.norm = GroupNorm(rng, config.block_out_channels[-1], config.norm_num_groups, silu=True)
+        self.heads = [
+            Linear(rng, config.block_out_channels[-1], k) for k in (config.garments, config.colours, config.backgrounds)
+        ]
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         features = self.features(x)
@@ -39,7 +41,7 @@ class Judge(Module):
         """The vector (N, C) before the last layer: the space in which Fréchet distances are measured."""
         for conv, resnet in zip(self.convs, self.resnets, strict=True):
             x = resnet(ops.max_pool2d(conv(x)))
-        return ops.mean_positions(self.norm(x))
+        return ops.global_avg_pool(self.norm(x))
 
     def classify(self, images: Array) -> tuple[Array, ...]:
         """The most likely garment, colour and background of each picture."""

@@ -19,11 +19,11 @@ from tinydiff.nn.module import Generator, Module
 
 @dataclass(frozen=True)
 class TextEncoderConfig:
-    vocabulary: int
-    length: int  # positions: words, begin, end and padding
-    width: int = 96
-    layers: int = 2
-    heads: int = 4
+    vocab_size: int
+    max_position_embeddings: int  # positions: words, begin, end and padding
+    hidden_size: int = 96
+    num_hidden_layers: int = 2
+    num_attention_heads: int = 4
 
 
 class TextEncoder(Module):
@@ -33,7 +33,7 @@ class TextEncoder(Module):
         self.config = config
         self.embeddings = Embeddings(rng, config)
         self.encoder = EncoderStack(rng, config)
-        self.final_layer_norm = LayerNorm(rng, config.width)
+        self.final_layer_norm = LayerNorm(rng, config.hidden_size)
 
     def forward(self, tokens: Array) -> Tensor:
         return self.final_layer_norm(self.encoder(self.embeddings(tokens)))
@@ -53,8 +53,8 @@ class Embeddings(Module):
     """A vector for each word plus a vector for each position."""
 
     def __init__(self, rng: Generator, config: TextEncoderConfig) -> None:
-        self.token_embedding = Embedding(rng, config.vocabulary, config.width)
-        self.position_embedding = Embedding(rng, config.length, config.width)
+        self.token_embedding = Embedding(rng, config.vocab_size, config.hidden_size)
+        self.position_embedding = Embedding(rng, config.max_position_embeddings, config.hidden_size)
 
     def forward(self, tokens: Array) -> Tensor:
         return self.token_embedding(tokens) + self.position_embedding(np.arange(tokens.shape[1]))
@@ -64,7 +64,7 @@ class EncoderStack(Module):
     """One layer after the other."""
 
     def __init__(self, rng: Generator, config: TextEncoderConfig) -> None:
-        self.layers = [EncoderLayer(rng, config) for _ in range(config.layers)]
+        self.layers = [EncoderLayer(rng, config) for _ in range(config.num_hidden_layers)]
 
     def forward(self, x: Tensor) -> Tensor:
         for layer in self.layers:
@@ -76,10 +76,10 @@ class EncoderLayer(Module):
     """Self-attention and a two-layer network, each after a layer norm and around a shortcut."""
 
     def __init__(self, rng: Generator, config: TextEncoderConfig) -> None:
-        self.layer_norm1 = LayerNorm(rng, config.width)
+        self.layer_norm1 = LayerNorm(rng, config.hidden_size)
         self.self_attn = SelfAttention(rng, config)
-        self.layer_norm2 = LayerNorm(rng, config.width)
-        self.mlp = MLP(rng, config.width)
+        self.layer_norm2 = LayerNorm(rng, config.hidden_size)
+        self.mlp = MLP(rng, config.hidden_size)
 
     def forward(self, x: Tensor) -> Tensor:
         x = x + self.self_attn(self.layer_norm1(x))
@@ -91,9 +91,9 @@ class SelfAttention(Module):
 
     def __init__(self, rng: Generator, config: TextEncoderConfig) -> None:
         self.q_proj, self.k_proj, self.v_proj, self.out_proj = (
-            Linear(rng, config.width, config.width) for _ in range(4)
+            Linear(rng, config.hidden_size, config.hidden_size) for _ in range(4)
         )
-        self.heads = config.heads
+        self.heads = config.num_attention_heads
 
     def forward(self, x: Tensor) -> Tensor:
         return self.out_proj(ops.attention(self.q_proj(x), self.k_proj(x), self.v_proj(x), heads=self.heads))

@@ -15,6 +15,8 @@ from tinydiff.nn.blocks import Downsample, ResnetBlock, SpatialTransformer, Time
 from tinydiff.nn.layers import Conv2d, GroupNorm
 from tinydiff.nn.module import Generator, Module
 
+CROSS_ATTENTION, PLAIN = "CrossAttnDownBlock2D", "DownBlock2D"  # with transformers and without
+
 
 @dataclass(frozen=True)
 class UNetConfig:
@@ -22,12 +24,12 @@ class UNetConfig:
 
     in_channels: int = 4
     out_channels: int = 4
-    widths: tuple[int, ...] = (320, 640, 1280, 1280)  # channels at each level
-    layers: int = 2  # residual blocks a level going down; one more going up
-    attention: tuple[bool, ...] = (True, True, True, False)  # the levels that have transformers
-    heads: int = 8
-    groups: int = 32
-    text_width: int = 768
+    block_out_channels: tuple[int, ...] = (320, 640, 1280, 1280)  # channels at each level
+    layers_per_block: int = 2  # residual blocks a level going down; one more going up
+    down_block_types: tuple[str, ...] = (*[CROSS_ATTENTION] * 3, PLAIN)  # the levels that have transformers
+    num_attention_heads: int = 8
+    norm_num_groups: int = 32
+    cross_attention_dim: int = 768
 
 
 class UNet(Module):
@@ -37,31 +39,34 @@ class UNet(Module):
     """
 
     def __init__(self, config: UNetConfig, rng: Generator) -> None:
-        if len(config.attention) != len(config.widths):
-            raise InputError(f"UNet: {len(config.widths)} widths but {len(config.attention)} entries in attention")
+        if len(config.down_block_types) != len(config.block_out_channels):
+            raise InputError(
+                f"UNet: {len(config.block_out_channels)} block_out_channels, "
+                f"but {len(config.down_block_types)} down_block_types"
+            )
         self.config = config
-        first, last = config.widths[0], config.widths[-1]
+        first, last = config.block_out_channels[0], config.block_out_channels[-1]
         time_width = 4 * first
         self.conv_in = Conv2d(rng, config.in_channels, first)
         self.time_embedding = TimestepEmbedding(rng, first)
 
         self.down_blocks: list[DownBlock] = []
         skips, inputs = [first], first  # the channels of what is saved on the way down
-        for level, width in enumerate(config.widths):
-            deepest = level == len(config.widths) - 1
+        for level, width in enumerate(config.block_out_channels):
+            deepest = level == len(config.block_out_channels) - 1
             self.down_blocks.append(DownBlock(rng, config, level, inputs, time_width, downsample=not deepest))
-            skips += [width] * (config.layers + (not deepest))
+            skips += [width] * (config.layers_per_block + (not deepest))
             inputs = width
 
         self.mid_block = MidBlock(rng, config, last, time_width)
 
         self.up_blocks: list[UpBlock] = []
-        for level in reversed(range(len(config.widths))):
-            saved = [skips.pop() for _ in range(config.layers + 1)]
+        for level in reversed(range(len(config.block_out_channels))):
+            saved = [skips.pop() for _ in range(config.layers_per_block + 1)]
             self.up_blocks.append(UpBlock(rng, config, level, inputs, saved, time_width, upsample=level > 0))
-            inputs = config.widths[level]
+            inputs = config.block_out_channels[level]
 
-        self.conv_norm_out = GroupNorm(rng, first, config.groups, silu=True)
+        self.conv_norm_out = GroupNorm(rng, first, config.norm_num_groups, silu=True)
         self.conv_out = Conv2d(rng, first, config.out_channels, zero=True)
 
     def forward(self, x: Tensor, t: Array, context: Tensor) -> Tensor:
@@ -82,11 +87,11 @@ class DownBlock(Module):
     def __init__(
         self, rng: Generator, config: UNetConfig, level: int, inputs: int, time_width: int, downsample: bool
     ) -> None:
-        width = config.widths[level]
-        self.attentions = _transformers(rng, config, level, config.layers)
+        width = config.block_out_channels[level]
+        self.attentions = _transformers(rng, config, level, config.layers_per_block)
         self.resnets = [
-            ResnetBlock(rng, inputs if i == 0 else width, width, config.groups, time_width)
-            for i in range(config.layers)
+            ResnetBlock(rng, inputs if i == 0 else width, width, config.norm_num_groups, time_width)
+            for i in range(config.layers_per_block)
         ]
         self.downsamplers = [Downsample(rng, width)] if downsample else []
 
@@ -106,8 +111,12 @@ class MidBlock(Module):
     """Residual block, transformer, residual block at the lowest resolution."""
 
     def __init__(self, rng: Generator, config: UNetConfig, width: int, time_width: int) -> None:
-        self.attentions = [SpatialTransformer(rng, width, config.heads, config.groups, config.text_width)]
-        self.resnets = [ResnetBlock(rng, width, width, config.groups, time_width) for _ in range(2)]
+        self.attentions = [
+            SpatialTransformer(
+                rng, width, config.num_attention_heads, config.norm_num_groups, config.cross_attention_dim
+            )
+        ]
+        self.resnets = [ResnetBlock(rng, width, width, config.norm_num_groups, time_width) for _ in range(2)]
 
     def forward(self, x: Tensor, time: Tensor, context: Tensor) -> Tensor:
         x = self.resnets[0](x, time)
@@ -128,10 +137,10 @@ class UpBlock(Module):
         time_width: int,
         upsample: bool,
     ) -> None:
-        width = config.widths[level]
+        width = config.block_out_channels[level]
         self.attentions = _transformers(rng, config, level, len(saved))
         self.resnets = [
-            ResnetBlock(rng, (inputs if i == 0 else width) + skip, width, config.groups, time_width)
+            ResnetBlock(rng, (inputs if i == 0 else width) + skip, width, config.norm_num_groups, time_width)
             for i, skip in enumerate(saved)
         ]
         self.upsamplers = [Upsample(rng, width)] if upsample else []
@@ -147,7 +156,10 @@ class UpBlock(Module):
 
 
 def _transformers(rng: Generator, config: UNetConfig, level: int, count: int) -> list[SpatialTransformer]:
-    if not config.attention[level]:
+    if config.down_block_types[level] != CROSS_ATTENTION:
         return []
-    width = config.widths[level]
-    return [SpatialTransformer(rng, width, config.heads, config.groups, config.text_width) for _ in range(count)]
+    width = config.block_out_channels[level]
+    return [
+        SpatialTransformer(rng, width, config.num_attention_heads, config.norm_num_groups, config.cross_attention_dim)
+        for _ in range(count)
+    ]

@@ -21,9 +21,9 @@ from tinydiff.nn.module import Generator, Module, Parameter, constant
 class UNet2015Config:
     """The defaults are the paper's, but for its unpadded convolutions."""
 
-    channels: int = 3  # of the pictures
-    classes: int = 2
-    widths: tuple[int, ...] = (64, 128, 256, 512, 1024)  # channels at each level
+    in_channels: int = 3  # of the pictures
+    num_classes: int = 2
+    block_out_channels: tuple[int, ...] = (64, 128, 256, 512, 1024)  # channels at each level
     padded: bool = True  # False: each convolution loses a pixel on every side, and what is saved is cropped to fit
     dropout: float = 0.5  # share of the numbers at the lowest level that training leaves out
     skips: bool = True  # False: a plain encoder-decoder of about the same size, to see what the skips are worth
@@ -37,43 +37,49 @@ class UNet2015(Module):
     """
 
     def __init__(self, config: UNet2015Config, rng: Generator) -> None:
-        if len(config.widths) < 2 or not 0 <= config.dropout < 1:
+        if len(config.block_out_channels) < 2 or not 0 <= config.dropout < 1:
             raise InputError(f"UNet2015: needs two widths or more and dropout in [0, 1); got {config}")
         self.config = config
-        inputs = (config.channels, *config.widths)
-        self.down = [DoubleConv(rng, inputs[i], width, config.padded) for i, width in enumerate(config.widths)]
+        inputs = (config.in_channels, *config.block_out_channels)
+        self.down = [
+            DoubleConv(rng, inputs[i], width, config.padded) for i, width in enumerate(config.block_out_channels)
+        ]
         self.up = [
             UpBlock(rng, below, width, config.padded, config.skips)
-            for below, width in zip(config.widths[:0:-1], config.widths[-2::-1], strict=True)
+            for below, width in zip(config.block_out_channels[:0:-1], config.block_out_channels[-2::-1], strict=True)
         ]
-        self.classify = Convolution(rng, 1, config.widths[0], config.classes)
+        self.classify = Convolution(rng, 1, config.block_out_channels[0], config.num_classes)
 
     @property
-    def granule(self) -> int:
+    def total_stride(self) -> int:
         """Pixels of the highest level under one of the lowest: shifts by this many are shifts of the whole answer."""
-        return 2 ** (len(self.config.widths) - 1)
+        return 2 ** (len(self.config.block_out_channels) - 1)
 
     @property
-    def lost(self) -> int:
+    def valid_margin(self) -> int:
         """Pixels that the unpadded convolutions take from each side: two at each level going down, two going up."""
-        return 2 * (2 * self.granule - 1) + 2 * (self.granule - 1)
+        return 2 * (2 * self.total_stride - 1) + 2 * (self.total_stride - 1)
 
     @property
-    def reach(self) -> int:
+    def receptive_radius(self) -> int:
         """How far away, in pixels, what a pixel's answer depends on may lie: the convolutions', and max-pool's grid."""
-        return self.lost + self.granule - 1
+        return self.valid_margin + self.total_stride - 1
 
     @property
     def margin(self) -> int:
         """Pixels around a tile that the network must see."""
-        return -(-self.reach // self.granule) * self.granule if self.config.padded else self.lost
+        return (
+            -(-self.receptive_radius // self.total_stride) * self.total_stride
+            if self.config.padded
+            else self.valid_margin
+        )
 
     def seen(self, pixels: int) -> int:
         """The smallest size of a picture that gives an answer for so many pixels, with the margin on both sides."""
         if self.config.padded:
-            return -(-pixels // self.granule) * self.granule + 2 * self.margin
-        rim = 4 * (self.granule - 1)  # of a picture of granule·n + rim pixels, n are left at the lowest level
-        return -(-(pixels + 2 * self.lost - rim) // self.granule) * self.granule + rim
+            return -(-pixels // self.total_stride) * self.total_stride + 2 * self.margin
+        rim = 4 * (self.total_stride - 1)  # of a picture of total_stride·n + rim pixels, n are left at the lowest level
+        return -(-(pixels + 2 * self.valid_margin - rim) // self.total_stride) * self.total_stride + rim
 
     def forward(self, x: Tensor, rng: np.random.Generator | None = None) -> Tensor:
         """Logits; with a generator as in training, where dropout draws from it."""
@@ -92,7 +98,7 @@ class UNet2015(Module):
         return self.classify(x)
 
     def _check(self, shape: tuple[int, ...]) -> None:
-        levels, lost = len(self.config.widths), 0 if self.config.padded else 4
+        levels, lost = len(self.config.block_out_channels), 0 if self.config.padded else 4
         for size in shape[1:3]:
             for _ in range(levels - 1):
                 size = size - lost
@@ -129,8 +135,8 @@ class UpBlock(Module):
         self.skip = skip
 
     def forward(self, x: Tensor, saved: Tensor) -> Tensor:
-        x = ops.conv2d_transposed(x, self.up_weight, self.up_bias, stride=2)
-        return self.double_conv(ops.concat(ops.crop(saved, size=x.shape[1:3]), x) if self.skip else x)
+        x = ops.conv_transpose2d(x, self.up_weight, self.up_bias, stride=2)
+        return self.double_conv(ops.concat(ops.center_crop(saved, size=x.shape[1:3]), x) if self.skip else x)
 
 
 class Convolution(Module):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from contextvars import ContextVar
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -48,12 +49,12 @@ class Module:
     def parameters(self) -> list[Parameter]:
         return [p for _, p in self.named_parameters()]
 
-    def state(self) -> dict[str, Array]:
+    def state_dict(self) -> dict[str, Array]:
         """The arrays of all parameters by name."""
         return {name: p.data for name, p in self.named_parameters()}
 
-    def load(self, state: dict[str, Array]) -> None:
-        """Take over arrays by name; all must be there, with the right shapes (see training.checkpoint.fit_state)."""
+    def load_state_dict(self, state: dict[str, Array]) -> None:
+        """Take over arrays by name; all must be there, with the right shapes (see `checkpoint.check_arrays`)."""
         for name, parameter in self.named_parameters():
             parameter.assign(state[name])
 
@@ -74,23 +75,47 @@ class Module:
         return self
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        hooks = _hooks.get()
+        for hook in hooks:
+            hook.before(self, args)
         y = self.forward(*args, **kwargs)  # type: ignore[attr-defined]
-        for watch in _watchers:
-            watch(self, y)
+        for hook in hooks:
+            hook.after(self, args, y)
         return y
 
+    def __repr__(self) -> str:
+        """Its name, its parameters, and the modules right inside it."""
+        count = sum(p.data.size for p in self.parameters())
+        lines = [f"{type(self).__name__}({count:,} parameters)"]
+        for name, value in vars(self).items():
+            for key, item in _numbered(name, value):
+                if isinstance(item, Module):
+                    lines.append(f"  {key}: {type(item).__name__}({sum(p.data.size for p in item.parameters()):,})")
+        return "\n".join(lines)
 
-_watchers: list[Callable[[Module, Any], None]] = []
+
+class Hook(NamedTuple):
+    before: Callable[[Module, tuple], None]  # (module, its inputs)
+    after: Callable[[Module, tuple, Any], None]  # (module, its inputs, its output)
+
+
+_hooks: ContextVar[tuple[Hook, ...]] = ContextVar("hooks", default=())
 
 
 @contextmanager
-def watching(watch: Callable[[Module, Any], None]) -> Iterator[None]:
-    """Within this block `watch(module, output)` is called whenever a module has run, the inner ones first."""
-    _watchers.append(watch)
+def forward_hook(
+    after: Callable[[Module, tuple, Any], None] = lambda *_: None,
+    before: Callable[[Module, tuple], None] = lambda *_: None,
+) -> Iterator[None]:
+    """Within this block `after(module, inputs, output)` is called whenever a module has run, the inner ones first.
+
+    before(module, inputs): the same ahead of it, the outer ones first.  It holds for this thread alone.
+    """
+    token = _hooks.set((*_hooks.get(), Hook(before, after)))
     try:
         yield
     finally:
-        _watchers.remove(watch)
+        _hooks.reset(token)
 
 
 def _numbered(name: str, value: Any) -> Iterator[tuple[str, Any]]:

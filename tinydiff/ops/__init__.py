@@ -6,23 +6,22 @@ Each is called on Tensors, or as `op.forward(*arrays) -> (y, backward)` on plain
 from tinydiff.autograd import add, multiply, reshape, subtract
 from tinydiff.ops.activation import geglu, gelu, relu, silu, softmax
 from tinydiff.ops.attention import attention
-from tinydiff.ops.conv import conv2d, conv2d_transposed
+from tinydiff.ops.conv import conv2d, conv_transpose2d
 from tinydiff.ops.embedding import embedding
 from tinydiff.ops.linear import linear
-from tinydiff.ops.loss import cross_entropy_loss, kl_loss, l1_loss, mse_loss, sample_gaussian
+from tinydiff.ops.loss import cross_entropy_loss, kl_loss, l1_loss, mse_loss, reparameterize
 from tinydiff.ops.norm import group_norm, layer_norm
 from tinydiff.ops.pool import max_pool2d
 from tinydiff.ops.resample import upsample_nearest
-from tinydiff.ops.shape import channels, concat, crop, mean_positions
+from tinydiff.ops.shape import center_crop, concat, global_avg_pool, slice_channels
 
 __all__ = [
     "add",
     "attention",
-    "channels",
+    "center_crop",
     "concat",
     "conv2d",
-    "conv2d_transposed",
-    "crop",
+    "conv_transpose2d",
     "cross_entropy_loss",
     "embedding",
     "geglu",
@@ -33,13 +32,14 @@ __all__ = [
     "layer_norm",
     "linear",
     "max_pool2d",
-    "mean_positions",
+    "global_avg_pool",
     "mse_loss",
     "multiply",
     "relu",
     "reshape",
-    "sample_gaussian",
+    "reparameterize",
     "silu",
+    "slice_channels",
     "softmax",
     "subtract",
     "upsample_nearest",

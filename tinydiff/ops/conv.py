@@ -42,7 +42,7 @@ def conv2d(
 
 
 @op
-def conv2d_transposed(x: Array, w: Array, b: Array | None = None, *, stride: int = 2) -> tuple[Array, Backward]:
+def conv_transpose2d(x: Array, w: Array, b: Array | None = None, *, stride: int = 2) -> tuple[Array, Backward]:
     """The up-convolution: (N, H, W, C) → (N, (H − 1)·s + KH, (W − 1)·s + KW, K).
 
         y[n, i·s + p, j·s + q, k] = b[k] + Σ_c x[n, i, j, c] · w[p, q, k, c], summed where kernels overlap
@@ -54,9 +54,9 @@ def conv2d_transposed(x: Array, w: Array, b: Array | None = None, *, stride: int
     """
     shapes = f"(x {x.shape}, w {w.shape}, b {None if b is None else b.shape})"
     if x.ndim != 4 or w.ndim != 4 or x.shape[3] != w.shape[3] or 0 in x.shape + w.shape or stride < 1:
-        raise InputError(f"conv2d_transposed: x must be (N, H, W, C) and w (KH, KW, K, C), stride ≥ 1, not {shapes}")
+        raise InputError(f"conv_transpose2d: x must be (N, H, W, C) and w (KH, KW, K, C), stride ≥ 1, not {shapes}")
     if b is not None and b.shape != w.shape[2:3]:
-        raise InputError(f"conv2d_transposed: w has {w.shape[2]} filters but b does not {shapes}")
+        raise InputError(f"conv_transpose2d: w has {w.shape[2]} filters but b does not {shapes}")
     n, height, width, _ = x.shape
     kernel_h, kernel_w, filters, _ = w.shape
     shape = n, (height - 1) * stride + kernel_h, (width - 1) * stride + kernel_w, filters

@@ -85,10 +85,10 @@ def kl_loss(mean: Array, log_variance: Array) -> tuple[Array, Backward]:
 
 
 @op
-def sample_gaussian(mean: Array, log_variance: Array, noise: Array) -> tuple[Array, Backward]:
+def reparameterize(mean: Array, log_variance: Array, noise: Array) -> tuple[Array, Backward]:
     """A draw through which gradients pass: z = mean + e^{log_variance / 2}·noise.  (Kingma & Welling 2013)"""
-    _same_shape("sample_gaussian", mean, log_variance)
-    _same_shape("sample_gaussian", mean, noise)
+    _same_shape("reparameterize", mean, log_variance)
+    _same_shape("reparameterize", mean, noise)
     deviation = array_module(mean).exp(log_variance / 2)
 
     def backward(dy: Array) -> tuple:

@@ -27,10 +27,10 @@ def concat(a: Array, b: Array) -> tuple[Array, Backward]:
 
 
 @op
-def channels(x: Array, *, start: int, stop: int) -> tuple[Array, Backward]:
+def slice_channels(x: Array, *, start: int, stop: int) -> tuple[Array, Backward]:
     """Channels start … stop of x: (…, C) → (…, stop − start); the others get no gradient."""
     if not 0 <= start < stop <= x.shape[-1]:
-        raise InputError(f"channels: {start} … {stop} is no part of the {x.shape[-1]} channels of x {x.shape}")
+        raise InputError(f"slice_channels: {start} … {stop} is no part of the {x.shape[-1]} channels of x {x.shape}")
 
     def backward(dy: Array) -> tuple:
         dx = array_module(x).zeros(x.shape, dy.dtype)
@@ -41,13 +41,13 @@ def channels(x: Array, *, start: int, stop: int) -> tuple[Array, Backward]:
 
 
 @op
-def crop(x: Array, *, size: tuple[int, int]) -> tuple[Array, Backward]:
+def center_crop(x: Array, *, size: tuple[int, int]) -> tuple[Array, Backward]:
     """The middle of x: (N, H, W, C) → (N, *size, C); what is cut away gets no gradient.
 
     (Ronneberger 2015, arXiv:1505.04597, section 2)
     """
     if x.ndim != 4 or not (0 < size[0] <= x.shape[1] and 0 < size[1] <= x.shape[2]):
-        raise InputError(f"crop: {size[0]}×{size[1]} is no part of x {x.shape}")
+        raise InputError(f"center_crop: {size[0]}×{size[1]} is no part of x {x.shape}")
     top, left = (x.shape[1] - size[0]) // 2, (x.shape[2] - size[1]) // 2
     middle = (slice(None), slice(top, top + size[0]), slice(left, left + size[1]))
 
@@ -60,7 +60,7 @@ def crop(x: Array, *, size: tuple[int, int]) -> tuple[Array, Backward]:
 
 
 @op
-def mean_positions(x: Array) -> tuple[Array, Backward]:
+def global_avg_pool(x: Array) -> tuple[Array, Backward]:
     """The mean over all positions: (N, …, C) → (N, C); each position gets an equal part of the gradient."""
     rows = x.reshape(x.shape[0], -1, x.shape[-1])
 

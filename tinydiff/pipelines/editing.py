@@ -1,45 +1,54 @@
-"""Pictures changed rather than made: from a picture, in a part of it, between two, and back to noise."""
+"""Images edited rather than generated: from an image, in a part of it, between two, and back to noise.
+
+Each function takes the pipeline first, and is a method of `TextToImage` by the same name.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tinydiff.autograd import Array
 from tinydiff.datasets.pixels import as_floats
 from tinydiff.device import to_numpy
-from tinydiff.diffusion.guidance import GUIDANCE
+from tinydiff.diffusion.guidance import GUIDANCE_INTERVAL, GUIDANCE_SCALE
 from tinydiff.diffusion.prediction import add_noise
-from tinydiff.diffusion.samplers import invert_ddim
+from tinydiff.diffusion.samplers import Options, invert_ddim
 from tinydiff.errors import InputError
-from tinydiff.pipelines.text_to_image import TextToImage
+
+if TYPE_CHECKING:
+    from tinydiff.pipelines.text_to_image import TextToImage
 
 
 def edit(
     pipe: TextToImage,
     images: np.ndarray,
-    prompts: Sequence[str],
+    prompts: Sequence[str] | str,
     strength: float = 0.6,
     mask: np.ndarray | None = None,
     steps: int = 25,
-    guidance: float = GUIDANCE,
+    guidance_scale: float = GUIDANCE_SCALE,
+    guidance_interval: tuple[float, float] = GUIDANCE_INTERVAL,
+    negative_prompt: str | None = None,
     seed: int = 0,
     sampler: str = "ddim",
 ) -> np.ndarray:
-    """Pictures, uint8 (N, H, W, 3), changed towards their prompts; as many come back.
+    """Images changed towards their prompts: uint8 (N, H, W, 3) → the same; one image (H, W, 3) serves every prompt.
 
     strength in (0, 1]: the share of the steps that are taken, from as much noise as they begin with (SDEdit; Meng 2021,
-    arXiv:2108.01073); 1 begins with noise alone.  mask, bool (H, W) or (N, H, W): where a picture may change; the rest
+    arXiv:2108.01073); 1 begins with noise alone.  mask, bool (H, W) or (N, H, W): where an image may change; the rest
     is held at each step at its own noise level (Lugmayr 2022, arXiv:2201.09865, without resampling), and comes back bit
-    for bit.  Raises InputError for what does not fit.
+    for bit.  The other arguments are those of `generate`.  Raises InputError for what does not fit.
+
+        blue = pipe.edit(sneaker, "a blue sneaker on a white background", strength=0.8)
     """
-    pipe.check(prompts, steps, sampler)
-    _check_pictures(pipe, images, len(prompts))
+    prompts, images = _aligned(pipe, prompts, images)
+    pipe.check(prompts, steps, guidance_interval, sampler, seed)
     if not 0 < strength <= 1:
         raise InputError(f"edit: strength must lie above 0 and reach at most 1; got {strength}")
-    may_change: Any = _mask(mask, images.shape)
+    may_change = _mask(mask, images.shape)
     rng = np.random.default_rng(seed)
     clean = pipe.autoencoder.encode(pipe.denoiser.place(as_floats(images)))
     noise = pipe.denoiser.place(rng.standard_normal(clean.shape, np.float32))
@@ -57,43 +66,63 @@ def edit(
         def adjust(x: Array, alpha_bar: float) -> Array:
             return free * x + (1 - free) * add_noise(clean, noise, alpha_bar)
 
-    drawn = pipe.draw(pipe.words(prompts), start, steps, guidance, sampler, rng, skip=skip, adjust=adjust)
-    return np.where(may_change[..., None], drawn, images)
+    text, guidance = pipe.encode_prompt(prompts), (guidance_scale, guidance_interval, negative_prompt)
+    latents = pipe.sample(text, start, steps, rng, *guidance, sampler, Options(skip=skip, adjust=adjust))
+    return np.where(may_change[..., None], pipe.decode(latents), images)
 
 
-def between_seeds(
+def interpolate(
     pipe: TextToImage,
     prompt: str,
-    seeds: tuple[int, int],
+    to_prompt: str | None = None,
     count: int = 8,
     steps: int = 25,
-    guidance: float = GUIDANCE,
-    sampler: str = "ddim",
-) -> np.ndarray:
-    """`count` pictures of one prompt, uint8, from the noise of one seed to that of another along the sphere."""
-    pipe.check([prompt], steps, sampler)
-    one, other = (np.random.default_rng(seed).standard_normal((1, *pipe.latent), np.float32) for seed in seeds)
-    noise = np.concatenate([slerp(one, other, share) for share in np.linspace(0, 1, count)])
-    return pipe.draw(pipe.words([prompt] * count), noise, steps, guidance, sampler, np.random.default_rng(seeds[0]))
-
-
-def between_prompts(
-    pipe: TextToImage,
-    prompts: tuple[str, str],
+    guidance_scale: float = GUIDANCE_SCALE,
+    guidance_interval: tuple[float, float] = GUIDANCE_INTERVAL,
+    negative_prompt: str | None = None,
     seed: int = 0,
-    count: int = 8,
-    steps: int = 25,
-    guidance: float = GUIDANCE,
+    to_seed: int = 1,
     sampler: str = "ddim",
 ) -> np.ndarray:
-    """`count` pictures, uint8, from one noise, while the words' vectors go straight from one prompt's to another's."""
-    pipe.check(list(prompts), steps, sampler)
-    one, other = pipe.words(prompts)
-    share = np.linspace(0, 1, count, dtype=np.float32)[:, None, None]
-    words = (1 - pipe.denoiser.place(share)) * one + pipe.denoiser.place(share) * other
-    rng = np.random.default_rng(seed)
-    noise = np.repeat(rng.standard_normal((1, *pipe.latent), np.float32), count, 0)
-    return pipe.draw(words, noise, steps, guidance, sampler, rng)
+    """`count` images, uint8 (count, H, W, 3), between two prompts, or with one prompt between two seeds.
+
+    Between prompts the text's vectors go straight from one to the other, with one noise for all; between seeds the
+    noise goes along the sphere (`slerp`).  The other arguments are those of `generate`.
+    """
+    prompts = [prompt] * count if to_prompt is None else [prompt, to_prompt]
+    pipe.check(prompts, steps, guidance_interval, sampler, seed)
+    rng, shares = np.random.default_rng(seed), np.linspace(0, 1, count)
+    shape = (1, *pipe.latent_shape)
+    if to_prompt is None:
+        one = np.random.default_rng(seed).standard_normal(shape, np.float32)
+        other = np.random.default_rng(to_seed).standard_normal(shape, np.float32)
+        noise = np.concatenate([slerp(one, other, share) for share in shares])
+        text = pipe.encode_prompt(prompts)
+    else:
+        one, other = pipe.encode_prompt(prompts)
+        share = pipe.denoiser.place(shares.astype(np.float32)[:, None, None])
+        text = (1 - share) * one + share * other  # (count, L, D)
+        noise = np.repeat(rng.standard_normal(shape, np.float32), count, 0)
+    guidance = guidance_scale, guidance_interval, negative_prompt
+    return pipe.decode(pipe.sample(text, noise, steps, rng, *guidance, sampler))
+
+
+def invert(pipe: TextToImage, images: np.ndarray, prompts: Sequence[str] | str, steps: int = 50) -> np.ndarray:
+    """The noise (N, h, w, C) from which DDIM generates about these images, uint8 (N, H, W, 3), without guidance.
+
+    `reconstruct` is the way back.
+    """
+    prompts, images = _aligned(pipe, prompts, images)
+    pipe.check(prompts, steps)
+    clean = pipe.autoencoder.encode(pipe.denoiser.place(as_floats(images)))
+    text = pipe.encode_prompt(prompts)
+    predict = lambda x, t: pipe.predict(x, t, text)  # noqa: E731
+    return to_numpy(invert_ddim(predict, clean, pipe.schedule, steps, pipe.prediction_type))
+
+
+def reconstruct(pipe: TextToImage, noise: np.ndarray, prompts: Sequence[str], steps: int = 50) -> np.ndarray:
+    """What DDIM generates from this noise, without guidance: the way back from `invert`."""
+    return pipe.decode(pipe.sample(pipe.encode_prompt(prompts), noise, steps, np.random.default_rng(0), 1.0))
 
 
 def slerp(one: np.ndarray, other: np.ndarray, share: float) -> np.ndarray:
@@ -105,30 +134,21 @@ def slerp(one: np.ndarray, other: np.ndarray, share: float) -> np.ndarray:
     return ((np.sin((1 - share) * angle) * one + np.sin(share * angle) * other) / np.sin(angle)).astype(one.dtype)
 
 
-def invert(pipe: TextToImage, images: np.ndarray, prompts: Sequence[str], steps: int = 50) -> np.ndarray:
-    """The noise (N, h, w, C) from which DDIM draws about these pictures, uint8 (N, H, W, 3), without guidance."""
-    pipe.check(prompts, steps)
-    _check_pictures(pipe, images, len(prompts))
-    clean = pipe.autoencoder.encode(pipe.denoiser.place(as_floats(images)))
-    words = pipe.words(prompts)
-    return to_numpy(invert_ddim(lambda x, t: pipe.predict(x, t, words), clean, pipe.schedule, steps, pipe.kind))
-
-
-def redraw(pipe: TextToImage, noise: np.ndarray, prompts: Sequence[str], steps: int = 50) -> np.ndarray:
-    """What DDIM draws from this noise, without guidance: the way back from `invert`."""
-    return pipe.draw(pipe.words(prompts), noise, steps, 1.0, "ddim", np.random.default_rng(0))
-
-
-def _check_pictures(pipe: TextToImage, images: np.ndarray, count: int) -> None:
-    size = pipe.size
+def _aligned(pipe: TextToImage, prompts: Any, images: np.ndarray) -> tuple[list[str], np.ndarray]:
+    """A list of prompts, and as many images."""
+    prompts = [prompts] if isinstance(prompts, str) else list(prompts)
+    size, count = pipe.size, len(prompts)
+    if images.ndim == 3:
+        images = np.repeat(images[None], count, 0)
     if images.dtype != np.uint8 or images.shape != (count, size, size, 3):
         raise InputError(
-            f"edit: {count} prompts need pictures uint8 ({count}, {size}, {size}, 3); got {images.dtype} {images.shape}"
+            f"edit: {count} prompts need images uint8 ({count}, {size}, {size}, 3); got {images.dtype} {images.shape}"
         )
+    return prompts, images
 
 
 def _mask(mask: np.ndarray | None, shape: tuple[int, ...]) -> np.ndarray:
-    """bool (N, H, W): where each picture may change."""
+    """bool (N, H, W): where each image may change."""
     if mask is None:
         return np.ones(shape[:3], bool)
     if mask.dtype != bool or mask.shape not in (shape[1:3], shape[:3]):

@@ -1,36 +1,37 @@
-"""From a prompt to a picture: words → vectors → noise → many small steps → latent → pixels."""
+"""From a prompt to an image: text → vectors → noise → many small steps → latent → pixels."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from tinydiff.autograd import Array, Tensor, no_grad
 from tinydiff.datasets.captions import Vocabulary
 from tinydiff.datasets.pixels import as_pixels
-from tinydiff.device import to_numpy
-from tinydiff.diffusion.guidance import GUIDANCE, INTERVAL, check_interval, guided
-from tinydiff.diffusion.samplers import SAMPLERS
+from tinydiff.device import array_module, to_numpy
+from tinydiff.diffusion.guidance import GUIDANCE_INTERVAL, GUIDANCE_SCALE, check_interval, classifier_free_guidance
+from tinydiff.diffusion.samplers import DEFAULTS, SAMPLERS, Options, sample
 from tinydiff.diffusion.schedule import Schedule, make_schedule
 from tinydiff.errors import InputError
 from tinydiff.kernels.cpu import constant_weights, memory
 from tinydiff.models.autoencoder import Autoencoder, PixelSpace
 from tinydiff.models.denoiser import Denoiser
+from tinydiff.pipelines.attention_maps import attention_maps
+from tinydiff.pipelines.editing import edit, interpolate, invert
 from tinydiff.weights import load_autoencoder, load_denoiser, shipped
 
-BATCH = 32  # pictures that go through the networks together: what bounds the memory
+BATCH = 32  # images that go through the networks together: what bounds the memory
 
 
 class TextToImage:
-    """The latent diffusion model, ready to draw.  (Rombach 2022, arXiv:2112.10752)
+    """The latent diffusion model: `encode_prompt`, `sample`, `decode`, and `generate`, which is all three in a row.
 
-    `interval`: the shares of the noise levels between which there is guidance; (0, 1) is everywhere.
+    (Rombach 2022, arXiv:2112.10752)
     """
 
-    interval: tuple[float, float] = INTERVAL
+    edit, interpolate, invert, attention_maps = edit, interpolate, invert, attention_maps
 
     def __init__(
         self,
@@ -38,12 +39,25 @@ class TextToImage:
         denoiser: Denoiser,
         vocabulary: Vocabulary,
         schedule: Schedule,
-        kind: str,
-        latent: tuple[int, int, int],
+        prediction_type: str,
+        latent_shape: tuple[int, int, int],
     ) -> None:
         self.autoencoder, self.denoiser, self.vocabulary = autoencoder, denoiser, vocabulary
-        self.schedule, self.kind, self.latent = schedule, kind, latent
+        self.schedule, self.prediction_type, self.latent_shape = schedule, prediction_type, latent_shape
         self.clip = 1.0 if isinstance(autoencoder, PixelSpace) else None  # pixels have bounds, latents have none
+
+    def __repr__(self) -> str:
+        latent = "×".join(map(str, self.latent_shape))
+        parameters = sum(p.data.size for module in (self.autoencoder, self.denoiser) for p in module.parameters())
+        return (
+            f"TextToImage({self.size}×{self.size} images, {latent} latents, {self.prediction_type}, "
+            f"{self.schedule.name} schedule, {len(self.vocabulary)} tokens, {parameters:,} parameters)"
+        )
+
+    @property
+    def size(self) -> int:
+        """Pixels of an image's side."""
+        return self.latent_shape[0] * self.autoencoder.factor
 
     def to(self, device: str) -> TextToImage:
         """Move the networks to "cpu" or "cuda", in place.  Raises InputError where the device cannot be used."""
@@ -51,103 +65,125 @@ class TextToImage:
             module.to(device)
         return self
 
-    def check(self, prompts: Sequence[str], steps: int = 25, sampler: str = "ddim") -> None:
-        """Raise InputError where a prompt, the number of steps or the sampler does not fit; it costs nothing."""
-        if isinstance(prompts, str) or not prompts:
-            raise InputError(f"generate: prompts must be a list of at least one string, not {prompts!r}")
-        self.vocabulary.encode(list(prompts))
-        self.schedule.timesteps(steps)
-        check_interval(self.interval)
-        if sampler not in SAMPLERS:
-            raise InputError(f"generate: no sampler {sampler!r}; there are {', '.join(SAMPLERS)}")
-
     def generate(
         self,
         prompts: Sequence[str],
         steps: int = 25,
-        guidance: float = GUIDANCE,
+        guidance_scale: float = GUIDANCE_SCALE,
+        guidance_interval: tuple[float, float] = GUIDANCE_INTERVAL,
+        negative_prompt: str | None = None,
         seed: int = 0,
         sampler: str = "ddim",
     ) -> np.ndarray:
-        """One picture for each prompt, uint8 (N, H, W, 3); the same seed gives the same pictures.
+        """One image for each prompt, uint8 (N, H, W, 3); the same seed gives the same images.
 
-        Noise is drawn on the CPU, so that a seed means the same pictures on a GPU, up to rounding.
-        `steps` of the schedule's are taken; `guidance` says how much the prompt is exaggerated, 1 is not at all.
-        Raises InputError for what does not fit, FloatingPointError where a picture is not finite.
+        steps: of the schedule's timesteps.  guidance_scale: how far from the unconditional prediction, or from that of
+        the negative_prompt, towards the prompt's; 1 is no guidance.  guidance_interval: the shares of the timesteps
+        between which there is guidance; (0, 1) is everywhere.  sampler: "ddim", "ddpm", "dpm" or "heun".
+        Noise is drawn on the CPU, so that a seed means the same images on a GPU, up to rounding.
+        Raises InputError for what does not fit, FloatingPointError where an image is not finite.
+
+            images = tinydiff.load().generate(["a red dress on a white background"] * 4, seed=1)
         """
-        self.check(prompts, steps, sampler)
-        if seed < 0:
-            raise InputError(f"generate: the seed must be 0 or more, not {seed}")
+        self.check(prompts, steps, guidance_interval, sampler, seed)
         memory.reuse()
         rng = np.random.default_rng(seed)
-        noise = rng.standard_normal((len(prompts), *self.latent), np.float32)
-        return self.draw(self.words(prompts), noise, steps, guidance, sampler, rng)
+        noise = rng.standard_normal((len(prompts), *self.latent_shape), np.float32)
+        text = self.encode_prompt(prompts)
+        guidance = guidance_scale, guidance_interval, negative_prompt
+        return self.decode(self.sample(text, noise, steps, rng, *guidance, sampler=sampler))
 
-    @property
-    def size(self) -> int:
-        """Pixels of a picture's side."""
-        return self.latent[0] * self.autoencoder.factor
+    def encode_prompt(self, prompts: Sequence[str]) -> Array:
+        """Prompts as the vectors that the U-Net is conditioned on, (N, L, D)."""
+        return self._encode_tokens(self.vocabulary.encode(list(prompts)))
 
-    def words(self, prompts: Sequence[str]) -> Array:
-        """Prompts as the vectors that the U-Net reads, (N, L, D)."""
-        return self.read(self.vocabulary.encode(list(prompts)))
-
-    def draw(
+    def sample(
         self,
-        words: Array,
+        text: Array,
         noise: Array,
         steps: int,
-        guidance: float,
-        sampler: str,
         rng: np.random.Generator,
-        adjust: Callable[[Array, float], Array] | None = None,
-        **course: Any,
-    ) -> np.ndarray:
-        """Pictures, uint8 (N, H, W, 3), of words (N, L, D) from latents (N, h, w, C), a part of them at a time.
+        guidance_scale: float = GUIDANCE_SCALE,
+        guidance_interval: tuple[float, float] = GUIDANCE_INTERVAL,
+        negative_prompt: str | None = None,
+        sampler: str = "ddim",
+        options: Options = DEFAULTS,
+    ) -> Array:
+        """Latents (N, h, w, C) that noise (N, h, w, C) becomes, conditioned on text (N, L, D); BATCH of them at a time.
 
-        `adjust` and `course` are for the sampler, see `diffusion.samplers.walk`; with `adjust` all go together.
+        With `options.adjust`, which knows its images by their place, all go together.
         """
-        part = len(noise) if adjust is not None else BATCH
-        pictures = []
-        low, high = (share * self.schedule.steps for share in self.interval)
+        together = len(noise) if options.adjust is not None else BATCH
+        low, high = (share * self.schedule.num_train_timesteps for share in guidance_interval)
+        options = Options(**{**vars(options), "clip": self.clip})
+        latents = []
         with constant_weights():
-            nothing = self.read(self.vocabulary.null(min(part, len(noise))))
-            for i in range(0, len(noise), part):
-                here = words[i : i + part]
-                predict = guided(self.predict, (here,), (nothing[: len(here)],), guidance, (low, high))
-                x = self.denoiser.place(noise[i : i + part])
-                course |= {"kind": self.kind, "clip": self.clip, "adjust": adjust}
-                latents = SAMPLERS[sampler](predict, x, self.schedule, steps, rng, **course)
-                pictures.append(as_pixels(to_numpy(self.autoencoder.decode(latents))))
-        return np.concatenate(pictures)
+            empty = self._unconditional(min(together, len(noise)), negative_prompt)
+            for i in range(0, len(noise), together):
+                c = text[i : i + together]
+                predict = classifier_free_guidance(self.predict, (c,), (empty[: len(c)],), guidance_scale, (low, high))
+                x = self.denoiser.place(noise[i : i + together])
+                step = SAMPLERS[sampler]
+                latents.append(sample(step, predict, x, self.schedule, steps, rng, self.prediction_type, options))
+        return latents[0] if len(latents) == 1 else array_module(latents[0]).concatenate(latents)
 
-    def read(self, tokens: np.ndarray) -> np.ndarray:
-        """Word numbers (N, L) → vectors (N, L, D)."""
+    def decode(self, latents: Array) -> np.ndarray:
+        """Images, uint8 (N, H, W, 3), of latents (N, h, w, C).  Raises FloatingPointError where one is not finite."""
+        parts = [latents[i : i + BATCH] for i in range(0, len(latents), BATCH)]
+        return np.concatenate([as_pixels(to_numpy(self.autoencoder.decode(part))) for part in parts])
+
+    def predict(self, x: Array, t: int, text: Array) -> Array:
+        """The network's prediction for latents (N, h, w, C) that are all at timestep t."""
+        with no_grad():
+            return self.denoiser.unet(Tensor(x), np.full(len(x), t), Tensor(text)).data
+
+    def check(
+        self,
+        prompts: Sequence[str],
+        steps: int = 25,
+        guidance_interval: tuple[float, float] = GUIDANCE_INTERVAL,
+        sampler: str = "ddim",
+        seed: int = 0,
+    ) -> None:
+        """Raise InputError where a prompt or a number does not fit; it costs nothing."""
+        if isinstance(prompts, str) or not prompts:
+            raise InputError(f"generate: prompts must be a list of at least one string, not {prompts!r}")
+        self.vocabulary.encode(list(prompts))
+        self.schedule.timesteps(steps)
+        check_interval(guidance_interval)
+        if sampler not in SAMPLERS:
+            raise InputError(f"generate: no sampler {sampler!r}; there are {', '.join(SAMPLERS)}")
+        if seed < 0:
+            raise InputError(f"generate: the seed must be 0 or more, not {seed}")
+
+    def _unconditional(self, count: int, negative_prompt: str | None = None) -> Array:
+        """What guidance leads away from, (count, L, D): the empty prompt's vectors, or a negative prompt's."""
+        if negative_prompt:
+            return self.encode_prompt([negative_prompt] * count)
+        return self._encode_tokens(self.vocabulary.unconditional(count))
+
+    def _encode_tokens(self, tokens: np.ndarray) -> Array:
         with no_grad():
             return self.denoiser.text_encoder(tokens).data
 
-    def predict(self, x: np.ndarray, t: int, words: np.ndarray) -> np.ndarray:
-        """The network's prediction for latents (N, h, w, 4) that are all at noise level t."""
-        with no_grad():
-            return self.denoiser.unet(Tensor(x), np.full(len(x), t), Tensor(words)).data
-
 
 def load(folder: str | Path | None = None) -> TextToImage:
-    """The model with the shipped weights, or with those in a folder that `tinydiff train` wrote.
+    """The model with the weights that come with tinydiff, or with those in a folder that `tinydiff train` wrote.
 
     Raises InputError for files that are missing, damaged, of another version or shape, or that do not belong together.
     """
     where = shipped() if folder is None else Path(folder)
     denoiser, config = load_denoiser(where)
     autoencoder = PixelSpace() if config.get("space") == "pixels" else load_autoencoder(where)
-    channels, latent = autoencoder.channels, tuple(config["latent"])
-    if len(latent) != 3 or not channels == latent[2] == denoiser.unet.config.in_channels:
+    channels, latent_shape = autoencoder.channels, tuple(config["latent_shape"])
+    if len(latent_shape) != 3 or not channels == latent_shape[2] == denoiser.unet.config.in_channels:
         raise InputError(
-            f"{where}: the autoencoder's latents have {channels} channels, the denoiser was trained on {latent}"
+            f"{where}: the autoencoder's latents have {channels} channels, the denoiser was trained on {latent_shape}"
         )
-    vocabulary = Vocabulary(config["words"], denoiser.text_encoder.config.length)
-    if len(vocabulary) != denoiser.text_encoder.config.vocabulary:
-        raise InputError(
-            f"{where}: {len(vocabulary)} words do not fit {denoiser.text_encoder.config.vocabulary} vectors"
-        )
-    return TextToImage(autoencoder, denoiser, vocabulary, make_schedule(config["schedule"]), config["kind"], latent)
+    text = denoiser.text_encoder.config
+    vocabulary = Vocabulary(config["words"], text.max_position_embeddings)
+    if len(vocabulary) != text.vocab_size:
+        raise InputError(f"{where}: {len(vocabulary)} words do not fit {text.vocab_size} vectors")
+    scheduler = config["scheduler"]
+    schedule = make_schedule(scheduler["beta_schedule"], scheduler["num_train_timesteps"])
+    return TextToImage(autoencoder, denoiser, vocabulary, schedule, scheduler["prediction_type"], latent_shape)

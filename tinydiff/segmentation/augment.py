@@ -12,18 +12,20 @@ from scipy import ndimage
 class Augmentation:
     """How much the pictures are changed; the defaults suit pieces of about 128 pixels."""
 
-    bend: float = 8.0  # standard deviation of the shifts on a grid of 3×3, in pixels (the paper: 10, at 512 pixels)
+    elastic_sigma: float = (
+        8.0  # standard deviation of the shifts on a grid of 3×3, in pixels (the paper: 10, at 512 pixels)
+    )
     flips: bool = True  # mirrored or not, and turned by 0, 90, 180 or 270 degrees
     contrast: float = 0.25  # standard deviation of the logarithm of the factor on the grey values
     brightness: float = 0.1  # and of what is added to them
 
 
-def deformation(rng: np.random.Generator, size: int, bend: float) -> np.ndarray:
-    """A smooth shift for each pixel, (2, size, size): bicubic between random shifts N(0, bend²) on a grid of 3×3.
+def deformation(rng: np.random.Generator, size: int, elastic_sigma: float) -> np.ndarray:
+    """A smooth shift for each pixel, (2, size, size): bicubic between shifts N(0, elastic_sigma²) on a grid of 3×3.
 
     (Ronneberger 2015, arXiv:1505.04597, section 3.1)
     """
-    coarse = rng.normal(0, bend, (2, 3, 3)) if bend else np.zeros((2, 3, 3))
+    coarse = rng.normal(0, elastic_sigma, (2, 3, 3)) if elastic_sigma else np.zeros((2, 3, 3))
     return np.stack([ndimage.zoom(shift, size / 3, order=3, mode="nearest", grid_mode=True) for shift in coarse])
 
 
@@ -36,7 +38,7 @@ def cut(
     """
     height, width = labels.shape
     middle = rng.uniform(0, 1, 2) * (max(0, height - size), max(0, width - size))
-    where = np.mgrid[0:size, 0:size] + middle[:, None, None].round() + deformation(rng, size, how.bend)
+    where = np.mgrid[0:size, 0:size] + middle[:, None, None].round() + deformation(rng, size, how.elastic_sigma)
 
     def moved(array: np.ndarray, order: int) -> np.ndarray:
         return ndimage.map_coordinates(array, where, order=order, mode="mirror")

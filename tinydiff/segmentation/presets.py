@@ -25,11 +25,11 @@ class SegmentationPreset:
 
 SEGMENTATION = {
     "quick": SegmentationPreset(
-        model=UNet2015Config(widths=(16, 32, 64, 128)),
+        model=UNet2015Config(block_out_channels=(16, 32, 64, 128)),
         optim=OptimConfig(steps=300, batch=4, lr=2e-3, warmup=20, ema=0.98),
     ),
     "full": SegmentationPreset(
-        model=UNet2015Config(widths=(16, 32, 64, 128)),
+        model=UNet2015Config(block_out_channels=(16, 32, 64, 128)),
         optim=OptimConfig(steps=1_000, batch=4, lr=2e-3, warmup=20, ema=0.98),
     ),
     "paper": SegmentationPreset(

@@ -38,8 +38,10 @@ class Segmenter:
     """The U-Net of 2015 with all that stands before and after it."""
 
     def __init__(self, model: UNet2015) -> None:
-        if model.config.classes != 2:
-            raise InputError(f"Segmenter: the model knows {model.config.classes} classes, expected cell and background")
+        if model.config.num_classes != 2:
+            raise InputError(
+                f"Segmenter: the model knows {model.config.num_classes} classes, expected cell and background"
+            )
         self.model = model
 
     def to(self, device: str) -> Segmenter:
@@ -52,7 +54,7 @@ class Segmenter:
 
         Raises InputError where it is smaller than what the network reaches.
         """
-        probability = predict(self.model, image, tile, normaliser(image, self.model.config.channels))
+        probability = predict(self.model, image, tile, normaliser(image, self.model.config.in_channels))
         inside = np.ascontiguousarray(probability[:, :, 1])
         return Segmentation(inside, find_cells(inside))
 

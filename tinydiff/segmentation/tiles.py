@@ -27,11 +27,11 @@ def predict(
     Raises InputError where the image is smaller than the network reaches.
     """
     height, width = image.shape[:2]
-    reach = model.reach
+    reach = model.receptive_radius
     if min(height, width) <= reach:
         raise InputError(f"the picture is {height}×{width} pixels, smaller than the network reaches: {reach + 1}")
-    step = model.granule * max(1, tile // model.granule)
-    probability = np.empty((height, width, model.config.classes), np.float32)
+    step = model.total_stride * max(1, tile // model.total_stride)
+    probability = np.empty((height, width, model.config.num_classes), np.float32)
     for top in range(0, height, step):
         for left in range(0, width, step):
             rows, columns = min(step, height - top), min(step, width - left)

@@ -16,14 +16,15 @@ from tinydiff.apps.data.nuclei import load_nuclei
 from tinydiff.apps.train.curves import loss_curves
 from tinydiff.apps.train.folder import refuse_another_run, refuse_existing, run_folder
 from tinydiff.apps.train.lock import FolderLock
+from tinydiff.apps.train.session import fit
 from tinydiff.autograd import Array, Tensor
 from tinydiff.device import check_device
-from tinydiff.errors import Disagreement, InputError
+from tinydiff.errors import InputError, MismatchError
 from tinydiff.models.unet2015 import UNet2015
 from tinydiff.segmentation import border_weights, classes, cut, normaliser, predict
 from tinydiff.segmentation.metrics import overlap
 from tinydiff.segmentation.presets import SegmentationPreset, segmentation_preset
-from tinydiff.training.loop import fit
+from tinydiff.training.loop import Task
 from tinydiff.weights import as_stored, save_weights
 
 NAME = "segmentation"
@@ -49,7 +50,7 @@ def train_segmentation(
     is not learnt from, and says how good the model is.  `until_iou`: go on until the intersection over union there
     reaches this, for as many steps as it takes, at most ten times the preset's.  The weights go to
     `segmentation.safetensors`.
-    Raises InputError for what does not fit, Disagreement where `until_iou` is not reached (the weights are kept).
+    Raises InputError for what does not fit, MismatchError where `until_iou` is not reached (the weights are kept).
     """
     settings = segmentation_preset(preset)
     if (images is None) != (masks is None):
@@ -61,7 +62,10 @@ def train_segmentation(
     if images is None or masks is None:
         pairs, source = [load_nuclei("left")], "the left half of the shipped nuclei"
     else:
-        pairs, source = read_pairs(images, masks, least=UNet2015(settings.model, rng=None).reach + 1), str(images)
+        pairs, source = (
+            read_pairs(images, masks, least=UNet2015(settings.model, rng=None).receptive_radius + 1),
+            str(images),
+        )
     folder = run_folder(Path(out))
     path = folder / f"{NAME}.safetensors"
     made = {"preset": preset if padded else f"{preset}, unpadded", "data": source}
@@ -75,14 +79,14 @@ def train_segmentation(
         print(f"tinydiff: training segmentation ({preset}) on {source}, {len(pairs)} pictures", flush=True)
         start = time.monotonic()
         learnt = train_on_pairs(pairs, settings, folder, resume=resume, device=device, until_iou=until_iou)
-        figures = {"seconds": round(time.monotonic() - start), "judged": learnt.judged}
-        config = {"model": asdict(settings.model), "made": {**made, **figures}}
-        save_weights(folder, NAME, learnt.model.state(), config)
+        figures = {"seconds": round(time.monotonic() - start), "validation_iou": learnt.judged}
+        config = {"model": asdict(settings.model), "training": {**made, **figures}}
+        save_weights(folder, NAME, learnt.model.state_dict(), config)
         loss_curves(folder)
     step, iou = learnt.judged[-1]
     line = f"intersection over union {iou:.3f} on the strips that were not learnt from, after {step} steps"
     if until_iou is not None and iou < until_iou:
-        raise Disagreement(f"{line}; {until_iou} was asked for; the weights are in {path}")
+        raise MismatchError(f"{line}; {until_iou} was asked for; the weights are in {path}")
     print(f"tinydiff: {line}; {path}", flush=True)
     return folder
 
@@ -125,7 +129,7 @@ def train_on_pairs(
     levels do.  Raises InputError where a picture is too small, or no mask holds a cell.
     """
     model = UNet2015(preset.model, np.random.default_rng([preset.seed, 50]))
-    examples = [_example(pair, preset, strip, model.reach, prepare) for pair in pairs]
+    examples = [_example(pair, preset, strip, model.receptive_radius, prepare) for pair in pairs]
     if not any((e.labels[:, : e.strip] > 0).any() for e in examples):
         raise InputError("train segmentation: no mask holds a cell where it is learnt from")
     if until_iou is not None and not any((e.labels[:, e.strip :] > 0).any() for e in examples):
@@ -152,27 +156,19 @@ def train_on_pairs(
 
     judged: list[tuple[int, float]] = []
 
-    def enough(step: int, weights: dict[str, Array]) -> bool:
+    def should_stop(step: int, weights: dict[str, Array]) -> bool:
         if step % JUDGE_EVERY:
             return False
-        average.load({name: as_stored(a) for name, a in weights.items()})
+        average.load_state_dict({name: as_stored(a) for name, a in weights.items()})
         iou = judge(average, examples)
         judged.append((step, iou))
         say(f"step {step}: intersection over union {iou:.3f} on the strips, {until_iou} asked for")
         return until_iou is not None and iou >= until_iou
 
-    weights = fit(
-        NAME,
-        model,
-        loss_of,
-        preset.optim,
-        out,
-        identity={"preset": asdict(preset), "data": fingerprint(pairs), "strip": strip},
-        seed=preset.seed,
-        resume=resume,
-        enough=None if until_iou is None else enough,
-    )
-    average.load({name: as_stored(a) for name, a in weights.items()})
+    run_config = {"preset": asdict(preset), "data": fingerprint(pairs), "validation_strip": strip}
+    task = Task(NAME, model, loss_of, preset.optim, preset.seed, run_config)
+    weights = fit(task, out, resume=resume, should_stop=None if until_iou is None else should_stop)
+    average.load_state_dict({name: as_stored(a) for name, a in weights.items()})
     reached = until_iou is not None and judged and judged[-1][1] >= until_iou
     if strip and not reached:
         judged.append((preset.optim.steps, judge(average, examples)))
@@ -188,7 +184,7 @@ def judge(model: UNet2015, examples: Sequence[Example]) -> float:
 
 def _channels(image: np.ndarray, model: UNet2015) -> np.ndarray:
     """Grey in each channel that the model expects."""
-    return np.ascontiguousarray(np.broadcast_to(image, (*image.shape[:2], model.config.channels)))
+    return np.ascontiguousarray(np.broadcast_to(image, (*image.shape[:2], model.config.in_channels)))
 
 
 def _example(

@@ -46,7 +46,7 @@ class AdamW:
     """Adam with decoupled weight decay; keeps the moments and the moving average of every parameter.
 
         m ← β1·m + (1 − β1)·g      v ← β2·v + (1 − β2)·g²
-        p ← p − lr·(m̂ / (√v̂ + eps) + decay·p)      average ← ema·average + (1 − ema)·p
+        p ← p − lr·(m̂ / (√v̂ + eps) + decay·p)      ema ← β·ema + (1 − β)·p
 
     with m̂ = m / (1 − β1ᵗ) and v̂ likewise.  (Kingma 2015, arXiv:1412.6980; Loshchilov 2019, arXiv:1711.05101)
     """
@@ -57,7 +57,7 @@ class AdamW:
             p.assign(array_module(p.data).array(p.data))  # its own memory, C-contiguous: it is changed in place below
         self.m = {name: array_module(p.data).zeros(p.shape, p.dtype) for name, p in self.parameters.items()}
         self.v = {name: array_module(p.data).zeros(p.shape, p.dtype) for name, p in self.parameters.items()}
-        self.average = {name: p.data.copy() for name, p in self.parameters.items()}
+        self.ema = {name: p.data.copy() for name, p in self.parameters.items()}
 
     def step(self, step: int) -> float:
         """One update from the gradients, which are then forgotten; returns their norm before clipping.
@@ -77,7 +77,7 @@ class AdamW:
             gradients,
             [self.m[name] for name in moved],
             [self.v[name] for name in moved],
-            [self.average[name] for name in moved],
+            [self.ema[name] for name in moved],
             [config.weight_decay if p.ndim > 1 else 0.0 for p in moved.values()],  # biases and norms are not decayed
             learning_rate(config, step),
             beta1,

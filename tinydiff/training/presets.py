@@ -6,13 +6,15 @@ from dataclasses import dataclass, field, replace
 
 from tinydiff.errors import InputError
 from tinydiff.models.autoencoder import AutoencoderConfig
-from tinydiff.models.classifier import JudgeConfig
+from tinydiff.models.classifier import ClassifierConfig
 from tinydiff.models.unet import UNetConfig
 from tinydiff.training.optim import OptimConfig
 
 TEXT_WIDTH = 96
-EIGHT = AutoencoderConfig(widths=(16, 48, 64), layers=1, groups=8)  # 32×32×3 → 8×8×4
-FOUR = AutoencoderConfig(widths=(16, 48, 64, 64), layers=1, groups=8)  # 32×32×3 → 4×4×4, the article's 48 times
+EIGHT = AutoencoderConfig(block_out_channels=(16, 48, 64), layers_per_block=1, norm_num_groups=8)  # 32×32×3 → 8×8×4
+FOUR = AutoencoderConfig(
+    block_out_channels=(16, 48, 64, 64), layers_per_block=1, norm_num_groups=8
+)  # 32×32×3 → 4×4×4, the article's 48 times
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,15 @@ class WordsConfig:
 
 
 @dataclass(frozen=True)
+class SchedulerConfig:
+    """How noise is added and what the network predicts of it; fields and values as in diffusers."""
+
+    num_train_timesteps: int = 1000
+    beta_schedule: str = "squaredcos_cap_v2"  # see diffusion.schedule.SCHEDULES
+    prediction_type: str = "v_prediction"  # see diffusion.prediction.PREDICTION_TYPES
+
+
+@dataclass(frozen=True)
 class Preset:
     """All that `tinydiff train` needs to know."""
 
@@ -33,49 +44,63 @@ class Preset:
     autoencoder_optim: OptimConfig
     denoiser: UNetConfig
     denoiser_optim: OptimConfig
-    judge_optim: OptimConfig
+    classifier_optim: OptimConfig
     words: WordsConfig = WordsConfig()
-    judge: JudgeConfig = JudgeConfig()
+    classifier: ClassifierConfig = ClassifierConfig()
     text_layers: int = 2
     text_heads: int = 4
     space: str = "latent"  # or "pixels": no autoencoder
-    schedule: str = "cosine"
-    kind: str = "v"
+    scheduler: SchedulerConfig = SchedulerConfig()
     caption_dropout: float = 0.1
     kl_weight: float = 1e-6
     seed: int = 0
     names: tuple[str, ...] = field(default=("autoencoder", "words", "denoiser"))  # the parts of `train all`
 
 
-_JUDGE = OptimConfig(steps=5_000, batch=64, lr=2e-3, warmup=200, weight_decay=0.02, ema=0.998)
+_CLASSIFIER = OptimConfig(steps=5_000, batch=64, lr=2e-3, warmup=200, weight_decay=0.02, ema=0.998)
 
 PRESETS = {
     "quick": Preset(
-        autoencoder=AutoencoderConfig(widths=(16, 32, 32), layers=1, groups=8),
+        autoencoder=AutoencoderConfig(block_out_channels=(16, 32, 32), layers_per_block=1, norm_num_groups=8),
         autoencoder_optim=OptimConfig(steps=800, batch=32, lr=2e-3, warmup=50, ema=0.99),
         denoiser=UNetConfig(
-            widths=(48, 96), layers=1, attention=(False, True), heads=4, groups=8, text_width=TEXT_WIDTH
+            block_out_channels=(48, 96),
+            layers_per_block=1,
+            down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+            num_attention_heads=4,
+            norm_num_groups=8,
+            cross_attention_dim=TEXT_WIDTH,
         ),
         denoiser_optim=OptimConfig(steps=2_500, batch=64, lr=1.5e-3, ema=0.995),
-        judge_optim=_JUDGE,
+        classifier_optim=_CLASSIFIER,
     ),
     "full": Preset(
         autoencoder=EIGHT,
         autoencoder_optim=OptimConfig(steps=5_000, batch=32, lr=2e-3, ema=0.998),
         denoiser=UNetConfig(
-            widths=(64, 128), layers=1, attention=(False, True), heads=4, groups=8, text_width=TEXT_WIDTH
+            block_out_channels=(64, 128),
+            layers_per_block=1,
+            down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+            num_attention_heads=4,
+            norm_num_groups=8,
+            cross_attention_dim=TEXT_WIDTH,
         ),
         denoiser_optim=OptimConfig(steps=6_000, batch=96, lr=1.5e-3, warmup=200, ema=0.999),
-        judge_optim=_JUDGE,
+        classifier_optim=_CLASSIFIER,
     ),
     "full-48": Preset(
         autoencoder=FOUR,
         autoencoder_optim=OptimConfig(steps=5_000, batch=32, lr=2e-3, ema=0.998),
         denoiser=UNetConfig(
-            widths=(96, 160), layers=1, attention=(True, True), heads=4, groups=8, text_width=TEXT_WIDTH
+            block_out_channels=(96, 160),
+            layers_per_block=1,
+            down_block_types=("CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+            num_attention_heads=4,
+            norm_num_groups=8,
+            cross_attention_dim=TEXT_WIDTH,
         ),
         denoiser_optim=OptimConfig(steps=6_000, batch=96, lr=1.5e-3, warmup=200, ema=0.999),
-        judge_optim=_JUDGE,
+        classifier_optim=_CLASSIFIER,
     ),
 }
 
@@ -86,19 +111,21 @@ PRESETS["pixels"] = replace(
     denoiser=UNetConfig(
         in_channels=3,
         out_channels=3,
-        widths=(32, 48, 96),
-        layers=1,
-        attention=(False, False, True),
-        heads=4,
-        groups=8,
-        text_width=TEXT_WIDTH,
+        block_out_channels=(32, 48, 96),
+        layers_per_block=1,
+        down_block_types=("DownBlock2D", "DownBlock2D", "CrossAttnDownBlock2D"),
+        num_attention_heads=4,
+        norm_num_groups=8,
+        cross_attention_dim=TEXT_WIDTH,
     ),
     denoiser_optim=OptimConfig(steps=3_500, batch=32, lr=1.5e-3, warmup=200, ema=0.999),
     names=("words", "denoiser"),
 )
 # The same networks, data and steps, as iterative α-(de)blending learns.
 for _name in ("full", "pixels"):
-    PRESETS[f"{_name}-iadb"] = replace(PRESETS[_name], schedule="deblend", kind="iadb")
+    PRESETS[f"{_name}-iadb"] = replace(
+        PRESETS[_name], scheduler=SchedulerConfig(beta_schedule="iadb", prediction_type="iadb")
+    )
 
 
 def preset(name: str) -> Preset:

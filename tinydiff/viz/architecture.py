@@ -29,14 +29,14 @@ def parts(pipe: TextToImage) -> dict[str, Row]:
     decoder = getattr(pipe.autoencoder, "decoder", None)
     if decoder is None:
         raise InputError("parts: this model works on pixels, there is no autoencoder to show")
-    latent = np.zeros((1, *pipe.latent), np.float32)
+    latent = np.zeros((1, *pipe.latent_shape), np.float32)
     picture = np.zeros((1, pipe.size, pipe.size, 3), np.float32)
-    words = pipe.read(pipe.vocabulary.null(1))
+    words = pipe.encode_prompt(["a"])
     return {
         "encoder": summary(pipe.autoencoder.encoder, picture, depth=0).total,  # type: ignore[union-attr]
         "decoder": summary(decoder, latent, depth=0).total,
         "unet": summary(pipe.denoiser.unet, latent, np.zeros(1), words, depth=0).total,
-        "text encoder": summary(pipe.denoiser.text_encoder, pipe.vocabulary.null(1), depth=0).total,
+        "text encoder": summary(pipe.denoiser.text_encoder, pipe.vocabulary.unconditional(1), depth=0).total,
     }
 
 
@@ -48,7 +48,7 @@ def architecture(pipe: TextToImage, steps: int = 25) -> Figure:
     from matplotlib.figure import Figure
 
     found = parts(pipe)
-    latent, size = "×".join(map(str, pipe.latent)), pipe.size
+    latent, size = "×".join(map(str, pipe.latent_shape)), pipe.size
     length, width = found["text encoder"].shape[1:]
     figure = Figure(figsize=(13, 6.2), layout="constrained")
     axes = figure.subplots()
@@ -60,8 +60,24 @@ def architecture(pipe: TextToImage, steps: int = 25) -> Figure:
 
     _box(axes, 12, 37, 20, 12, f"encoder\n{_size(found['encoder'])}", BLUE)
     _box(axes, 12, 8, 20, 12, f"decoder\n{_size(found['decoder'])}", BLUE)
-    _box(axes, 53, 37, 28, 12, f"noise: {pipe.schedule.steps:,} levels\n{pipe.schedule.name} schedule", ORANGE)
-    _box(axes, 45, 6, 38, 16, f"U-Net, asked {steps} times\npredicts {pipe.kind}\n{_size(found['unet'])}", BLUE)
+    _box(
+        axes,
+        53,
+        37,
+        28,
+        12,
+        f"noise: {pipe.schedule.num_train_timesteps:,} levels\n{pipe.schedule.name} schedule",
+        ORANGE,
+    )
+    _box(
+        axes,
+        45,
+        6,
+        38,
+        16,
+        f"U-Net, asked {steps} times\npredicts {pipe.prediction_type}\n{_size(found['unet'])}",
+        BLUE,
+    )
     _box(axes, 100, 8, 23, 12, f"text encoder\n{_size(found['text encoder'])}", GREEN)
     _box(axes, 100, 37, 23, 12, f"Word2Vec\n{len(pipe.vocabulary)} words", GREEN)
 

@@ -19,17 +19,17 @@ if TYPE_CHECKING:
 
 def activations(model: Any, *inputs: Any) -> dict[str, np.ndarray]:
     """Every module's output, by the module's name ("" is the model itself), for plain arrays or Tensors as inputs."""
-    from tinydiff.nn.module import watching
+    from tinydiff.nn.module import forward_hook
 
     names = {id(module): name for name, module in model.named_modules()}
     found: dict[str, np.ndarray] = {}
 
-    def keep(module: Any, y: Any) -> None:
+    def keep(module: Any, inputs: tuple, y: Any) -> None:
         if isinstance(y, Tensor) and id(module) in names:
             found[names[id(module)]] = np.asarray(y.data)
 
     given = [Tensor(i) if isinstance(i, np.ndarray) and i.dtype.kind == "f" else i for i in inputs]
-    with no_grad(), watching(keep):
+    with no_grad(), forward_hook(keep):
         model(*given)
     return found
 
@@ -82,7 +82,7 @@ def u_shape(model: UNet2015, image: np.ndarray) -> Figure:
     from matplotlib.figure import Figure
 
     found = activations(model, image[None].astype(np.float32))
-    levels = len(model.config.widths)
+    levels = len(model.config.block_out_channels)
     figure = Figure(figsize=(10.5, 2.25 * levels), layout="constrained")
     axes = figure.subplots(levels, 3)
     for own in axes.flat:

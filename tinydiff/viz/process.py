@@ -14,7 +14,8 @@ from tinydiff.viz.figures import PALETTE, panels
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from tinydiff.pipelines.text_to_image import TextToImage
+    from tinydiff.diffusion.samplers import Options
+from tinydiff.pipelines.text_to_image import TextToImage
 
 
 def schedules(*chosen: Any) -> Figure:
@@ -50,16 +51,15 @@ class Process:
 
 
 def reverse_process(
-    pipe: TextToImage, prompt: str, steps: int = 25, guidance: float = 1.0, seed: int = 0, sampler: str = "ddim"
+    pipe: TextToImage, prompt: str, steps: int = 25, guidance_scale: float = 1.0, seed: int = 0, sampler: str = "ddim"
 ) -> Process:
     """Draw a prompt and keep what each step had.  Raises InputError as `pipe.generate` does."""
-    pipe.check([prompt], steps, sampler)
+    pipe.check([prompt], steps, sampler=sampler)
     seen: list[tuple[np.ndarray, np.ndarray]] = []
     rng = np.random.default_rng(seed)
-    noise = rng.standard_normal((1, *pipe.latent), np.float32)
-    pipe.draw(
-        pipe.words([prompt]), noise, steps, guidance, sampler, rng, callback=lambda _, x, x0: seen.append((x[0], x0[0]))
-    )
+    noise = rng.standard_normal((1, *pipe.latent_shape), np.float32)
+    options = Options(callback=lambda _, x, x0: seen.append((x[0], x0[0])))
+    pipe.sample(pipe.encode_prompt([prompt]), noise, steps, rng, guidance_scale, sampler=sampler, options=options)
 
     def decoded(place: int) -> np.ndarray:
         return np.clip(pipe.autoencoder.decode(np.stack([pair[place] for pair in seen])) / 2 + 0.5, 0, 1)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tinydiff.apps.data.own_images import load_own
+from tinydiff.apps.data.own_images import load_own_images
 from tinydiff.errors import InputError
 
 
@@ -26,7 +26,7 @@ def table(folder, text, name="captions.csv"):
 @pytest.mark.parametrize("size", [32, 64])
 def test_pictures_captions_and_words(folder, size):
     text = 'file,caption\nred.png,"a red field, quite plain"\nblue.jpg,a BLUE field.\n\nred.png,nothing but red\n'
-    own = load_own(folder, table(folder, text), size)
+    own = load_own_images(folder, table(folder, text), size)
     assert own.images.shape == (3, size, size, 3) and own.images.dtype == np.uint8 and len(own) == 3
     assert (own.images[0] == [255, 0, 0]).all() and own.images[1, 5, 5].argmax() == 2
     assert own.captions == ["a red field, quite plain", "a BLUE field.", "nothing but red"]
@@ -35,12 +35,12 @@ def test_pictures_captions_and_words(folder, size):
 
 
 def test_a_long_caption_has_room(folder):
-    own = load_own(folder, table(folder, "red.png," + " ".join(f"w{i}" for i in range(30))))
+    own = load_own_images(folder, table(folder, "red.png," + " ".join(f"w{i}" for i in range(30))))
     assert own.vocabulary.encode(own.captions).shape == (1, 32)
 
 
 def test_other_captions_are_other_data(folder):
-    one, other = (load_own(folder, table(folder, f"red.png,{word}\n")).source for word in ("red", "rot"))
+    one, other = (load_own_images(folder, table(folder, f"red.png,{word}\n")).source for word in ("red", "rot"))
     assert one != other
 
 
@@ -58,17 +58,17 @@ def test_other_captions_are_other_data(folder):
 )
 def test_what_is_wrong_is_named(folder, text, message):
     with pytest.raises(InputError, match=message):
-        load_own(folder, table(folder, text))
+        load_own_images(folder, table(folder, text))
 
 
 def test_files_and_sizes_that_cannot_be(folder):
     good = table(folder, "red.png,red\n")
     with pytest.raises(InputError, match="nowhere: no such folder"):
-        load_own(folder / "nowhere", good)
+        load_own_images(folder / "nowhere", good)
     with pytest.raises(InputError, match="missing.csv: cannot be read as CSV"):
-        load_own(folder, folder / "missing.csv")
+        load_own_images(folder, folder / "missing.csv")
     with pytest.raises(InputError, match="32 or 64 pixels wide, not 48"):
-        load_own(folder, good, 48)
+        load_own_images(folder, good, 48)
     (folder / "latin.csv").write_bytes(b"red.png,\xe4\n")
     with pytest.raises(InputError, match="latin.csv: cannot be read as CSV in UTF-8"):
-        load_own(folder, folder / "latin.csv")
+        load_own_images(folder, folder / "latin.csv")

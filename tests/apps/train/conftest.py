@@ -4,7 +4,7 @@ import pytest
 
 from tinydiff.datasets import load_fashion, write_idx
 from tinydiff.models.autoencoder import AutoencoderConfig
-from tinydiff.models.classifier import JudgeConfig
+from tinydiff.models.classifier import ClassifierConfig
 from tinydiff.models.unet import UNetConfig
 from tinydiff.training import presets
 from tinydiff.training.optim import OptimConfig
@@ -14,13 +14,20 @@ QUICK = presets.PRESETS["quick"]
 
 # 40 pictures in batches of 8: an epoch has five steps, so twelve steps see a third one.
 TINY = Preset(
-    autoencoder=AutoencoderConfig(widths=(8, 8, 8), layers=1, groups=4),
+    autoencoder=AutoencoderConfig(block_out_channels=(8, 8, 8), layers_per_block=1, norm_num_groups=4),
     autoencoder_optim=OptimConfig(steps=12, batch=8, lr=3e-3, warmup=3, ema=0.9),
-    denoiser=UNetConfig(widths=(8, 16), layers=1, attention=(False, True), heads=2, groups=4, text_width=TEXT_WIDTH),
+    denoiser=UNetConfig(
+        block_out_channels=(8, 16),
+        layers_per_block=1,
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+        num_attention_heads=2,
+        norm_num_groups=4,
+        cross_attention_dim=TEXT_WIDTH,
+    ),
     denoiser_optim=OptimConfig(steps=12, batch=8, lr=2e-3, warmup=3, ema=0.9),
-    judge_optim=OptimConfig(steps=3, batch=8, lr=2e-3),
+    classifier_optim=OptimConfig(steps=3, batch=8, lr=2e-3),
     words=WordsConfig(captions=40, epochs=1),
-    judge=JudgeConfig(widths=(8, 8, 8), groups=4),
+    judge=ClassifierConfig(block_out_channels=(8, 8, 8), norm_num_groups=4),
     text_layers=1,
     text_heads=2,
 )

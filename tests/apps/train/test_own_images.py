@@ -14,9 +14,16 @@ from tinydiff.models.unet import UNetConfig
 from tinydiff.training.optim import OptimConfig
 from tinydiff.training.presets import PRESETS, TEXT_WIDTH
 
-AUTOENCODER = AutoencoderConfig(widths=(8, 8, 8), layers=1, groups=4)
+AUTOENCODER = AutoencoderConfig(block_out_channels=(8, 8, 8), layers_per_block=1, norm_num_groups=4)
 COLOURS = {"karminrot": (200, 0, 40), "türkis": (0, 200, 200), "ocker": (200, 150, 30)}
-UNET = UNetConfig(widths=(8, 16), layers=1, attention=(False, True), heads=2, groups=4, text_width=TEXT_WIDTH)
+UNET = UNetConfig(
+    block_out_channels=(8, 16),
+    layers_per_block=1,
+    down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+    num_attention_heads=2,
+    norm_num_groups=4,
+    cross_attention_dim=TEXT_WIDTH,
+)
 
 
 @pytest.fixture

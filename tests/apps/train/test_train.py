@@ -26,7 +26,7 @@ from tinydiff.models.autoencoder import Autoencoder
 from tinydiff.training import loop, presets, tasks
 from tinydiff.training.optim import AdamW
 from tinydiff.training.tasks import Fashion
-from tinydiff.weights import load_autoencoder, load_denoiser, load_judge, load_words
+from tinydiff.weights import load_autoencoder, load_classifier, load_denoiser, load_words
 
 SHIPPED = shipped("fashion-mnist")
 TRAINED = ("autoencoder", "denoiser")  # by the loop; the words are done in a second
@@ -124,7 +124,7 @@ def test_the_weight_file_is_the_moving_average_and_not_the_raw_weights(whole):
 def test_the_latent_scale_is_measured_with_the_weights_that_ship(whole, data, tiny):
     model = load_autoencoder(whole)
     pictures = Fashion(*load_fashion("train", data), tiny.seed).epoch(0).images
-    assert model.latent_scale != 1
+    assert model.scaling_factor != 1
     assert model.encode(as_floats(pictures)).std(dtype=np.float64) == pytest.approx(1, rel=1e-5)
 
 
@@ -140,7 +140,7 @@ def test_the_words_are_where_the_text_encoder_begins(whole, data, cut, tiny, mon
 
 def test_the_judge_is_trained_only_where_it_is_named(whole, data, tmp_path):
     assert not (whole / "judge.safetensors").exists()
-    judge = load_judge(train("judge", data=data, out=tmp_path))
+    judge = load_classifier(train("judge", data=data, out=tmp_path))
     with no_grad():
         assert [len(answer) for answer in judge.classify(np.zeros((2, 32, 32, 3), np.float32))] == [2, 2, 2]
 

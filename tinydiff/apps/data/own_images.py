@@ -16,7 +16,7 @@ SIZES = (32, 64)
 HEADINGS = ("file", "filename", "file name", "file_name", "image", "picture", "name")
 
 
-class OwnPictures:
+class OwnImages:
     """Pictures uint8 (N, size, size, 3) with a caption each; the same in every epoch."""
 
     def __init__(self, images: np.ndarray, captions: list[str], source: str) -> None:
@@ -28,15 +28,11 @@ class OwnPictures:
     def __len__(self) -> int:
         return len(self.captions)
 
-    def epoch(self, number: int) -> OwnPictures:
+    def epoch(self, number: int) -> OwnImages:
         return self
 
-    def examples(self, count: int) -> list[str]:
-        """Captions to watch a training by: the first that differ."""
-        return list(dict.fromkeys(self.captions))[:count]
 
-
-def load_own(folder: str | Path, table: str | Path, size: int = 32) -> OwnPictures:
+def load_own_images(folder: str | Path, table: str | Path, size: int = 32) -> OwnImages:
     """The pictures that the CSV file `table` names, two columns: file name in `folder`, caption.
 
     Each is cut to its middle square and brought to size×size pixels.  A first line of headings is left out; a picture
@@ -71,4 +67,4 @@ def load_own(folder: str | Path, table: str | Path, size: int = 32) -> OwnPictur
             read[name] = read_square(folder / name, size)
         images.append(read[name])
         captions.append(caption)
-    return OwnPictures(np.stack(images), captions, str(folder))
+    return OwnImages(np.stack(images), captions, str(folder))

@@ -25,12 +25,12 @@ def refuse_existing(folder: Path, names: tuple[str, ...]) -> None:
                 raise InputError(f"train: {file} is there already; go on with --resume, or choose another --out")
 
 
-def refuse_another_run(path: Path, made: dict[str, str]) -> None:
+def refuse_another_run(path: Path, training: dict[str, str]) -> None:
     """A finished part is kept only if this run would have made it."""
     if not path.exists():
         return
-    found = checkpoint.load(path)[1].get("made", {})
-    for key, expected in made.items():
+    found = checkpoint.load(path)[1].get("training", {})
+    for key, expected in training.items():
         if found.get(key) != expected:
             raise InputError(
                 f"{path}: from another run ({key} {found.get(key)!r}, not {expected!r}); choose another --out"

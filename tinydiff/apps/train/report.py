@@ -68,7 +68,7 @@ def write_report(out: Path, captions: list[str]) -> Path:
         if part.endswith(".checkpoint"):
             continue
         arrays, config = checkpoint.load(path)
-        made, own = config["made"], strips(out, part)
+        made, own = config["training"], strips(out, part)
         losses = out / f"{part}.csv"
         steps = len(losses.read_text().splitlines()) - 1 if losses.exists() else 0
         seconds = own[-1][1] if own else made["seconds"]

@@ -3,23 +3,43 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from tinydiff.apps.data.own_images import OwnPictures, load_own
+import numpy as np
+
+from tinydiff.apps.data.own_images import OwnImages, load_own_images
 from tinydiff.apps.train.folder import refuse_another_run, refuse_existing, run_folder
 from tinydiff.apps.train.lock import FolderLock
-from tinydiff.apps.train.report import EXAMPLES, write_report
-from tinydiff.datasets import Vocabulary, load_fashion
-from tinydiff.device import check_device
+from tinydiff.apps.train.report import EXAMPLES, Strips, write_report
+from tinydiff.apps.train.session import fit
+from tinydiff.autograd import Array
+from tinydiff.datasets import GARMENTS, Vocabulary, load_fashion
+from tinydiff.datasets.captions import BACKGROUNDS, COLOURS, canonical
+from tinydiff.datasets.pixels import as_floats, as_pixels
+from tinydiff.device import check_device, to_numpy
+from tinydiff.diffusion.schedule import make_schedule
 from tinydiff.errors import InputError
-from tinydiff.models.autoencoder import PixelSpace
+from tinydiff.models.autoencoder import Autoencoder, PixelSpace
+from tinydiff.models.denoiser import Denoiser
+from tinydiff.nn.module import Module
+from tinydiff.pipelines.text_to_image import TextToImage
+from tinydiff.training.loop import Task
 from tinydiff.training.presets import Preset
 from tinydiff.training.presets import preset as preset_named
-from tinydiff.training.tasks import Fashion, latent_shape, train_autoencoder, train_denoiser, train_judge, train_words
-from tinydiff.weights import load_autoencoder, load_words, save_weights
+from tinydiff.training.tasks import (
+    Fashion,
+    autoencoder_task,
+    classifier_task,
+    denoiser_task,
+    latent_shape,
+    measured_scaling_factor,
+    train_words,
+)
+from tinydiff.weights import as_stored, load_autoencoder, load_words, save_weights
 
-PARTS = ("autoencoder", "words", "denoiser", "judge")
+PARTS = ("autoencoder", "words", "denoiser", "classifier")
 
 
 def train(
@@ -34,14 +54,14 @@ def train(
     captions: str | Path | None = None,
     size: int = 32,
 ) -> Path:
-    """Train one part ("autoencoder", "words", "denoiser", "judge") or "all" that `generate` needs; returns the folder.
+    """Train one part ("autoencoder", "words", "denoiser", "classifier") or "all" that `generate` needs.
 
-    Each part's weights, the moving average in float16, go to `{part}.safetensors` in `out`, and to `report.md` its
-    losses, its time, and pictures that it drew on the way.  `resume` goes on where a stopped run's checkpoint stands
-    and skips finished parts; without it a folder that has them is refused, and so are always parts of another run
-    (another preset, other data).
-    `images` and `captions`: learn from your own pictures instead, a folder and a CSV file of file names and captions
-    (see `datasets.own`), brought to `size`×`size` pixels; the vocabulary is that of the captions.
+    Returns the run's folder.  Each part's weights, their exponential moving average in float16, go to
+    `{part}.safetensors` in `out`, and to `report.md` its losses, its time, and images that it generated on the way.
+    `resume` goes on where a stopped run's checkpoint stands and skips finished parts; without it a folder that has them
+    is refused, and so are always parts of another run (another preset, other data).
+    `images` and `captions`: learn from your own images instead, a folder and a CSV file of file names and captions
+    (see `apps.data.own_images`), brought to `size`×`size` pixels; the vocabulary is that of the captions.
     `device` is "cpu" or "cuda"; Word2Vec learns on the CPU.
     Raises InputError for what does not fit, FloatingPointError where a value stops being finite.
     """
@@ -49,8 +69,8 @@ def train(
     check_device(device)
     if (images is None) != (captions is None):
         raise InputError("train: images and captions belong together; one of the two is missing")
-    if images is not None and part == "judge":
-        raise InputError("train: the judge knows garments only, it does not learn from other pictures")
+    if images is not None and part == "classifier":
+        raise InputError("train: the classifier knows garments only, it does not learn from other images")
     names = settings.names if part == "all" else (part,)
     if part != "all" and part not in PARTS:
         raise InputError(f"train: no part {part!r}; there are {', '.join(PARTS)} and all")
@@ -58,57 +78,100 @@ def train(
     with FolderLock(folder):
         if not resume:
             refuse_existing(folder, names)
-        pictures: Fashion | OwnPictures
+        learnt_from: Fashion | OwnImages
         if images is not None and captions is not None:
-            pictures = load_own(images, captions, size)
-            settings = _at_most(settings, len(pictures))
+            learnt_from = load_own_images(images, captions, size)
+            settings = _at_most(settings, len(learnt_from))
         else:
             grey, labels, source = load_fashion("train", data)
-            pictures = Fashion(grey, labels, source, settings.seed)
-        print(f"tinydiff: training {', '.join(names)} ({preset}) on {pictures.source}", flush=True)
-        made = {"preset": preset, "data": pictures.source}
+            learnt_from = Fashion(grey, labels, source, settings.seed)
+        print(f"tinydiff: training {', '.join(names)} ({preset}) on {learnt_from.source}", flush=True)
+        training = {"preset": preset, "data": learnt_from.source}
         for name in names:
-            refuse_another_run(folder / f"{name}.safetensors", made)
+            refuse_another_run(folder / f"{name}.safetensors", training)
         for name in names:
             if (folder / f"{name}.safetensors").exists():
                 print(f"tinydiff: {name} is trained already, kept as it is", flush=True)
                 continue
             start = time.monotonic()
-            arrays, config = _train_part(name, settings, pictures, folder, resume, device)
+            arrays, config = _train_part(name, settings, learnt_from, folder, resume, device)
             seconds = round(time.monotonic() - start)
-            save_weights(folder, name, arrays, {**config, "made": {**made, "seconds": seconds}})
-            write_report(folder, pictures.examples(EXAMPLES))
+            save_weights(folder, name, arrays, {**config, "training": {**training, "seconds": seconds}})
+            write_report(folder, examples(learnt_from))
     return folder
 
 
 def _train_part(
-    name: str, settings: Preset, pictures: Fashion | OwnPictures, folder: Path, resume: bool, device: str
+    name: str, settings: Preset, images: Fashion | OwnImages, folder: Path, resume: bool, device: str
 ) -> tuple[dict, dict]:
     """Arrays and configuration of one trained part."""
-    if name == "autoencoder":
-        trained = train_autoencoder(
-            lambda epoch: pictures.epoch(epoch).images, len(pictures), settings, folder, resume, pictures.source, device
-        )
-        return trained.state(), {"model": asdict(settings.autoencoder), "latent_scale": trained.latent_scale}
     if name == "words":
-        words = train_words(pictures, pictures.vocabulary, settings)
-        return {"vectors": words.vectors}, {"words": pictures.vocabulary.words, "losses": list(words.losses)}
-    if name == "judge":
-        assert isinstance(pictures, Fashion)
-        return train_judge(pictures, settings, folder, resume, device).state(), {"model": asdict(settings.judge)}
+        words = train_words(images, images.vocabulary, settings)
+        return {"vectors": words.vectors}, {"words": images.vocabulary.words, "losses": list(words.losses)}
+    if name == "classifier":
+        assert isinstance(images, Fashion)
+        return _trained(classifier_task(images, settings, device), folder, resume).state_dict(), {
+            "model": asdict(settings.classifier)
+        }
+    if name == "autoencoder":
+        task = autoencoder_task(images, settings, device)
+        strips = Strips(folder, name, resume, lambda ema: _reconstructed(settings, images, ema, device), rows=2)
+        _trained(task, folder, resume, strips)
+        assert isinstance(task.model, Autoencoder)
+        scaling_factor = measured_scaling_factor(task.model, images, settings.seed)
+        return task.model.state_dict(), {"model": asdict(replace(settings.autoencoder, scaling_factor=scaling_factor))}
     autoencoder = PixelSpace() if settings.space == "pixels" else load_autoencoder(folder)
     vectors, known = load_words(folder)
-    vocabulary = Vocabulary(known, pictures.vocabulary.length)
-    model = train_denoiser(pictures, autoencoder, vectors, vocabulary, settings, folder, resume, device)
-    return model.state(), {
+    vocabulary = Vocabulary(known, images.vocabulary.length)
+    task = denoiser_task(images, autoencoder, vectors, vocabulary, settings, device)
+    shape = latent_shape(autoencoder, images)
+
+    def generated(ema: dict[str, Array]) -> np.ndarray:
+        assert isinstance(task.model, Denoiser)
+        model = Denoiser(settings.denoiser, task.model.text_encoder.config, rng=None)
+        model.load_state_dict({key: as_stored(to_numpy(a)) for key, a in ema.items()})
+        model.to(device)
+        scheduler = settings.scheduler
+        schedule = make_schedule(scheduler.beta_schedule, scheduler.num_train_timesteps)
+        pipe = TextToImage(autoencoder, model, vocabulary, schedule, scheduler.prediction_type, shape)
+        return pipe.generate(examples(images))
+
+    _trained(task, folder, resume, Strips(folder, name, resume, generated))
+    assert isinstance(task.model, Denoiser)
+    return task.model.state_dict(), {
         "unet": asdict(settings.denoiser),
-        "text": asdict(model.text_encoder.config),
-        "schedule": settings.schedule,
-        "kind": settings.kind,
+        "text_encoder": asdict(task.model.text_encoder.config),
+        "scheduler": asdict(settings.scheduler),
         "space": settings.space,
-        "latent": list(latent_shape(autoencoder, pictures)),
+        "latent_shape": list(shape),
         "words": known,
     }
+
+
+def _trained(
+    task: Task, folder: Path, resume: bool, on_checkpoint: Callable[[int, dict[str, Array]], None] | None = None
+) -> Module:
+    """The task's model with the EMA of its weights, as the file will hold them."""
+    ema = fit(task, folder, resume=resume, on_checkpoint=on_checkpoint)
+    task.model.load_state_dict({name: as_stored(a) for name, a in ema.items()})
+    return task.model
+
+
+def _reconstructed(settings: Preset, images: Fashion | OwnImages, ema: dict[str, Array], device: str) -> np.ndarray:
+    """The first images, and what the autoencoder with these weights makes of them."""
+    model = Autoencoder(settings.autoencoder, rng=None)
+    model.load_state_dict({name: as_stored(to_numpy(a)) for name, a in ema.items()})
+    model.to(device)
+    originals = images.epoch(0).images[:EXAMPLES]
+    decoded = model.decode(model.encode(model.place(as_floats(originals))))
+    return np.concatenate([originals, as_pixels(to_numpy(decoded))])
+
+
+def examples(images: Fashion | OwnImages) -> list[str]:
+    """Captions to follow a training by: every garment in one colour or another, or the first captions that differ."""
+    if isinstance(images, OwnImages):
+        return list(dict.fromkeys(images.captions))[:EXAMPLES]
+    return [canonical(i % len(GARMENTS), i % len(COLOURS), i % len(BACKGROUNDS)) for i in range(EXAMPLES)]
 
 
 def _at_most(settings: Preset, count: int) -> Preset:

@@ -1,0 +1,171 @@
+"""What stands around the training loop: checkpoints, resuming, Ctrl-C, the progress bar, and the hunt for a NaN."""
+
+from __future__ import annotations
+
+import csv
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from tinydiff import checkpoint
+from tinydiff.autograd import Array
+from tinydiff.device import array_module, beside
+from tinydiff.errors import InputError
+from tinydiff.files import written_whole
+from tinydiff.kernels.cpu import memory
+from tinydiff.nn.module import Module, forward_hook
+from tinydiff.training.loop import Task, training_loop
+from tinydiff.training.optim import AdamW
+
+SAVE_EVERY = 120.0  # seconds
+
+
+def fit(
+    task: Task,
+    out: Path,
+    *,
+    resume: bool = False,
+    save_every: float = SAVE_EVERY,
+    should_stop: Callable[[int, dict[str, Array]], bool] | None = None,
+    on_checkpoint: Callable[[int, dict[str, Array]], None] | None = None,
+) -> dict[str, np.ndarray]:
+    """Train a task to its last step; returns the exponential moving average (EMA) of its weights.
+
+    A checkpoint `{name}.checkpoint.safetensors` is written to `out` every `save_every` seconds, at Ctrl-C and at the
+    end; a resumed run gives the same bits as one that was never stopped, and a checkpoint of another run is refused.
+    The losses go to `{name}.csv`.  `should_stop(steps done, ema)` is asked before every step but the first, and ends
+    the training where it says so; `on_checkpoint(steps done, ema)` is called after each checkpoint.
+    Raises FloatingPointError at the first value that is not finite, naming step and layer; the last checkpoint stays.
+    """
+    memory.reuse()
+    config, path = task.optim, out / f"{task.name}.checkpoint.safetensors"
+    run_config = {"part": task.name, "optim": asdict(config), "seed": task.seed, **task.run_config}
+    optimiser = AdamW(task.model, config)
+    rng, start = np.random.default_rng(task.seed), 0
+    losses = np.zeros(config.steps, np.float32)
+    if resume and path.exists():
+        rng, start = _restore(path, optimiser, losses, run_config)
+
+    def save(done: int) -> None:
+        arrays = {"losses": losses}
+        for moment in ("m", "v", "ema"):
+            arrays |= {f"{moment}/{key}": a for key, a in getattr(optimiser, moment).items()}
+        arrays |= {f"weights/{key}": p.data for key, p in optimiser.parameters.items()}
+        state = {"step": done, "generator": checkpoint.generator_state(rng), "run_config": run_config}
+        checkpoint.save(path, arrays, state)
+        _write_losses(out / f"{task.name}.csv", losses[:done])
+        if on_checkpoint is not None:
+            on_checkpoint(done, optimiser.ema)
+
+    done, saved_at = start, time.monotonic()
+    loop = training_loop(task, optimiser, rng, start)
+    bar = tqdm(total=config.steps, initial=start, desc=task.name, unit="step")
+    # NumPy need not warn of what is not finite: every step looks for it.
+    with np.errstate(all="ignore"), _interruptible() as interrupted, bar:
+        while done < config.steps:
+            if should_stop is not None and done and should_stop(done, optimiser.ema):
+                save(done)
+                break
+            before = checkpoint.generator_state(rng)
+            try:
+                step, losses[done] = next(loop)
+            except FloatingPointError as error:
+                where = _first_non_finite(task, done, checkpoint.restore_generator(before))
+                raise FloatingPointError(_stopped(task.name, done, f"{error}; {where}", path)) from None
+            done = step + 1
+            bar.update()
+            bar.set_postfix_str(_progress(losses[start:done], config.batch, bar), refresh=False)
+            stop = interrupted.is_set()
+            if stop or done == config.steps or time.monotonic() - saved_at > save_every:
+                save(done)
+                saved_at = time.monotonic()
+            if stop:
+                break
+        if interrupted.is_set():  # during the last save, too
+            raise KeyboardInterrupt
+    return optimiser.ema
+
+
+def _restore(
+    path: Path, optimiser: AdamW, losses: np.ndarray, run_config: dict[str, Any]
+) -> tuple[np.random.Generator, int]:
+    """Put everything back as the checkpoint has it; returns the generator and the number of steps that were done."""
+    arrays, state = checkpoint.load(path)
+    if state.get("run_config") != _as_json(run_config):
+        raise InputError(
+            f"{path}: a checkpoint of another run (part, preset, data or seed differ); choose another --out"
+        )
+    expected = {"losses": losses.shape}
+    for kept in ("m", "v", "ema", "weights"):
+        expected |= {f"{kept}/{key}": p.shape for key, p in optimiser.parameters.items()}
+    checkpoint.check_arrays(arrays, expected, path)
+    losses[:] = arrays["losses"]
+    for key, p in optimiser.parameters.items():
+        for moment in ("m", "v", "ema"):
+            getattr(optimiser, moment)[key] = beside(arrays[f"{moment}/{key}"], p.data)
+        p.assign(beside(arrays[f"weights/{key}"], p.data))
+    return checkpoint.restore_generator(state["generator"]), state["step"]
+
+
+def _first_non_finite(task: Task, step: int, rng: np.random.Generator) -> str:
+    """Run the step again with a hook on every layer, to name the first one whose output is not finite."""
+    names = {id(m): name or "the model" for name, m in task.model.named_modules()}
+    found: list[str] = []
+
+    def look(layer: Module, inputs: tuple, y: Any) -> None:
+        outputs = y if isinstance(y, tuple) else (y,)
+        if not found and not all(array_module(o.data).isfinite(o.data).all() for o in outputs):
+            found.append(names.get(id(layer), type(layer).__name__))
+
+    with forward_hook(look):
+        task.loss(step, rng)
+    return f"the first value that is not finite came out of {found[0]!r}" if found else "every layer's output is finite"
+
+
+def _stopped(name: str, step: int, why: str, path: Path) -> str:
+    kept = f"the last good checkpoint is {path}" if path.exists() else "no checkpoint was written yet"
+    return f"{name}: stopped at step {step + 1}: {why}; {kept}"
+
+
+def _progress(losses: np.ndarray, batch: int, bar: tqdm) -> str:
+    rate = bar.format_dict["rate"] or 0.0
+    return f"loss {losses[-50:].mean():.4f}, {rate * batch:.0f} images/s"
+
+
+def _write_losses(path: Path, losses: np.ndarray) -> None:
+    try:
+        with written_whole(path) as temporary, open(temporary, "w", newline="") as file:
+            rows = csv.writer(file)
+            rows.writerow(["step", "loss"])
+            rows.writerows((i + 1, f"{loss:.6g}") for i, loss in enumerate(losses))
+    except OSError as error:
+        raise InputError(f"{path}: not saved, {error.strerror or error}; an older file there is kept") from error
+
+
+def _as_json(value: Any) -> Any:
+    """As it looks after a trip through JSON: tuples are lists."""
+    if isinstance(value, dict):
+        return {key: _as_json(inner) for key, inner in value.items()}
+    return [_as_json(inner) for inner in value] if isinstance(value, (list, tuple)) else value
+
+
+@contextmanager
+def _interruptible() -> Iterator[threading.Event]:
+    """Ctrl-C sets a flag, so that the step under way ends and a whole state is saved."""
+    flag = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield flag
+        return
+    before = signal.signal(signal.SIGINT, lambda *_: flag.set())
+    try:
+        yield flag
+    finally:
+        signal.signal(signal.SIGINT, before)

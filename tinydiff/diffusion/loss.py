@@ -1,0 +1,35 @@
+"""The diffusion loss: what a denoiser learns from.  Everything else in training serves these lines."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from tinydiff import ops
+from tinydiff.autograd import Array, Tensor
+from tinydiff.device import beside
+from tinydiff.diffusion.prediction import add_noise, target
+from tinydiff.diffusion.schedule import Schedule
+
+
+def diffusion_loss(
+    predict: Callable[[Tensor, Array], Tensor],
+    x0: Array,
+    schedule: Schedule,
+    rng: np.random.Generator,
+    prediction_type: str = "v_prediction",
+) -> Tensor:
+    """Noise each example by an amount drawn at random, and ask the network what was mixed: mean squared error.
+
+    predict(x_t, t) is the network, with whatever it is conditioned on besides t; x0 (N, …) images or latents.
+    (Ho 2020, arXiv:2006.11239, algorithm 1)
+
+        loss = diffusion_loss(lambda x_t, t: unet(x_t, t, text), latents, schedule, rng)
+    """
+    t = rng.integers(0, schedule.num_train_timesteps, len(x0))  # (N,)
+    noise = beside(rng.standard_normal(x0.shape, np.float32), x0)  # (N, …)
+    alpha_bar = schedule.alpha_bar[t]  # (N,)
+    x_t = add_noise(x0, noise, alpha_bar)
+    prediction = predict(Tensor(x_t), t)
+    return ops.mse_loss(prediction, Tensor(target(x0, noise, alpha_bar, prediction_type)))

@@ -1,0 +1,37 @@
+"""Where each word of a prompt acts, as a figure."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from tinydiff.files import written_whole
+from tinydiff.pipelines.attention_maps import AttentionMaps
+
+SHOWN = 5  # steps in the figure
+
+
+def draw_attention(found: AttentionMaps, path: str | Path) -> None:
+    """A figure: above, what the network expects at some of the steps; below, where each word acts then."""
+    from matplotlib.figure import Figure
+
+    steps = len(found.maps)
+    columns = sorted({round(i) for i in np.linspace(0, steps - 1, min(SHOWN, steps))})
+    rows = len(found.words) + 1
+    figure = Figure(figsize=(1.5 * (len(columns) + 1) + 1.2, 1.5 * rows), layout="constrained")
+    axes = figure.subplots(rows, len(columns) + 1, squeeze=False)
+    for place, step in enumerate([*columns, None]):
+        axes[0, place].imshow(found.image if step is None else found.predicted[step])
+        axes[0, place].set_title("the image; mean" if step is None else f"step {step + 1}", fontsize=11)
+        for row, maps in enumerate(found.maps.transpose(1, 0, 2, 3), start=1):
+            shown = maps.mean(0) if step is None else maps[step]
+            mesh = axes[row, place].imshow(shown, vmin=0, vmax=found.maps.mean(0).max(), cmap="viridis")
+    for row, name in enumerate(["expected", *found.words]):
+        axes[row, 0].set_ylabel(name, fontsize=12, rotation=0, ha="right", va="center")
+    for one in axes.flat:
+        one.set_xticks([])
+        one.set_yticks([])
+    figure.colorbar(mesh, ax=axes[1:, -1], shrink=0.8, label="weight of the word")
+    with written_whole(path) as beside:
+        figure.savefig(beside, format="png", dpi=100)
