@@ -86,7 +86,7 @@ def test_a_save_replaces_the_old_file(saved):
 def test_the_header_is_readable_by_anyone(saved):
     content = saved.read_bytes()
     header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])["__metadata__"]
-    assert header == {"tinydiff": '{"version": "1", "config": {"width": 32}}'}
+    assert header == {"tinydiff": '{"version": "2", "config": {"width": 32}}'}
 
 
 def test_load_missing(path):
@@ -128,7 +128,7 @@ def test_load_another_version(path):
     save_file({"x": np.ones(2)}, path, {"tinydiff": '{"version": "99", "config": {}}'})
     with pytest.raises(InputError) as error:
         checkpoint.load(path)
-    assert_one_line(error, path, "version 99", "reads 1")
+    assert_one_line(error, path, "version 99", "expected 2")
 
 
 @pytest.mark.parametrize("entry", ["{", "1", '{"version": "1"}', '{"config": {}}'])
@@ -241,17 +241,17 @@ def test_kill_9_in_the_midst_of_a_save_loses_nothing(path):
     assert_kept(path)
 
 
-def test_fit_state_names_the_first_wrong_array():
+def test_check_arrays_names_the_first_wrong_array():
     expected = {"a": (2, 3), "b": (4,)}
     a, b = np.zeros((2, 3)), np.zeros(4)
-    checkpoint.fit_state({"b": b, "a": a}, expected, "m.safetensors")
+    checkpoint.check_arrays({"b": b, "a": a}, expected, "m.safetensors")
     for arrays, words in [
         ({"a": a}, ["b is missing", "(4,)"]),
         ({"a": a.T, "b": b}, ["a has shape (3, 2)", "expected (2, 3)"]),
         ({"a": a, "b": b, "c": b}, ["c with shape (4,)", "unexpected"]),
     ]:
         with pytest.raises(InputError) as error:
-            checkpoint.fit_state(arrays, expected, "m.safetensors")
+            checkpoint.check_arrays(arrays, expected, "m.safetensors")
         assert_one_line(error, "m.safetensors", *words)
 
 

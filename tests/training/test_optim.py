@@ -64,7 +64,7 @@ def test_float64_follows_a_plain_loop(size):
         norms.append(optimiser.step(step))
     p, average = loop(numbers.tolist(), [True] * 12 + [False] * 4, flat, CONFIG)
     np.testing.assert_allclose([*module.weight.data.ravel(), *module.bias.data], p, rtol=1e-11)
-    np.testing.assert_allclose([*optimiser.average["weight"].ravel(), *optimiser.average["bias"]], average, rtol=1e-11)
+    np.testing.assert_allclose([*optimiser.ema["weight"].ravel(), *optimiser.ema["bias"]], average, rtol=1e-11)
     np.testing.assert_allclose(norms, [math.hypot(*grads) for grads in flat], rtol=1e-12)
     assert (np.array(norms) > CONFIG.clip).all() == (size > 1)
 
@@ -151,7 +151,7 @@ def test_the_optimiser_does_not_write_into_arrays_of_others():
     optimiser = AdamW(module, CONFIG)
     module.weight.grad = np.ones((2, 2))
     optimiser.step(0)
-    assert (given == 1).all() and (optimiser.average["weight"] != module.weight.data).any()
+    assert (given == 1).all() and (optimiser.ema["weight"] != module.weight.data).any()
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])

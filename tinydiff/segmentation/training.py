@@ -15,7 +15,7 @@ from tinydiff.apps.data.image_files import Pair, read_pairs
 from tinydiff.apps.data.nuclei import load_nuclei
 from tinydiff.apps.train.curves import loss_curves
 from tinydiff.apps.train.folder import refuse_another_run, refuse_existing, run_folder
-from tinydiff.apps.train.lock import FolderLock
+from tinydiff.apps.train.lock import folder_lock
 from tinydiff.apps.train.session import fit
 from tinydiff.autograd import Array, Tensor
 from tinydiff.device import check_device
@@ -69,7 +69,7 @@ def train_segmentation(
     folder = run_folder(Path(out))
     path = folder / f"{NAME}.safetensors"
     made = {"preset": preset if padded else f"{preset}, unpadded", "data": source}
-    with FolderLock(folder):
+    with folder_lock(folder):
         if not resume:
             refuse_existing(folder, (NAME,))
         refuse_another_run(path, made)
