@@ -134,33 +134,37 @@ def parser() -> argparse.ArgumentParser:
 @pytest.mark.parametrize("page, line", COMMANDS)
 def test_every_command_is_one(parser: argparse.ArgumentParser, page: str, line: str) -> None:
     words = shlex.split(line, comments=True)
-    if words[0] == "python":
-        module = words[2]
-        if module != "tinydiff":
-            assert importlib.util.find_spec(module) is not None, f"{page}: there is no module {module}"
-            known = Path(importlib.util.find_spec(module).origin or "")
-            if known.name == "__init__.py":
-                known = known.with_name("__main__.py")
-            source = known.read_text(encoding="utf-8")
-            assert '__name__ == "__main__"' in source, f"{page}: {module} cannot be run"
-            options = [word for word in words[3:] if re.fullmatch(r"-\w|--[\w-]+", word)]
-            assert [option for option in options if f'"{option}"' not in source] == [], page
-            return
-        words = words[2:]
+    if words[0] == "python" and words[2] != "tinydiff":
+        assert wrong_in_a_module(words[2], words[3:]) == [], page
+        return
+    words = words[3:] if words[0] == "python" else words[1:]
     pending = {word for word in PENDING if re.search(rf"(?<!-){word}\b", line)}
     if pending and not pending & takes(parser):
         pytest.xfail(f"{', '.join(pending)}: not there yet")
-    if re.search(r"[\[…|]", line):  # a synopsis: its command and its options by name
-        known = subcommands(parser)[words[1]]._option_string_actions
+    if re.search(r"[\[…|]", line):  # a synopsis: its options by name, and the choices of its arguments
+        sub = subcommands(parser)[words[0]]
         options = re.findall(r"(?<![\w-])(-\w|--[a-z][\w-]*)", line)
-        assert [option for option in options if option not in known] == [], page
+        assert [option for option in options if option not in sub._option_string_actions] == [], page
         for choices in re.findall(r"\[(\w[\w|-]*\|[\w|-]*)\]", line):
-            assert given_choices(subcommands(parser)[words[1]], choices.split("|")), f"{page}: {choices}"
+            assert given_choices(sub, choices.split("|")), f"{page}: {choices}"
         return
     try:
-        parser.parse_args(words[1:])
+        parser.parse_args(words)
     except SystemExit:
         pytest.fail(f"{page}: {line}")
+
+
+def wrong_in_a_module(module: str, words: list[str]) -> list[str]:
+    """What is wrong with `python -m module words`: a module that is not there or cannot be run, unknown options."""
+    found = importlib.util.find_spec(module)
+    if found is None or found.origin is None:
+        return [f"there is no module {module}"]
+    file = Path(found.origin)
+    source = (file.with_name("__main__.py") if file.name == "__init__.py" else file).read_text(encoding="utf-8")
+    if '__name__ == "__main__"' not in source:
+        return [f"{module} cannot be run"]
+    options = [word for word in words if re.fullmatch(r"-\w|--[\w-]+", word)]
+    return [option for option in options if f'"{option}"' not in source]
 
 
 def takes(parser: argparse.ArgumentParser) -> set[str]:
