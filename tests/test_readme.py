@@ -63,26 +63,6 @@ def test_the_readme_is_short() -> None:
     assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= LINES
 
 
-def ring(module: Path) -> str:
-    """Which ring a module of tinydiff/ is in."""
-    first, *rest = module.relative_to(ROOT / "tinydiff").parts
-    if first == "kernels" and rest[0] in ("cpu", "cuda"):
-        return "engine"
-    workshop = ("apps", "segmentation", "evaluation", "viz", "exercises", "bench", "cli", "playground", "__main__.py")
-    return "workshop" if first in workshop else "core"
-
-
-@pytest.mark.parametrize("which", ["core", "engine", "workshop"])
-def test_the_readme_says_how_long_each_ring_is(which: str) -> None:
-    row = re.search(rf"^\| {which} \| (XXXX|[\d,]+) lines \| ", (ROOT / "README.md").read_text("utf-8"), re.MULTILINE)
-    assert row is not None
-    if row[1] == "XXXX":
-        pytest.skip("not filled in")
-    modules = [path for path in (ROOT / "tinydiff").rglob("*.py") if ring(path) == which]
-    lines = sum(len(path.read_text(encoding="utf-8").splitlines()) for path in modules)
-    assert int(row[1].replace(",", "")) == pytest.approx(lines, rel=0.02)
-
-
 @pytest.mark.parametrize("page", PAGES, ids=name)
 def test_every_link_leads_to_a_file(page: Path) -> None:
     text = without_blocks(page.read_text(encoding="utf-8"))
