@@ -13,6 +13,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from tinydiff import checkpoint
+from tinydiff.apps.train import session
 from tinydiff.errors import InputError
 
 ARRAYS = {
@@ -192,6 +193,7 @@ FULL_DISK = """
 import resource, sys, numpy as np
 from tinydiff.errors import InputError
 from tinydiff import checkpoint
+from tinydiff.apps.train import session
 resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
 try:
     checkpoint.save(sys.argv[1], {"x": np.ones(100_000)}, {})
@@ -211,6 +213,7 @@ def test_a_write_that_the_system_cuts_short_keeps_the_old_file(saved):
 SAVE_FOR_EVER = """
 import sys, numpy as np
 from tinydiff import checkpoint
+from tinydiff.apps.train import session
 for i in range(10**9):
     checkpoint.save(sys.argv[1], {"x": np.full(200_000, i), "y": np.full(200_000, i)}, {"i": i})
     print(i, flush=True)
@@ -260,13 +263,13 @@ def test_a_restored_generator_goes_on_with_the_same_bits(kind):
     rng = np.random.Generator(getattr(np.random, kind)(3))
     rng.standard_normal(5)
     rng.integers(0, 9, 3, np.int32)  # leaves half of a 64-bit draw behind, which must come along
-    state = json.loads(json.dumps(checkpoint.generator_state(rng)))
+    state = json.loads(json.dumps(session.generator_state(rng)))
     ahead = rng.integers(0, 2**31, 1001, np.int32)
-    np.testing.assert_array_equal(checkpoint.restore_generator(state).integers(0, 2**31, 1001, np.int32), ahead)
+    np.testing.assert_array_equal(session.restore_generator(state).integers(0, 2**31, 1001, np.int32), ahead)
 
 
 @pytest.mark.parametrize("state", [None, {}, {"bit_generator": "RandomState"}, {"bit_generator": "PCG64"}])
 def test_a_damaged_generator_state_is_refused(state):
     with pytest.raises(InputError) as error:
-        checkpoint.restore_generator(state)
+        session.restore_generator(state)
     assert_one_line(error, "restore_generator")

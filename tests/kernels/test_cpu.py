@@ -10,7 +10,7 @@ from scipy.special import erf, expit
 from tinydiff import kernels, ops
 from tinydiff.kernels import cpu
 from tinydiff.kernels.cpu import elementary
-from tinydiff.training.optim import adamw_step
+from tinydiff.training.optim import Update, adamw_step
 
 
 def normal(*shape, seed=0):
@@ -102,7 +102,7 @@ def test_adamw():
     single, double = adamw_lists(), adamw_lists(np.float64)
     gradients = [g.copy() for g in single[1]]
     cpu.adamw(*single, DECAYS, *SETTINGS)
-    adamw_step(*double, DECAYS, *SETTINGS)
+    adamw_step(*double, DECAYS, Update(*SETTINGS))
     for ours, right in zip(single, double, strict=True):
         assert max(error(a, b) for a, b in zip(ours, right, strict=True)) <= 1e-6
     for g, before in zip(single[1], gradients, strict=True):

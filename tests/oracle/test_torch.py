@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tinydiff import ops
-from tinydiff.training.optim import adamw_step
+from tinydiff.training.optim import Update, adamw_step
 
 torch = pytest.importorskip("torch")
 F = torch.nn.functional
@@ -147,7 +147,8 @@ def test_adamw(dtype):
     for t in range(1, 6):
         g = normal(50, seed=t).astype(dtype)
         corrections = 1 / (1 - 0.9**t), 1 / (1 - 0.99**t)
-        adamw_step([p], [g], [m], [v], [average], [0.1], 0.05, 0.9, 0.99, 1e-8, *corrections, 1.0, 0.9)
+        update = Update(0.05, 0.9, 0.99, 1e-8, *corrections, 1.0, 0.9)
+        adamw_step([p], [g], [m], [v], [average], [0.1], update)
         parameter.grad = torch.tensor(g)
         optimiser.step()
         np.testing.assert_allclose(p, parameter.detach().numpy(), rtol=0, atol=10 * TOLERANCE[dtype])

@@ -230,6 +230,12 @@ def _refuse_simulator() -> None:
         raise InputError("bench: the simulator's times say nothing of a GPU; --dry counts without one")
 
 
+def convert(args: argparse.Namespace) -> None:
+    from tinydiff.apps.convert import convert
+
+    convert(args.folder)
+
+
 def doctor(args: argparse.Namespace) -> None:
     from tinydiff.cli.doctor import report
 

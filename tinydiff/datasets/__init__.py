@@ -9,7 +9,7 @@ from tinydiff.datasets.fashion import (
     render,
     shipped_fashion,
 )
-from tinydiff.datasets.idx import read_idx, read_labelled, write_idx
+from tinydiff.datasets.idx import read_idx, read_labelled
 
 __all__ = [
     "BACKGROUNDS",
@@ -27,5 +27,4 @@ __all__ = [
     "read_labelled",
     "render",
     "shipped_fashion",
-    "write_idx",
 ]

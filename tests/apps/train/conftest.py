@@ -2,7 +2,8 @@
 
 import pytest
 
-from tinydiff.datasets import load_fashion, write_idx
+from tinydiff.apps.data.fashion_subset import write_idx
+from tinydiff.datasets import load_fashion
 from tinydiff.models.autoencoder import AutoencoderConfig
 from tinydiff.models.classifier import ClassifierConfig
 from tinydiff.models.unet import UNetConfig
