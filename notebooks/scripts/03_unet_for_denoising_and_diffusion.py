@@ -29,7 +29,8 @@ from tinydiff import Tensor, datasets, ops, viz
 from tinydiff.apps.denoising import denoise
 from tinydiff.datasets.pixels import as_floats
 from tinydiff.diffusion import make_schedule
-from tinydiff.diffusion.iadb import blend, deblend, exact_direction
+from tinydiff.diffusion.iadb import blend, deblend
+from tinydiff.viz.plane import exact_direction
 from tinydiff.diffusion.prediction import add_noise, target, to_x0_and_noise
 from tinydiff.diffusion.samplers import sample_ddim, sample_ddpm
 from tinydiff.evaluation.metrics import psnr

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from tinydiff.diffusion import Options, ddim_step, make_schedule, sample
-from tinydiff.diffusion.iadb import blend, deblend, exact_direction
+from tinydiff.diffusion.iadb import blend, deblend
 from tinydiff.errors import InputError
+from tinydiff.viz.plane import exact_direction
 
 
 def test_blend_is_a_straight_line():

@@ -20,13 +20,14 @@ from tinydiff.autograd import Tensor, no_grad
 from tinydiff.cli.types import Parser, at_least, folder_to_make
 from tinydiff.datasets import BACKGROUNDS, COLOURS, GARMENTS, load_fashion, render
 from tinydiff.datasets.pixels import as_floats, as_pixels
-from tinydiff.diffusion.iadb import Direction, blend, deblend, exact_direction
+from tinydiff.diffusion.iadb import Direction, blend, deblend
 from tinydiff.files import written_whole
 from tinydiff.models.autoencoder import Autoencoder
 from tinydiff.models.unet import UNet, UNetConfig
 from tinydiff.training.loop import Task
 from tinydiff.training.optim import OptimConfig
 from tinydiff.viz import save_grid
+from tinydiff.viz.plane import exact_direction
 from tinydiff.weights import load_autoencoder, load_classifier, shipped
 
 FROM, TO = "sneaker", "ankle boot"

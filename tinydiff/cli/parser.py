@@ -183,9 +183,7 @@ def build_parser() -> argparse.ArgumentParser:
     sub.add_argument("-o", "--output", type=picture_to_write, metavar="FILE", help="draw the ratios as a PNG")
 
     sub = command(commands.convert, "bring weights and checkpoints of tinydiff 0.1 to the present format")
-    sub.add_argument(
-        "folder", type=existing_folder, metavar="DIR", help="where they are; their arrays stay as they are"
-    )
+    sub.add_argument("folder", type=existing_folder, metavar="DIR", help="their folder; the arrays stay as they are")
 
     command(commands.doctor, "show versions, threads, cache, data, weights and CUDA: what is used here and why")
     return top

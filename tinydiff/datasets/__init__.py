@@ -10,21 +10,3 @@ from tinydiff.datasets.fashion import (
     shipped_fashion,
 )
 from tinydiff.datasets.idx import read_idx, read_labelled
-
-__all__ = [
-    "BACKGROUNDS",
-    "COLOURS",
-    "GARMENTS",
-    "UNSEEN",
-    "CaptionedImages",
-    "Vocabulary",
-    "canonical",
-    "caption",
-    "captioned_fashion",
-    "draw_training",
-    "load_fashion",
-    "read_idx",
-    "read_labelled",
-    "render",
-    "shipped_fashion",
-]
