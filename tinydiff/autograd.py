@@ -157,6 +157,7 @@ class Tensor:
     __radd__, __rmul__ = __add__, __mul__
 
     def reshape(self, *shape: int) -> Tensor:
+        """The same values in another shape, of which one number may be −1."""
         return reshape(self, shape=shape)
 
     def _refuse_in_place(self, *_: Any) -> Tensor:

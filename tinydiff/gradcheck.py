@@ -65,9 +65,11 @@ def numeric(f: Callable[[], Any], x: np.ndarray, dy: Any = 1.0, step: float = ST
     for i in np.ndindex(x.shape):
         keep, ends = x[i], []
         for value in (keep + step, keep - step):
-            _write(x, i, value)
+            x.setflags(write=True)  # the tape has made it read-only
+            x[i] = value
             ends.append(np.array(f()))  # a copy: f() may be a view of x
-        _write(x, i, keep)
+        x.setflags(write=True)
+        x[i] = keep
         gradient[i] = np.sum(dy * (ends[0] - ends[1])) / (2 * step)
     return gradient
 
@@ -78,11 +80,6 @@ def relative_error(analytic: np.ndarray | None, numeric: np.ndarray) -> float:
         return float("inf")
     scale = abs(numeric).max()
     return float(abs(analytic - numeric).max() / (scale if scale > 1e-8 else 1.0))
-
-
-def _write(x: np.ndarray, i: tuple[int, ...], value: float) -> None:
-    x.setflags(write=True)  # the tape has made it read-only
-    x[i] = value
 
 
 def _is_float(a: Any) -> bool:

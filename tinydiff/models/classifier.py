@@ -1,5 +1,7 @@
-"""The evaluation classifier: it learns from real images, says what a generated one shows, and its features measure
-how far generated images are from real ones."""
+"""The evaluation classifier: trained on real images, it says what a generated one shows.
+
+Its features are the space in which the distance of generated images from real ones is measured.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +16,8 @@ from tinydiff.nn.module import Generator, Module
 
 @dataclass(frozen=True)
 class ClassifierConfig:
+    """The last three are the numbers of classes, as in the captions of the data set."""
+
     block_out_channels: tuple[int, ...] = (32, 64, 128)  # each level halves the size
     norm_num_groups: int = 8
     garments: int = 10
@@ -44,8 +48,8 @@ class Classifier(Module):
     def features(self, x: Tensor) -> Tensor:
         """The vector (N, C) before the last layer: the space in which Fréchet distances are measured."""
         for conv, resnet in zip(self.convs, self.resnets, strict=True):
-            x = resnet(ops.max_pool2d(conv(x)))
-        return ops.global_avg_pool(self.norm(x))
+            x = resnet(ops.max_pool2d(conv(x)))  # (N, H, W, C) → (N, H/2, W/2, K)
+        return ops.global_avg_pool(self.norm(x))  # (N, K)
 
     def classify(self, images: Array) -> tuple[Array, ...]:
         """The most likely garment, colour and background of each image: three arrays of indices (N,)."""

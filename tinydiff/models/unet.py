@@ -117,7 +117,7 @@ class UpBlock(Module):
 
     def forward(self, x: Tensor, time: Tensor, context: Tensor, saved: list[Tensor]) -> Tensor:
         for i, resnet in enumerate(self.resnets):
-            x = resnet(ops.concat(x, saved.pop()), time)
+            x = resnet(ops.concat(x, saved.pop()), time)  # (N, H, W, C + saved channels) → (N, H, W, K)
             if self.attentions:
                 x = self.attentions[i](x, context)
         for upsample in self.upsamplers:

@@ -89,7 +89,7 @@ class UNet2015(Module):
         self._check(x.shape)
         saved = []
         for level, block in enumerate(self.down):
-            x = block(ops.max_pool2d(x) if level else x)
+            x = block(ops.max_pool2d(x) if level else x)  # (N, H, W, C) → (N, H/2, W/2, C) → (N, H/2, W/2, K)
             saved.append(x)
         x = saved.pop()
         if rng is not None and self.config.dropout:
@@ -140,7 +140,7 @@ class UpBlock(Module):
         self.skip = skip
 
     def forward(self, x: Tensor, saved: Tensor) -> Tensor:
-        x = ops.conv_transpose2d(x, self.up_weight, self.up_bias, stride=2)
+        x = ops.conv_transpose2d(x, self.up_weight, self.up_bias, stride=2)  # twice the height and width
         return self.double_conv(ops.concat(ops.center_crop(saved, size=x.shape[1:3]), x) if self.skip else x)
 
 

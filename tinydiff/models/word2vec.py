@@ -29,13 +29,13 @@ def skip_gram_loss(centre: Array, context: Array, negatives: Array) -> tuple[Arr
     """
     n = len(centre)
     # einsum sums in its own fixed order; a BLAS product's order would change with the machine and its threads.
-    near = np.einsum("nd,nd->n", centre, context)
-    random = np.einsum("nd,nkd->nk", centre, negatives)
+    near = np.einsum("nd,nd->n", centre, context)  # (N,)
+    random = np.einsum("nd,nkd->nk", centre, negatives)  # (N, k)
     loss = (np.logaddexp(0, -near).sum() + np.logaddexp(0, random).sum()) / n  # −log σ(s) = log(1 + e^−s)
 
     def backward(dy: Array) -> tuple:
-        d_near = (_sigmoid(near) - 1)[:, None] * (dy / n)  # d(−log σ(s))/ds = σ(s) − 1
-        d_random = _sigmoid(random)[..., None] * (dy / n)
+        d_near = (_sigmoid(near) - 1)[:, None] * (dy / n)  # d(−log σ(s))/ds = σ(s) − 1: (N, 1)
+        d_random = _sigmoid(random)[..., None] * (dy / n)  # (N, k, 1)
         d_centre = d_near * context + np.einsum("nk,nkd->nd", d_random[..., 0], negatives)
         return d_centre, d_near * centre, d_random * centre[:, None]
 
@@ -95,15 +95,15 @@ class Word2Vec:
             pairs = rng.permutation(_pairs(kept, window, rng))
             total = 0.0
             for start in range(0, len(pairs), batch):
-                centre, context = pairs[start : start + batch].T
-                random = draw(context, negatives, rng)
+                centre, context = pairs[start : start + batch].T  # (batch,) both
+                random = draw(context, negatives, rng)  # (batch, negatives)
                 loss, backward = skip_gram_loss.forward(inputs[centre], outputs[context], outputs[random])
                 total += float(loss) * len(centre)
                 # The paper takes one step a pair: a batch's step is their sum, so its mean is scaled by the pairs.
                 d_centre, d_context, d_random = backward(np.float32(len(centre)))
                 rate = learning_rate * max(1e-4, 1 - (epoch + start / len(pairs)) / epochs)
                 _step(inputs, centre, d_centre, rate)
-                words = np.concatenate([context, random.ravel()])
+                words = np.concatenate([context, random.ravel()])  # (batch·(1 + negatives),)
                 _step(outputs, words, np.concatenate([d_context, d_random.reshape(-1, width)]), rate)
             losses.append(total / max(1, len(pairs)))
             if callback is not None:

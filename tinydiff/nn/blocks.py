@@ -49,10 +49,11 @@ class TimestepEmbedding(Module):
 
 
 class ResnetBlock(Module):
-    """x + conv(norm(conv(norm(x)) + time)): (N, H, W, C) → (N, H, W, K), with time (N, time_width) or None.
+    """x + conv(norm(conv(norm(x)) + time)): (N, H, W, inputs) → (N, H, W, outputs), time (N, time_width) or None.
 
-    The time embedding is added to every channel; a 1×1 convolution fits the skip connection where C ≠ K.  The second
-    convolution starts at zero, so that a new block is the identity.  (He 2016; Ho 2020, arXiv:2006.11239)
+    groups: of the norms, they must divide inputs and outputs;   time_width: None for a block without a time embedding
+    The embedding is added to every channel; a 1×1 convolution fits the skip connection where inputs ≠ outputs.
+    The second convolution starts at zero, so that a new block is the identity.  (He 2016; Ho 2020, arXiv:2006.11239)
 
     >>> nn.ResnetBlock(np.random.default_rng(0), 8, 16, groups=4)(Tensor(np.ones((1, 4, 4, 8), np.float32))).shape
     (1, 4, 4, 16)

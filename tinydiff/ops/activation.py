@@ -79,7 +79,7 @@ def geglu(x: Array) -> tuple[Array, Backward]:
     if fast is not None:
         return fast(x), lambda dy: (kernels.kernel("geglu_backward", dy)(x, dy),)
     width = x.shape[-1] // 2
-    u, g = x[..., :width], x[..., width:]
+    u, g = x[..., :width], x[..., width:]  # (…, D) both
     cdf, density = _normal(g)
 
     def backward(dy: Array) -> tuple:

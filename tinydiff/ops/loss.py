@@ -62,10 +62,10 @@ def cross_entropy_loss(logits: Array, labels: Array, weights: Array | None = Non
     if labels.size == 0 or int(labels.min()) < 0 or int(labels.max()) >= logits.shape[-1]:
         raise InputError(f"cross_entropy_loss: labels must be 0 … {logits.shape[-1] - 1}, one or more; got {labels}")
     xp, n = array_module(logits), labels.size
-    labels = beside(labels, logits)[..., None]
+    labels = beside(labels, logits)[..., None]  # (…, 1)
     shifted = logits - logits.max(-1, keepdims=True)
-    log_p = shifted - xp.log(xp.exp(shifted).sum(-1, keepdims=True))
-    picked = xp.take_along_axis(log_p, labels, -1)[..., 0]
+    log_p = shifted - xp.log(xp.exp(shifted).sum(-1, keepdims=True))  # (…, K)
+    picked = xp.take_along_axis(log_p, labels, -1)[..., 0]  # (…)
     w = xp.ones_like(picked) if weights is None else beside(weights, logits).astype(logits.dtype)
 
     def backward(dy: Array) -> tuple:

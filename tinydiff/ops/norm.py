@@ -39,14 +39,14 @@ def group_norm(
     grouped = x.reshape(x.shape[0], -1, groups, channels // groups)  # (N, H·W, G, C/G)
     mean = grouped.mean((1, 3), keepdims=True)
     rstd = 1 / array_module(x).sqrt(grouped.var((1, 3), keepdims=True) + x.dtype.type(eps))
-    xhat = ((grouped - mean) * rstd).reshape(x.shape)
+    xhat = ((grouped - mean) * rstd).reshape(x.shape)  # (N, …, C)
     h = xhat * scale + shift
     s = sigmoid(h) if silu else None
 
     def backward(dy: Array) -> tuple:
         dh = dy if s is None else dy * s * (1 + h * (1 - s))
         axes = tuple(range(x.ndim - 1))
-        d, n = (dh * scale).reshape(grouped.shape), xhat.reshape(grouped.shape)
+        d, n = (dh * scale).reshape(grouped.shape), xhat.reshape(grouped.shape)  # (N, H·W, G, C/G)
         dx = rstd * (d - d.mean((1, 3), keepdims=True) - n * (d * n).mean((1, 3), keepdims=True))
         return dx.reshape(x.shape), (dh * xhat).sum(axes), dh.sum(axes)
 

@@ -40,13 +40,7 @@ def slice_channels(x: Array, *, start: int, stop: int) -> tuple[Array, Backward]
     """
     if not 0 <= start < stop <= x.shape[-1]:
         raise InputError(f"slice_channels: {start} … {stop} is no part of the {x.shape[-1]} channels of x {x.shape}")
-
-    def backward(dy: Array) -> tuple:
-        dx = array_module(x).zeros(x.shape, dy.dtype)
-        dx[..., start:stop] = dy
-        return (dx,)
-
-    return x[..., start:stop], backward
+    return _part(x, (..., slice(start, stop)))
 
 
 @op
@@ -61,14 +55,18 @@ def center_crop(x: Array, *, size: tuple[int, int]) -> tuple[Array, Backward]:
     if x.ndim != 4 or not (0 < size[0] <= x.shape[1] and 0 < size[1] <= x.shape[2]):
         raise InputError(f"center_crop: {size[0]}×{size[1]} is no part of x {x.shape}")
     top, left = (x.shape[1] - size[0]) // 2, (x.shape[2] - size[1]) // 2
-    middle = (slice(None), slice(top, top + size[0]), slice(left, left + size[1]))
+    return _part(x, (slice(None), slice(top, top + size[0]), slice(left, left + size[1])))
+
+
+def _part(x: Array, index: tuple) -> tuple[Array, Backward]:
+    """x[index]; dy goes back to where it came from, the rest of x gets no gradient."""
 
     def backward(dy: Array) -> tuple:
         dx = array_module(x).zeros(x.shape, dy.dtype)
-        dx[middle] = dy
+        dx[index] = dy
         return (dx,)
 
-    return x[middle], backward
+    return x[index], backward
 
 
 @op
@@ -78,7 +76,7 @@ def global_avg_pool(x: Array) -> tuple[Array, Backward]:
     >>> ops.global_avg_pool(np.ones((2, 8, 8, 3))).shape
     (2, 3)
     """
-    rows = x.reshape(x.shape[0], -1, x.shape[-1])
+    rows = x.reshape(x.shape[0], -1, x.shape[-1])  # (N, positions, C)
 
     def backward(dy: Array) -> tuple:
         share = (dy / rows.shape[1]).astype(dy.dtype)
