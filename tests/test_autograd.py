@@ -203,7 +203,7 @@ def test_gradients_that_nobody_needs_are_not_computed(monkeypatch):
         assert [t.grad is not None for t in tensors] == [t.requires_grad for t in tensors]
 
 
-def test_a_selective_op_is_told_which_gradients_are_needed():
+def test_a_selective_op_receives_which_gradients_are_needed():
     seen = []
 
     @op(selective=True)

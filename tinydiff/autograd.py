@@ -100,7 +100,10 @@ class Tensor:
     def __repr__(self) -> str:
         """Few values as they are; of many the shape, the type and the range."""
         a = self._data
-        values = repr(a) if a.size <= 12 else f"shape={a.shape}, dtype={a.dtype}, min={a.min():.4g}, max={a.max():.4g}"
+        values = repr(a)
+        if a.size > 12:
+            low, high = float(a.min()), float(a.max())
+            values = f"shape={a.shape}, dtype={a.dtype}, min={low:.4g}, max={high:.4g}"
         return f"Tensor({values}{', requires_grad=True' if self.requires_grad else ''})"
 
     def backward(self, dy: Array | None = None) -> None:
@@ -201,7 +204,7 @@ def op(forward: Any = None, *, selective: bool = False) -> Any:
     apply.__signature__ = signature.replace(return_annotation=Tensor)  # type: ignore[attr-defined]
     apply.__annotations__ = forward.__annotations__ | {"return": Tensor}
     both = f"On Tensors it gives a Tensor; `{forward.__name__}.forward(…)` on plain arrays gives (y, backward)."
-    apply.__doc__ = f"{inspect.getdoc(forward)}\n\n{both}"
+    apply.__doc__ = f"{inspect.getdoc(forward) or ''}\n\n{both}".lstrip()
     return apply
 
 
