@@ -238,7 +238,7 @@ class Poisoned(Autoencoder):
     calls = 0
 
     def moments(self, x):
-        Poisoned.calls += autograd._recording  # the strips of the report look at it off the tape
+        Poisoned.calls += autograd._recording.get()  # the strips of the report look at it off the tape
         if Poisoned.calls == 5:
             layer = self.decoder.mid_block.resnets[1].conv1
             weight = layer.weight.data.copy()
