@@ -36,7 +36,7 @@ def square_only(x, w):
     return y.transpose(0, 2, 1, 3).reshape(y.shape)
 
 
-def first_picture_only(x, w):
+def first_image_only(x, w):
     y = right(x, w)
     y[1:] = y[0]
     return y
@@ -136,7 +136,7 @@ WRONG = {
     "1.1": {
         "flipped": (lambda x, w: right(x, w[::-1, ::-1]), "turned by 180°"),
         "first channel alone": (lambda x, w: right(x[..., :1], w[:, :, :1]), "only the first channel"),
-        "one picture for all": (first_picture_only, "they differ most"),
+        "one image for all": (first_image_only, "they differ most"),
         "right for squares alone": (square_only, "they differ most"),
         "changes x": (changes_x, "changes its first argument in place"),
         "one pixel too few": (lambda x, w: right(x, w)[:, :-1], "expected shape"),
@@ -166,9 +166,9 @@ WRONG = {
         "the shape of dy": (lambda dy, w, shape: input_grad(dy, w, shape)[:, : dy.shape[1]], "expected shape"),
     },
     "1.5": {
-        "mean over pictures": (lambda x, dy, size: weight_grad(x, dy, size) / len(x), "a gradient is a sum"),
+        "mean over images": (lambda x, dy, size: weight_grad(x, dy, size) / len(x), "a gradient is a sum"),
         "mean over positions": (mean_over_positions, "they differ most"),
-        "first picture": (lambda x, dy, size: weight_grad(x[:1], dy[:1], size), "only the first picture"),
+        "first image": (lambda x, dy, size: weight_grad(x[:1], dy[:1], size), "only the first image"),
         "turned": (lambda x, dy, size: weight_grad(x, dy, size)[::-1, ::-1], "turned by 180°"),
         "axes swapped": (lambda x, dy, size: weight_grad(x, dy, size).transpose(0, 1, 3, 2), "expected shape"),
     },

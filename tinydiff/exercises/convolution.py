@@ -11,7 +11,7 @@ from tinydiff.exercises.checking import Answer, Exercise, drawn
 from tinydiff.ops import conv2d
 
 _NONE = (0, 0, 0, 0)
-# (N, H, W, C), (KH, KW, C, K): never square, never one picture, so that a swapped axis shows
+# (N, H, W, C), (KH, KW, C, K): never square, never one image, so that a swapped axis shows
 SHAPES = (((2, 5, 7, 3), (3, 2, 3, 4)), ((1, 4, 6, 1), (2, 3, 1, 2)), ((3, 6, 5, 2), (1, 3, 2, 3)))
 
 
@@ -85,8 +85,8 @@ def conv2d_weight_grad(answer: Answer) -> None:
             grad = kernels.kernel("conv2d_weight_grad", dy)
             expected, first = grad(x, dy, w.shape[:2], 1, _NONE), grad(x[:1], dy[:1], w.shape[:2], 1, _NONE)
         hints = {
-            "the mean over pictures was taken: a gradient is a sum": expected / len(x),
-            "only the first picture was used: sum over all of them": first,
+            "the mean over images was taken: a gradient is a sum": expected / len(x),
+            "only the first image was used: sum over all of them": first,
             "your gradient is turned by 180°": expected[::-1, ::-1],
         }
         answer.expect(answer(x, dy, w.shape[:2]), expected, "dw", hints if len(x) > 1 else {})

@@ -15,20 +15,20 @@ from tinydiff.diffusion.schedule import BETA_MAX, Schedule, make_schedule
 from tinydiff.exercises.checking import Answer, Exercise, drawn
 from tinydiff.nn.blocks import timestep_embedding
 
-# Pictures (N, H, W, C): never square, never one; in the first N = C, so that ᾱ along the wrong axis gives a number
+# Images (N, H, W, C): never square, never one; in the first N = C, so that ᾱ along the wrong axis gives a number
 SHAPES = ((3, 4, 5, 3), (2, 5, 3, 1), (4, 2, 3, 2))
-# ᾱ here and at the next, cleaner step of the list; the last step ends at the picture, ᾱ = 1
+# ᾱ here and at the next, cleaner step of the list; the last step ends at the image, ᾱ = 1
 STEPS = ((0.3, 0.6), (0.02, 0.85), (0.9, 1.0))
 
 
 def cosine_alpha_bar(answer: Answer) -> None:
     for steps in (10, 37, 1000):
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # a schedule of few steps may keep some of the picture
+            warnings.simplefilter("ignore")  # a schedule of few steps may keep some of the image
             expected = make_schedule("squaredcos_cap_v2", steps).alpha_bar
         unclipped = _unclipped(steps)
         hints = {
-            "β is not clipped: the last one is 1 and leaves nothing of the picture, hold it at 0.999": unclipped[1:],
+            "β is not clipped: the last one is 1 and leaves nothing of the image, hold it at 0.999": unclipped[1:],
             "the small 0.008 is missing": np.cumprod(1 - _betas(_unclipped(steps, offset=0))),
             "the cosine is squared": np.cumprod(1 - _betas(_unclipped(steps, power=1))),
             "the first number is ᾱ after one step, f(1)/f(0), and the last one f(T)/f(0)": unclipped[:-1],
@@ -58,12 +58,12 @@ def noised(answer: Answer) -> None:
             "ᾱ and 1 − ᾱ are shares of the variance: the numbers are multiplied by their roots": each * x0
             + (1 - each) * noise,
             "the root of 1 − ᾱ, not 1 minus the root of ᾱ": np.sqrt(each) * x0 + (1 - np.sqrt(each)) * noise,
-            "ᾱ says how much of the picture is left, 1 − ᾱ how much is noise": np.sqrt(1 - each) * x0
+            "ᾱ says how much of the image is left, 1 − ᾱ how much is noise": np.sqrt(1 - each) * x0
             + np.sqrt(each) * noise,
-            "one ᾱ for all: each picture has its own": add_noise(x0, noise, float(a[0])),
+            "one ᾱ for all: each image has its own": add_noise(x0, noise, float(a[0])),
         }
         if shape[0] == shape[3]:
-            hints["ᾱ belongs to the pictures, the first axis; here it went along the channels"] = (
+            hints["ᾱ belongs to the images, the first axis; here it went along the channels"] = (
                 np.sqrt(a) * x0 + np.sqrt(1 - a) * noise
             )
         answer.expect(answer(x0, noise, a), add_noise(x0, noise, a), "x_t", hints)
@@ -102,7 +102,7 @@ def read_prediction(answer: Answer) -> None:
                 expected = prediction, noise_from_x0(prediction, x_t, a)
             else:
                 expected = to_x0_and_noise(prediction, x_t, a, kind)
-            hints = {"the picture is returned first, then the noise": expected[::-1]}
+            hints = {"the image is returned first, then the noise": expected[::-1]}
             if kind == "epsilon":
                 hints |= {
                     "ᾱ is a share of the variance: divide by its root": (expected[0] / signal, expected[1]),
@@ -147,9 +147,9 @@ def _posterior(x0: np.ndarray, x_a: np.ndarray, a: float, p: float) -> tuple[np.
     if p == 1:
         return x0, 0.0
     alpha = a / p
-    from_picture, from_noisy = 1 / (1 - p), alpha / (1 - alpha)
-    variance = 1 / (from_picture + from_noisy)
-    return variance * (from_picture * np.sqrt(p) * x0 + from_noisy * x_a / np.sqrt(alpha)), variance
+    from_image, from_noisy = 1 / (1 - p), alpha / (1 - alpha)
+    variance = 1 / (from_image + from_noisy)
+    return variance * (from_image * np.sqrt(p) * x0 + from_noisy * x_a / np.sqrt(alpha)), variance
 
 
 def _step(step: samplers.Step, x: np.ndarray, noise: np.ndarray, a: float, p: float, seed: int) -> np.ndarray:
@@ -172,7 +172,7 @@ def ddim_step(answer: Answer) -> None:
         fresh = np.sqrt(a / p) * x_a + np.sqrt(1 - a / p) * noise
         hints = {
             "that leads nowhere: mixed again at the level a, x_a comes out; go to p": x_a,
-            "that is the picture itself: mix it with the noise again, for the level p": x0,
+            "that is the image itself: mix it with the noise again, for the level p": x0,
             "the noise is missing: √p·x̂0 alone is too clean for the level p": np.sqrt(p) * x0,
             "p and 1 − p are shares of the variance: take roots": p * x0 + (1 - p) * noise,
             "that is a step to more noise, from p to a": fresh,

@@ -10,7 +10,7 @@ from tinydiff.evaluation.metrics import psnr
 from tinydiff.exercises.checking import Answer, Exercise, drawn
 from tinydiff.ops import kl_loss, reparameterize
 
-# Latents (N, H, W, C): never square, never one picture; first N = 3, as a forgotten mean over 2 is a forgotten ½
+# Latents (N, H, W, C): never square, never one image; first N = 3, as a forgotten mean over 2 is a forgotten ½
 SHAPES = ((3, 2, 5, 4), (2, 4, 3, 1), (5, 1, 3, 2))
 
 
@@ -42,10 +42,10 @@ def kl_divergence(answer: Answer) -> None:
         right = kl, dmean, dlog_variance
         count, each = shape[0], mean[0].size
         hints = {
-            "that is the mean over all numbers: sum over those of a picture, mean over the pictures": tuple(
+            "that is the mean over all numbers: sum over those of an image, mean over the images": tuple(
                 r / each for r in right
             ),
-            "that is the sum over the pictures: take their mean": tuple(r * count for r in right),
+            "that is the sum over the images: take their mean": tuple(r * count for r in right),
             "that is the derivative by σ²: by ln σ² it is σ² times as large": (
                 kl,
                 dmean,
@@ -59,17 +59,17 @@ def kl_divergence(answer: Answer) -> None:
 def with_latent_scale(answer: Answer) -> None:
     for seed, (count, height, width, channels) in enumerate(SHAPES):
         shape = (count, 2 * height, 2 * width, 3)
-        pictures, others, mix, back = drawn(shape, shape, (3, channels), (channels, 3), seed=20 + seed)
+        images, others, mix, back = drawn(shape, shape, (3, channels), (channels, 3), seed=20 + seed)
         mix *= np.linspace(1, 4, channels)  # channels differ in size
-        others = 0.4 * others[1:] + 0.3  # pictures that the scale was not measured on
+        others = 0.4 * others[1:] + 0.3  # images that the scale was not measured on
 
-        def encode(pictures: np.ndarray) -> np.ndarray:  # (N, 2H, 2W, 3) → (N, H, W, C), of a mean that is not 0
-            return (pictures[:, ::2, ::2] - 0.5 * pictures[:, 1::2, 1::2]) @ mix + 1.5  # noqa: B023
+        def encode(images: np.ndarray) -> np.ndarray:  # (N, 2H, 2W, 3) → (N, H, W, C), of a mean that is not 0
+            return (images[:, ::2, ::2] - 0.5 * images[:, 1::2, 1::2]) @ mix + 1.5  # noqa: B023
 
         def decode(latents: np.ndarray) -> np.ndarray:  # and back
             return np.tanh(0.3 * latents @ back + 0.2).repeat(2, 1).repeat(2, 2)  # noqa: B023
 
-        came = answer(encode, decode, pictures)
+        came = answer(encode, decode, images)
         if not (isinstance(came, (tuple, list)) and len(came) == 2 and all(callable(f) for f in came)):
             raise answer.wrong(f"expected two functions, (encode, decode); {came!r:.60} came")
         encoded, decoded = (
@@ -77,37 +77,37 @@ def with_latent_scale(answer: Answer) -> None:
             for name, function in zip(("encode", "decode"), came, strict=True)
         )
 
-        raw, new = encode(pictures), encode(others)
+        raw, new = encode(images), encode(others)
         scale = 1 / raw.std()
         hints = {
-            "measured anew on each batch: the scale is one number, measured once, on the training pictures": new
+            "measured anew on each batch: the scale is one number, measured once, on the training images": new
             / new.std(),
             "one number for everything, not one for each channel": new / raw.std((0, 1, 2)),
         }
-        answer.expect(encoded(others), new * scale, "the latents of pictures it was not measured on", hints)
-        answer.expect(encoded(pictures), raw * scale, "the latents of the training pictures")
+        answer.expect(encoded(others), new * scale, "the latents of images it was not measured on", hints)
+        answer.expect(encoded(images), raw * scale, "the latents of the training images")
         latents = 1.2 * new[::-1]
         hints = {
             "you multiply once more: decode has to undo what encode does": decode(latents * scale),
-            "it is the latents that are divided, before the decoder, not the pictures": decode(latents) / scale,
+            "it is the latents that are divided, before the decoder, not the images": decode(latents) / scale,
         }
-        answer.expect(decoded(latents), decode(latents / scale), "decoded pictures", hints)
+        answer.expect(decoded(latents), decode(latents / scale), "decoded images", hints)
 
 
 def peak_signal_to_noise(answer: Answer) -> None:
     for shape in ((3, 5, 7, 3), (2, 4, 6, 1), (4, 3, 2, 3)):
         rng = np.random.default_rng(30)
         images = rng.integers(0, 256, shape, np.uint8)
-        size = 5 * 2.5 ** np.arange(len(images))[:, None, None, None]  # of the error: each picture has its own
+        size = 5 * 2.5 ** np.arange(len(images))[:, None, None, None]  # of the error: each image has its own
         others = np.clip(images + size * rng.standard_normal(shape), 0, 255).astype(np.uint8)
         wrapped = images - others
         peak = 10 * np.log10(255**2)
         hints = {
-            "uint8 knows nothing below 0, 3 − 5 is 254: make floats of the pictures before you subtract": peak
+            "uint8 knows nothing below 0, 3 − 5 is 254: make floats of the images before you subtract": peak
             - 10 * np.log10(np.mean(wrapped.astype(float) ** 2)),
-            "uint8 ends at 255 and begins again at 0: make floats of the pictures first": peak
+            "uint8 ends at 255 and begins again at 0: make floats of the images first": peak
             - 10 * np.log10(np.mean(wrapped * wrapped)),
-            "one mean over all pictures, not the mean of each picture's PSNR": np.mean(
+            "one mean over all images, not the mean of each image's PSNR": np.mean(
                 [psnr(image, other) for image, other in zip(images, others, strict=True)]
             ),
             "the peak is squared as the error is": psnr(images, others) - peak / 2,
@@ -115,7 +115,7 @@ def peak_signal_to_noise(answer: Answer) -> None:
         answer.expect(answer(images, others), psnr(images, others), "PSNR", hints)
     with np.errstate(all="ignore"):
         came = answer(images, images)
-    answer.expect(came, np.inf, "PSNR of equal pictures")
+    answer.expect(came, np.inf, "PSNR of equal images")
 
 
 EXERCISES = (

@@ -12,7 +12,7 @@ from tinydiff.exercises.checking import Answer, Exercise, drawn
 from tinydiff.ops import concat, max_pool2d, upsample_nearest
 from tinydiff.segmentation.border import border_weights
 
-# (N, H, W, C) and the window's size: never square, never one picture
+# (N, H, W, C) and the window's size: never square, never one image
 POOLS = (((2, 4, 6, 3), 2), ((3, 6, 9, 1), 3), ((4, 8, 4, 2), 4))
 
 
@@ -88,13 +88,13 @@ def receptive_field(answer: Answer) -> None:
         [(5, 3), (4, 2), (1, 3), (3, 1)],
         [],
     ):
-        first = last = 0  # of the pixels that one pixel of the result sees, followed from the result to the picture
+        first = last = 0  # of the pixels that one pixel of the result sees, followed from the result to the image
         for kernel, stride in reversed(layers):
             first, last = first * stride, last * stride + kernel - 1
         sizes = [kernel for kernel, _ in layers]
-        jumps = np.cumprod([1, *(stride for _, stride in layers)])  # pixels of the picture between two of each layer
+        jumps = np.cumprod([1, *(stride for _, stride in layers)])  # pixels of the image between two of each layer
         hints = {
-            "the strides are left out: after a stride of 2, a neighbour lies two pixels of the picture away": 1
+            "the strides are left out: after a stride of 2, a neighbour lies two pixels of the image away": 1
             + sum(k - 1 for k in sizes),
             "a layer adds kernel − 1 neighbours: its own pixel is there already": 1
             + sum(int(k * j) for k, j in zip(sizes, jumps, strict=False)),
@@ -116,7 +116,7 @@ def upsample_and_grad(answer: Answer) -> None:
             (dy,) = drawn(y.shape, seed=5)
             (dx,) = backward(dy)
         hints = {
-            "the four copies lie side by side: repeat each number, do not lay whole pictures side by side": (
+            "the four copies lie side by side: repeat each number, do not lay whole images side by side": (
                 np.tile(x, (1, 2, 2, 1)),
                 dx,
             ),
@@ -135,7 +135,7 @@ def _cells(height: int, width: int, **boxes: tuple[int, int, int, int]) -> np.nd
     return labels
 
 
-PICTURES = (
+IMAGES = (
     _cells(9, 13, n1=(1, 1, 4, 5), n2=(1, 6, 7, 9), n3=(6, 1, 8, 4)),
     _cells(8, 12, n2=(0, 0, 3, 3), n5=(2, 5, 6, 8), n7=(5, 9, 8, 12), n9=(0, 10, 2, 12)),
     _cells(5, 7, n1=(0, 0, 2, 2), n4=(3, 4, 5, 7)),
@@ -143,7 +143,7 @@ PICTURES = (
 
 
 def border_weight_map(answer: Answer) -> None:
-    for labels, w0, sigma in zip(PICTURES, (10.0, 6.0, 3.0), (1.5, 2.0, 5.0), strict=True):
+    for labels, w0, sigma in zip(IMAGES, (10.0, 6.0, 3.0), (1.5, 2.0, 5.0), strict=True):
         places = np.indices(labels.shape)[..., None]
         apart = []  # each pixel's distance to each cell
         for number in np.unique(labels)[1:]:

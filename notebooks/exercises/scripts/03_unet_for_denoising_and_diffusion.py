@@ -2,8 +2,8 @@
 # # Exercises 3: U-Net for denoising and diffusion
 #
 # Fill in what is missing, run the cell, and run the check below it. A check says "right", or what was expected, what
-# came, and where. Pictures are `(N, H, W, C)`: pictures, rows, columns, channels. ᾱ, "alpha bar", is the share of the
-# picture's variance that is left at a noise level: 1 is the picture, 0 noise alone. The notebook is
+# came, and where. Images are `(N, H, W, C)`: images, rows, columns, channels. ᾱ, "alpha bar", is the share of the
+# image's variance that is left at a noise level: 1 is the image, 0 noise alone. The notebook is
 # [03 U-Net for denoising and diffusion](../03_unet_for_denoising_and_diffusion.ipynb).
 
 # %%
@@ -18,7 +18,7 @@ from tinydiff.exercises import check
 #
 # *2 points, medium, about 4 lines*
 #
-# How much of the picture is left after each of T steps? The cosine schedule begins with
+# How much of the image is left after each of T steps? The cosine schedule begins with
 #
 # $$f(t) = \cos^2\!\left( \frac{t/T + 0.008}{1.008} \cdot \frac{\pi}{2} \right), \qquad \beta_t = 1 - \frac{f(t)}{f(t-1)}
 # \quad (t = 1 \dots T), \qquad \bar\alpha_t = \prod_{s \le t} (1 - \beta_s).$$
@@ -53,7 +53,7 @@ check("3.1", cosine_alpha_bar)
 #
 # $$x_t = \sqrt{\bar\alpha} \; x_0 + \sqrt{1 - \bar\alpha} \; \varepsilon$$
 #
-# `x0` and `noise` (ε) are (N, H, W, C). `alpha_bar` is (N,): in training each picture has a noise level of its own.
+# `x0` and `noise` (ε) are (N, H, W, C). `alpha_bar` is (N,): in training each image has a noise level of its own.
 # Return x_t (N, H, W, C). Notebook section: *Noise, little by little and all at once*.
 #
 # <details><summary>Hint</summary>
@@ -142,8 +142,8 @@ check("3.4", read_prediction)
 #
 # *3 points, hard, about 4 lines*
 #
-# A picture `x0` is known, and how it looks at the noise level ᾱ = a, `x_a`. What was x_p, at a cleaner level p > a? Two
-# normal distributions speak of it: from the picture, $x_p \sim N(\sqrt p\, x_0,\; 1 - p)$; from what was seen,
+# An image `x0` is known, and how it looks at the noise level ᾱ = a, `x_a`. What was x_p, at a cleaner level p > a? Two
+# normal distributions speak of it: from the image, $x_p \sim N(\sqrt p\, x_0,\; 1 - p)$; from what was seen,
 # $x_a = \sqrt{a/p}\; x_p + \sqrt{1 - a/p}\; \varepsilon$. Bayes' rule makes one normal distribution of both. Return its mean (N, H, W, C)
 # and its variance, a number. At p = 1 they are x0 and 0. Notebook section: *DDPM and DDIM: one step*.
 #
@@ -176,7 +176,7 @@ check("3.5", posterior)
 # *2 points, easy, about 2 lines*
 #
 # At the level ᾱ = a the network has seen `x_a` (N, H, W, C) and says which `noise` (N, H, W, C) is in it. Find the
-# picture x̂0 that this means, and mix the *same* noise with it again, for the next level of the list, ᾱ = p:
+# image x̂0 that this means, and mix the *same* noise with it again, for the next level of the list, ᾱ = p:
 #
 # $$x_p = \sqrt p \; \hat x_0 + \sqrt{1 - p} \; \hat\varepsilon$$
 #
