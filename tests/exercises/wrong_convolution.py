@@ -7,8 +7,6 @@ from numba import cuda
 from tinydiff import kernels
 from tinydiff.ops import conv2d
 
-NONE = (0, 0, 0, 0)
-
 
 def right(x, w, stride=1, padding=0):
     with kernels.use("numpy"):
@@ -17,12 +15,12 @@ def right(x, w, stride=1, padding=0):
 
 def input_grad(dy, w, shape):
     with kernels.use("numpy"):
-        return kernels.kernel("conv2d_input_grad", dy)(dy, w, tuple(shape), 1, NONE)
+        return conv2d.forward(np.zeros(shape), w)[1](dy)[0]
 
 
 def weight_grad(x, dy, size):
     with kernels.use("numpy"):
-        return kernels.kernel("conv2d_weight_grad", dy)(x, dy, size, 1, NONE)
+        return conv2d.forward(x, np.zeros((*size, x.shape[3], dy.shape[3])))[1](dy)[1]
 
 
 def changes_x(x, w):

@@ -3,7 +3,7 @@
 import numpy as np
 
 from tinydiff.diffusion.iadb import deblend
-from tinydiff.diffusion.prediction import add_noise, noise_from_x0, to_x0_and_noise
+from tinydiff.diffusion.prediction import add_noise, to_x0_and_noise
 from tinydiff.nn.blocks import timestep_embedding
 
 
@@ -53,36 +53,36 @@ def waves(t, frequencies):
     return np.concatenate([np.cos(angles), np.sin(angles)], 1)
 
 
-def read(prediction, x_t, a, kind):
+def read(prediction, x_t, a, prediction_type):
     """The right answer to 3.4."""
-    if kind == "x0":
-        return prediction, noise_from_x0(prediction, x_t, a)
-    return to_x0_and_noise(prediction, x_t, a, kind)
+    return to_x0_and_noise(prediction, x_t, a, prediction_type)
 
 
 def only(changed, wrong):
-    """Wrong for one kind, right for the others."""
-    return lambda prediction, x_t, a, kind: (wrong if kind == changed else read)(prediction, x_t, a, kind)
+    """Wrong for one prediction type, right for the others."""
+    return lambda p, x_t, a, prediction_type: (wrong if prediction_type == changed else read)(
+        p, x_t, a, prediction_type
+    )
 
 
-def turned_the_wrong_way(v, x_t, a, kind):
+def turned_the_wrong_way(v, x_t, a, prediction_type):
     return np.sqrt(a) * x_t + np.sqrt(1 - a) * v, np.sqrt(a) * v - np.sqrt(1 - a) * x_t
 
 
-def without_division(noise, x_t, a, kind):
+def without_division(noise, x_t, a, prediction_type):
     return x_t - np.sqrt(1 - a) * noise, noise
 
 
-def divided_by_alpha_bar(noise, x_t, a, kind):
+def divided_by_alpha_bar(noise, x_t, a, prediction_type):
     return (x_t - np.sqrt(1 - a) * noise) / a, noise
 
 
-def v_without_roots(v, x_t, a, kind):
+def v_without_roots(v, x_t, a, prediction_type):
     return a * x_t - (1 - a) * v, (1 - a) * x_t + a * v
 
 
-def solves_in_place(prediction, x_t, a, kind):
-    result = read(prediction, x_t.copy(), a, kind)
+def solves_in_place(prediction, x_t, a, prediction_type):
+    result = read(prediction, x_t.copy(), a, prediction_type)
     x_t -= prediction
     return result
 
@@ -154,7 +154,7 @@ def draws_for_itself(x_a, noise, a, p, fresh):
     return draw(x_a, noise, a, p, np.random.default_rng().standard_normal(fresh.shape))
 
 
-def walk(direction, x, steps, alpha, size):
+def stepped(direction, x, steps, alpha, size):
     for i in range(steps):
         x = x + size * direction(x, alpha(i))
     return x
@@ -220,12 +220,15 @@ WRONG = {
     },
     "3.4": {
         "ε first": (lambda *a: read(*a)[::-1], "the image is returned first"),
-        "turned the wrong way": (only("v", turned_the_wrong_way), "turned the wrong way"),
-        "v without roots": (only("v", v_without_roots), "take roots"),
+        "turned the wrong way": (only("v_prediction", turned_the_wrong_way), "turned the wrong way"),
+        "v without roots": (only("v_prediction", v_without_roots), "take roots"),
         "division forgotten": (only("epsilon", without_division), "the division by √ᾱ is missing"),
         "divided by ᾱ": (only("epsilon", divided_by_alpha_bar), "divide by its root"),
-        "x0 taken for ε": (only("x0", lambda p, x, a, k: read(p, x, a, "epsilon")), "x0 from x0: expected"),
-        "v taken for ε": (only("v", lambda p, x, a, k: read(p, x, a, "epsilon")), "x0 from v: expected"),
+        "x0 taken for ε": (only("sample", lambda p, x, a, k: read(p, x, a, "epsilon")), "x0 from sample: expected"),
+        "v taken for ε": (
+            only("v_prediction", lambda p, x, a, k: read(p, x, a, "epsilon")),
+            "x0 from v_prediction: expected",
+        ),
         "in place": (solves_in_place, "changes its second argument in place"),
         "x0 alone": (lambda *a: read(*a)[0], "expected 2 results"),
     },
@@ -272,14 +275,17 @@ WRONG = {
     },
     "3.8": {
         "in one step": (lambda d, x, n: x + d(x, 0.0), "asked anew at each step"),
-        "α where the step ends": (lambda d, x, n: walk(d, x, n, lambda i: (i + 1) / n, 1 / n), "where the step begins"),
-        "α stays 0": (lambda d, x, n: walk(d, x, n, lambda i: 0.0, 1 / n), "α stays 0"),
-        "number of the step": (lambda d, x, n: walk(d, x, n, lambda i: i, 1 / n), "not the number of the step"),
-        "whole steps": (lambda d, x, n: walk(d, x, n, lambda i: i / n, 1.0), "1/steps of the way"),
-        "from 1 to 0": (lambda d, x, n: walk(d, x, n, lambda i: 1 - i / n, 1 / n), "α goes from noise"),
+        "α where the step ends": (
+            lambda d, x, n: stepped(d, x, n, lambda i: (i + 1) / n, 1 / n),
+            "where the step begins",
+        ),
+        "α stays 0": (lambda d, x, n: stepped(d, x, n, lambda i: 0.0, 1 / n), "α stays 0"),
+        "number of the step": (lambda d, x, n: stepped(d, x, n, lambda i: i, 1 / n), "not the number of the step"),
+        "whole steps": (lambda d, x, n: stepped(d, x, n, lambda i: i / n, 1.0), "1/steps of the way"),
+        "from 1 to 0": (lambda d, x, n: stepped(d, x, n, lambda i: 1 - i / n, 1 / n), "α goes from noise"),
         "one step less": (one_step_less, "one step is missing"),
         "one step more": (lambda d, x, n: deblend(d, x, n + 1), "x after 5 steps: expected"),
-        "towards noise": (lambda d, x, n: walk(d, x, n, lambda i: i / n, -1 / n), "x after 5 steps: expected"),
+        "towards noise": (lambda d, x, n: stepped(d, x, n, lambda i: i / n, -1 / n), "x after 5 steps: expected"),
         "in place": (adds_in_place, "changes its second argument in place"),
     },
 }

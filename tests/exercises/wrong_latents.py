@@ -86,14 +86,14 @@ def wrong_sign(mean, log_variance, dkl):
     return kl, dmean, -dlog_variance
 
 
-def scaled(encoder, decoder, scale):
-    """The right answer to 4.3, for this scale."""
-    return lambda images: encoder(images) * scale, lambda latents: decoder(latents / scale)
+def scaled(encoder, decoder, factor):
+    """The right answer to 4.3, for this scaling factor."""
+    return lambda images: encoder(images) * factor, lambda latents: decoder(latents / factor)
 
 
 def on_the_images(encoder, decoder, images):
-    scale = 1 / encoder(images).std()
-    return lambda x: encoder(x) * scale, lambda z: decoder(z) / scale
+    factor = 1 / encoder(images).std()
+    return lambda x: encoder(x) * factor, lambda z: decoder(z) / factor
 
 
 def anew_on_each_batch(encoder, decoder, images):
@@ -105,18 +105,18 @@ def anew_on_each_batch(encoder, decoder, images):
 
 
 def multiplied_twice(encoder, decoder, images):
-    scale = 1 / encoder(images).std()
-    return lambda x: encoder(x) * scale, lambda z: decoder(z * scale)
+    factor = 1 / encoder(images).std()
+    return lambda x: encoder(x) * factor, lambda z: decoder(z * factor)
 
 
 def decoded_in_place(encoder, decoder, images):
-    scale = 1 / encoder(images).std()
+    factor = 1 / encoder(images).std()
 
     def decode(z):
-        z /= scale
+        z /= factor
         return decoder(z)
 
-    return lambda x: encoder(x) * scale, decode
+    return lambda x: encoder(x) * factor, decode
 
 
 def mean_taken_off(encoder, decoder, images):
@@ -161,7 +161,7 @@ WRONG = {
         "multiplied again in decode": (multiplied_twice, "you multiply once more"),
         "images divided": (on_the_images, "it is the latents that are divided"),
         "anew on each batch": (anew_on_each_batch, "measured anew on each batch"),
-        "a scale for each channel": (
+        "a factor for each channel": (
             lambda e, d, x: scaled(e, d, 1 / e(x).std((0, 1, 2))),
             "not one for each channel",
         ),
@@ -170,8 +170,8 @@ WRONG = {
         "root of the mean square": (lambda e, d, x: scaled(e, d, 1 / (e(x) ** 2).mean() ** 0.5), "the latents of"),
         "measured on the images": (lambda e, d, x: scaled(e, d, 1 / x.std()), "the latents of images"),
         "mean taken off": (mean_taken_off, "the latents of images"),
-        "no scale": (lambda e, d, x: (e, d), "the latents of images"),
-        "the scale alone": (lambda e, d, x: 1 / e(x).std(), "expected two functions"),
+        "no factor": (lambda e, d, x: (e, d), "the latents of images"),
+        "the factor alone": (lambda e, d, x: 1 / e(x).std(), "expected two functions"),
         "divides its input in place": (
             decoded_in_place,
             "the function decode that you return changes its first argument in place",

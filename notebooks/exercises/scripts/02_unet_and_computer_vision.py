@@ -173,7 +173,7 @@ check("2.5", upsample_and_grad)
 # where d₁ and d₂ are the distances, in pixels, from this pixel of the background to the nearest and to the
 # second-nearest cell. Inside the cells w is 1. `labels` (H, W) holds a number for each cell's pixels and 0 outside; there
 # are two cells or more, they do not touch, and some numbers may not occur. Return w (H, W), float64. Notebook section:
-# *Much from little: bent images and heavy borders*.
+# *Much from little: elastic deformation and heavy borders*.
 #
 # <details><summary>Hint</summary>
 # <code>distance_transform_edt(mask)</code> gives each True pixel's distance to the nearest False one. Which mask has the
@@ -207,7 +207,7 @@ check("2.6", border_weight_map)
 # A value that is used twice may hand its gradient on only when both parts have arrived. So the backward needs an order.
 # `parents` says of each node what it was made from: `{"y": ["x", "w"], "x": [], "w": []}`. Return a list of the nodes
 # that `end` was made from, with `end` itself, each once, and each *after* all of its parents: a topological order. The
-# backward walks it from its end to its beginning. Networks are deep and Python's recursion ends at about 1,000 calls: the
+# backward goes through it from its end to its beginning. Networks are deep and Python's recursion ends at about 1,000 calls: the
 # check has a chain of 20,000 nodes. Notebook section: *Skip connections*.
 #
 # <details><summary>Hint</summary>

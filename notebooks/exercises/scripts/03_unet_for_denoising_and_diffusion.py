@@ -77,7 +77,7 @@ check("3.2", noised)
 #
 # *2 points, easy, about 4 lines*
 #
-# The network is told the timestep t by a vector of waves. With D/2 frequencies
+# The network is conditioned on the timestep t by a vector of waves. With D/2 frequencies
 #
 # $$f_k = 10000^{-k / (D/2)}, \qquad k = 0 \dots D/2 - 1,$$
 #
@@ -111,24 +111,25 @@ check("3.3", sinusoidal_embedding)
 #
 # $$v = \sqrt{\bar\alpha}\, \varepsilon - \sqrt{1 - \bar\alpha}\, x_0 .$$
 #
-# `prediction` is what it says and `kind` which of the three that is: "epsilon", "x0" or "v". `x_t` and `prediction` are
-# (N, H, W, C), `alpha_bar` a number inside (0, 1). Return x0 and ε, in this order. Notebook section: *ε, x0 or v*.
+# `prediction` is what it says and `prediction_type` which of the three that is, with the names of diffusers'
+# configurations: "epsilon", "sample" (x0) or "v_prediction". `x_t` and `prediction` are (N, H, W, C), `alpha_bar` a number
+# inside (0, 1). Return x0 and ε, in this order. Notebook section: *ε, x0 or v*.
 #
 # <details><summary>Hint</summary>
-# For "epsilon" and "x0", solve the first equation for the other one. For "v", solve both equations for x0 and ε:
+# For "epsilon" and "sample", solve the first equation for the other one. For "v_prediction", solve both for x0 and ε:
 # multiply one by √ᾱ, the other by √(1 − ᾱ), and add or subtract.
 # </details>
 
 
 # %%
 def read_prediction(
-    prediction: np.ndarray, x_t: np.ndarray, alpha_bar: float, kind: str
+    prediction: np.ndarray, x_t: np.ndarray, alpha_bar: float, prediction_type: str
 ) -> tuple[np.ndarray, np.ndarray]:
     signal, sigma = np.sqrt(alpha_bar), np.sqrt(1 - alpha_bar)
     ### BEGIN SOLUTION
-    if kind == "epsilon":
+    if prediction_type == "epsilon":
         return (x_t - sigma * prediction) / signal, prediction
-    if kind == "x0":
+    if prediction_type == "sample":
         return prediction, (x_t - signal * prediction) / sigma
     return signal * x_t - sigma * prediction, sigma * x_t + signal * prediction
     ### END SOLUTION
@@ -229,16 +230,16 @@ def ddpm_step(x_a: np.ndarray, noise: np.ndarray, a: float, p: float, fresh: np.
 check("3.7", ddpm_step)
 
 # %% [markdown]
-# ## 3.8 IADB's walk
+# ## 3.8 IADB's sampling loop
 #
 # *2 points, easy, about 3 lines*
 #
 # Iterative α-(de)blending: the network `direction(x, alpha)` says which way the straight line from noise to data goes, at
-# the place x and the share α of data. Walk from `x` at α = 0 in `steps` equal steps to α = 1, and ask anew at each:
+# the place x and the share α of data. Go from `x` at α = 0 in `steps` equal steps to α = 1, and ask anew at each:
 #
 # $$x_{\alpha + 1/n} = x_\alpha + \tfrac1n \, D(x_\alpha, \alpha)$$
 #
-# `x` (N, …) is noise; return where it ends, (N, …). Notebook section: *IADB: a diffusion model in twenty lines*.
+# `x` (N, …) is noise; return where it ends, (N, …). Notebook section: *IADB: the same on a straight line*.
 #
 # <details><summary>Hint</summary>
 # The network is asked at α = 0, 1/n, …, (n − 1)/n: where each step begins.

@@ -18,8 +18,8 @@ from tinydiff.exercises import check
 #
 # *2 points, easy, about 4 lines*
 #
-# The encoder gives each number of a latent a mean μ and the logarithm of a variance, ln σ². The decoder sees a draw z
-# from that distribution. Write the draw so that gradients pass through it, with noise ε that was drawn beforehand from
+# The encoder gives each number of a latent a mean μ and the logarithm of a variance, ln σ². The decoder sees a sample z
+# from that distribution. Write it so that gradients pass through it, with noise ε that was drawn beforehand from
 # N(0, 1):
 #
 # $$z = \mu + e^{\frac12 \ln \sigma^2} \, \varepsilon$$
@@ -89,47 +89,47 @@ def kl_divergence(mean: np.ndarray, log_variance: np.ndarray, dkl: float) -> tup
 check("4.2", kl_divergence)
 
 # %% [markdown]
-# ## 4.3 The latent scale
+# ## 4.3 The scaling factor
 #
 # *2 points, medium, about 8 lines*
 #
 # Diffusion wants latents with a standard deviation of 1, and an autoencoder's have another one. So they are multiplied
-# by a *latent scale*: 1 divided by the standard deviation of all numbers of the training images' latents (over
+# by a *scaling factor*: 1 divided by the standard deviation of all numbers of the training images' latents (over
 # images, rows, columns and channels together). It is measured once and stays. What diffusion sees is scaled, what the
 # decoder sees is not.
 #
 # Given are the autoencoder's two functions, `encode` (images (N, H, W, 3) → latents) and `decode` (latents →
-# images), and the training `images`. Return two new functions: one from images to latents with the scale, one
-# from latents with the scale to images. They are used on other images than these.
+# images), and the training `images`. Return two new functions: one from images to latents with the factor, one
+# from latents with the factor to images. They are used on other images than these.
 #
 # <details><summary>Hint</summary>
 # Define two functions inside this one, and return both. They may use a number that you computed before them.
 # </details>
 #
 # <details><summary>Another hint</summary>
-# Decoding what was encoded must give what the autoencoder would give without any scale.
+# Decoding what was encoded must give what the autoencoder would give without any factor.
 # </details>
 
 
 # %%
-def with_latent_scale(
+def with_scaling_factor(
     encode: Callable[[np.ndarray], np.ndarray], decode: Callable[[np.ndarray], np.ndarray], images: np.ndarray
 ) -> tuple[Callable[[np.ndarray], np.ndarray], Callable[[np.ndarray], np.ndarray]]:
     ### BEGIN SOLUTION
-    scale = 1 / encode(images).std()
+    factor = 1 / encode(images).std()
 
     def scaled_encode(images: np.ndarray) -> np.ndarray:
-        return encode(images) * scale
+        return encode(images) * factor
 
     def scaled_decode(latents: np.ndarray) -> np.ndarray:
-        return decode(latents / scale)
+        return decode(latents / factor)
 
     return scaled_encode, scaled_decode
     ### END SOLUTION
 
 
 # %%
-check("4.3", with_latent_scale)
+check("4.3", with_scaling_factor)
 
 # %% [markdown]
 # ## 4.4 PSNR
