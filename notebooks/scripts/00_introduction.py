@@ -1,26 +1,31 @@
 # %% [markdown]
-# # Introduction: a prompt becomes a picture
+# # Introduction: a prompt becomes an image
 #
-# A text-to-image model takes a sentence and draws what it says. This notebook draws first and asks afterwards: the
-# picture from the first cell is taken apart into what made it, stage by stage, and each stage is shown as the arrays
-# that it is. The model is small, 5 million parameters where Stable Diffusion has a billion, and it has the same parts in
-# the same places. tinydiff trained it, in the time of a lunch, on two CPU cores.
+# A text-to-image model takes a sentence and generates an image of what it says. This notebook generates first and asks
+# afterwards: the image from the first cell is taken apart into what made it, stage by stage, and each stage is shown as
+# the arrays that it is. The model is small, 5 million parameters where Stable Diffusion has a billion, and it has the
+# same parts in the same places. tinydiff trained it, in the time of a lunch, on two CPU cores.
 #
-# - **Goals.** After this you can say what happens between a prompt and its picture, name the parts of a latent diffusion
+# - **Goals.** After this you can say what happens between a prompt and its image, name the parts of a latent diffusion
 #   model with the shapes of what goes in and comes out, and know in which notebook each part is built from nothing.
 # - **Know first.** Python and NumPy arrays. No neural networks.
 # - **Time.** Half a minute on two cores; a minute more where the kernels are not compiled yet.
-# - **Reads.** [pipelines.py](../tinydiff/pipelines/text_to_image.py), [presets.py](../tinydiff/training/presets.py),
-#   [viz/architecture.py](../tinydiff/viz/architecture.py)
+# - **Reads.** [pipelines/text_to_image.py](../tinydiff/pipelines/text_to_image.py),
+#   [training/presets.py](../tinydiff/training/presets.py), [viz/architecture.py](../tinydiff/viz/architecture.py)
 # - **Exercises.** None here; they begin with notebook 01.
 #
 # A word on the cells: what is asserted in them is what the text says. If this page was made, its figures held.
 
 # %%
+import inspect
+
 import numpy as np
+from IPython.display import Code
 
 import tinydiff
 from tinydiff import viz
+from tinydiff.diffusion import Options
+from tinydiff.diffusion.guidance import GUIDANCE_INTERVAL
 
 viz.style()
 pipe = tinydiff.load()  # the weights that come with tinydiff
@@ -29,9 +34,9 @@ images = pipe.generate([prompt] * 8, seed=0)
 viz.grid(images, columns=8, scale=3)
 
 # %% [markdown]
-# Eight red dresses that nobody has ever sewn. Each is an array of 32×32 pixels with a red, a green and a blue value. All
-# eight had the same prompt; they differ because each began as other random numbers. The same seed gives the same
-# pictures, bit for bit.
+# Eight red dresses that nobody has ever sewn. Each is an array of 32×32 pixels with a red, a green and a blue value.
+# All eight had the same prompt; they differ because each began as other random numbers. The same seed gives the same
+# images, bit for bit.
 
 # %%
 again = pipe.generate([prompt] * 8, seed=0)
@@ -43,9 +48,9 @@ viz.grid(pipe.generate([prompt] * 8, seed=1), columns=8, scale=3)
 # ## The parts, and what flows between them
 #
 # This is figure 1 of the article, drawn again from the live model: every shape and every number below is read off the
-# arrays in memory. To **draw**, follow the lower row from the right: words become vectors, the U-Net turns noise into a
-# latent in 25 steps while it reads the words, and the decoder makes pixels of the latent. The upper row is what
-# **training** needs besides: the encoder turns real pictures into latents, and noise is added to them, so that the U-Net
+# arrays in memory. To **generate**, follow the lower row from the right: words become vectors, the U-Net, conditioned
+# on them, turns noise into a latent in 25 steps, and the decoder makes pixels of the latent. The upper row is what
+# **training** needs besides: the encoder turns real images into latents, and noise is added to them, so that the U-Net
 # can learn to take it away.
 
 # %%
@@ -56,19 +61,19 @@ architecture(pipe)
 # %%
 sizes = parts(pipe)
 parameters = {name: row.parameters for name, row in sizes.items()}
-low, high = (share * pipe.schedule.steps for share in pipe.interval)
+low, high = (share * pipe.schedule.num_train_timesteps for share in GUIDANCE_INTERVAL)
 asked = sum(2 if low <= t < high else 1 for t in pipe.schedule.timesteps(25))
-drawing = asked * sizes["unet"].multiply_adds + sizes["decoder"].multiply_adds + sizes["text encoder"].multiply_adds
+generating = asked * sizes["unet"].multiply_adds + sizes["decoder"].multiply_adds + sizes["text encoder"].multiply_adds
 print(f"{sum(parameters.values()) / 1e6:.1f} million parameters in all, {parameters['unet'] / 1e6:.1f} in the U-Net")
-print(f"{drawing / 1e9:.1f} billion multiply-adds for one picture")
-share = asked * sizes["unet"].multiply_adds / drawing
+print(f"{generating / 1e9:.1f} billion multiply-adds for one image")
+share = asked * sizes["unet"].multiply_adds / generating
 print(f"{100 * share:.0f} % of them in the U-Net, which is asked {asked} times in 25 steps")
 assert 4e6 < sum(parameters.values()) < 6e6 and parameters["unet"] > 0.7 * sum(parameters.values())
 assert share > 0.95 and 25 < asked < 50
 
 # %% [markdown]
-# Almost all of the work is the U-Net's. In most steps it is asked twice, with the words and without; why is told in
-# notebook 05, under guidance.
+# Almost all of the work is the U-Net's. In most steps it is asked twice, with the words and without; notebook 05 says
+# why, under guidance.
 #
 # ## Stage 1: words become numbers, numbers become vectors
 #
@@ -78,7 +83,7 @@ assert share > 0.95 and 25 < asked < 50
 # %%
 tokens = pipe.vocabulary.encode([prompt])  # (1, 16)
 print(tokens[0])
-vectors = pipe.read(tokens)[0]  # (16, 96): one row of 96 numbers for each place
+vectors = pipe.encode_prompt([prompt])[0]  # (16, 96): one row of 96 numbers for each place
 assert tokens.shape == (1, 16) and vectors.shape == (16, 96)
 names = ["begin", *prompt.split(), "end"] + ["pad"] * 7
 figure = viz.panels([vectors], ["each place of the prompt as 96 numbers"], size=8)
@@ -94,24 +99,25 @@ figure
 # which rows move, as a share of their length:
 
 # %%
-other = pipe.read(pipe.vocabulary.encode(["a blue dress on a white background"]))[0]
+other = pipe.encode_prompt(["a blue dress on a white background"])[0]
 moved = np.linalg.norm(other - vectors, axis=1) / np.linalg.norm(vectors, axis=1)
 for name, share in list(zip(names, moved, strict=True))[:9]:
     print(f"{name:<11} moved by {100 * share:3.0f} %")
 assert (moved[:9] > 0.3).all()
 
 # %% [markdown]
-# One word changed, and *every* row moved, even "begin" and "on": each place has read the colour and carries it. The
-# U-Net can then find it wherever it looks. Notebook 05 builds both, the vectors of words (Word2Vec) and self-attention.
+# One word changed, and *every* row moved, even "begin" and "on": each place has attended to the colour and carries it.
+# The U-Net can then find it wherever it looks. Notebook 05 builds both, the vectors of words (Word2Vec) and
+# self-attention.
 #
 # ## Stage 2: noise
 #
-# The picture begins as random numbers, drawn from a normal distribution: not 32×32×3 of them but 8×8×4. That is the
-# **latent space**, a picture's short form, 12 times fewer numbers than its pixels.
+# The image begins as random numbers, drawn from a normal distribution: not 32×32×3 of them but 8×8×4. That is the
+# **latent space**, an image's short form, 12 times fewer numbers than its pixels.
 
 # %%
 rng = np.random.default_rng(0)
-noise = rng.standard_normal((1, *pipe.latent), np.float32)  # (1, 8, 8, 4)
+noise = rng.standard_normal((1, *pipe.latent_shape), np.float32)  # (1, 8, 8, 4)
 assert 32 * 32 * 3 == 12 * noise.size
 viz.panels(
     list(noise[0].transpose(2, 0, 1)), [f"channel {i}" for i in range(4)], limits=(-3, 3), cmap="RdBu_r", bar=True
@@ -120,36 +126,34 @@ viz.panels(
 # %% [markdown]
 # ## Stage 3: 25 small steps
 #
-# At each step the U-Net is shown the latent, is told how noisy it is, and reads the words. Its answer is a guess of the
-# clean latent. The sampler goes a small way there and asks again. Below, for each step: what the latent *is*, decoded to
-# pixels, and what the U-Net *expects* it to become. Move the slider, or read the filmstrip.
+# At each step the U-Net is given the latent, conditioned on how noisy it is and on the text. Its answer is a guess of
+# the clean latent. The sampler goes a small way there and asks again. Below, for each step: what the latent *is*,
+# decoded to pixels, and what the U-Net *expects* it to become. Move the slider, or read the filmstrip.
 
 # %%
 seen = []
-picture = pipe.draw(
-    pipe.words([prompt]), noise, 25, 5.0, "ddim", rng, callback=lambda done, x, x0: seen.append((x.copy(), x0.copy()))
-)[0]
-frames = [[pipe.autoencoder.decode(latent)[0] for latent in pair] for pair in seen]  # each in [−1, 1]
+keep = Options(callback=lambda done, x, x0: seen.append((x, x0)))
+latents = pipe.sample(pipe.encode_prompt([prompt]), noise, 25, rng, options=keep)  # (1, 8, 8, 4)
+frames = [[pipe.decode(latent)[0] for latent in pair] for pair in seen]  # uint8 (32, 32, 3) each
 
 
-def draw(step: int):
-    """The latent after this step, and the picture that is expected, both decoded."""
-    pair = [np.clip(picture / 2 + 0.5, 0, 1) for picture in frames[step]]
-    return viz.panels(pair, ["latent", "expected"], size=1.7)
+def frame(step: int):
+    """The latent after this step, and the image that is expected, both decoded."""
+    return viz.panels(frames[step], ["latent", "expected"], size=1.7)
 
 
-viz.stepper(draw, 25, shown=[0, 3, 6, 10, 15, 24], columns=3)
+viz.stepper(frame, 25, shown=[0, 3, 6, 10, 15, 24], columns=3)
 
 # %% [markdown]
 # The expectation is a blur at first: so much noise fits many dresses, and their mean is a blurred one. Colour and
-# outline come first, detail last. In numbers: how far each step's expectation lies from where the walk ends.
+# outline come first, detail last. In numbers: how far each step's expectation lies from where the sampling loop ends.
 
 # %%
 from matplotlib.figure import Figure
 
-final = seen[-1][0]
+final = latents
 distance = [float(np.sqrt(np.mean((x0 - final) ** 2))) for _, x0 in seen]
-begins = sum(t >= high for t in pipe.schedule.timesteps(25))  # the first step that is guided
+begins = sum(t >= high for t in pipe.schedule.timesteps(25))  # the first step with guidance
 figure = Figure(figsize=(8, 3.2), layout="constrained")
 axes = figure.subplots()
 axes.plot(distance, "o-")
@@ -162,9 +166,9 @@ assert distance[begins - 1] < distance[0] and distance[15] < distance[0]
 figure
 
 # %% [markdown]
-# The distance falls step by step, but for one jump: there the model begins to *exaggerate* what the prompt asks for, by a
-# factor of 5, and its first exaggerated guess overshoots (the dark dress of step 10). It settles within a few steps.
-# Notebook 05 tells why that makes better pictures.
+# The distance falls step by step, but for one jump: there the model begins to *exaggerate* what the prompt asks for, by
+# a factor of 5, and its first exaggerated guess overshoots (the dark dress of step 10). It settles within a few steps.
+# Notebook 05 says why that makes better images.
 #
 # ## Stage 4: the latent becomes pixels
 #
@@ -172,14 +176,22 @@ figure
 # look like.
 
 # %%
+image = pipe.decode(latents)[0]  # uint8 (32, 32, 3)
 channels = list(final[0].transpose(2, 0, 1))
 print(f"latent: from {final.min():.1f} to {final.max():.1f}, standard deviation {final.std():.2f}")
-viz.panels([*channels, picture], [*(f"channel {i}" for i in range(4)), "decoded"])
+viz.panels([*channels, image], [*(f"channel {i}" for i in range(4)), "decoded"])
 
 # %% [markdown]
 # No channel is "the red one", but the dress can be seen in each: the latent keeps *where* things are. Notebook 04 takes
 # it apart.
 #
+# That is all: `encode_prompt`, `sample`, `decode`. The method with which this notebook began calls the three in a row.
+
+# %%
+assert np.array_equal(pipe.generate([prompt], seed=0)[0], image)
+Code(inspect.getsource(type(pipe).generate), language="python")
+
+# %% [markdown]
 # ## What the words do
 #
 # The same noise, other words. What noise decides and what words decide is separate enough that the pose often stays:
@@ -193,30 +205,31 @@ prompts = [
     "a purple bag on a sky background",
     "an orange ankle boot on a white background",
 ]
-drawn = pipe.draw(pipe.words(prompts), noise.repeat(6, 0), 25, 5.0, "ddim", rng)
-viz.grid(drawn, prompts, columns=6, scale=4)
+generated = pipe.decode(pipe.sample(pipe.encode_prompt(prompts), noise.repeat(6, 0), 25, rng))
+viz.grid(generated, prompts, columns=6, scale=4)
 
 # %% [markdown]
-# The judge, a classifier that learnt from real photographs of garments, says whether the pictures show what was asked.
+# The evaluation classifier, which learnt from real photographs of garments, says whether the images show what was
+# asked.
 
 # %%
 from tinydiff.datasets import COLOURS, GARMENTS
 from tinydiff.datasets.pixels import as_floats
 from tinydiff.weights import load_classifier, shipped
 
-garment, colour, background = load_classifier(shipped()).classify(as_floats(drawn))
+garment, colour, background = load_classifier(shipped()).classify(as_floats(generated))
 named = [f"{list(COLOURS)[c]} {GARMENTS[g]}" for g, c in zip(garment, colour, strict=True)]
 print(*named, sep="\n")
 right = sum(name in asked for name, asked in zip(named, prompts, strict=True))
-assert right >= 5, f"only {right} of 6 pictures show what was asked for"
+assert right >= 5, f"only {right} of 6 images show what was asked for"
 
 # %% [markdown]
 # ## What the article claims
 #
 # > Stable Diffusion is a type of diffusion model called a Latent Diffusion Model. — the article
 #
-# **Holds**, and you have just seen all three words: *model*, a network with fixed weights; *diffusion*, noise taken away
-# in steps; *latent*, on 8×8×4 numbers instead of pixels.
+# **Holds**, and you have just seen all three words: *model*, a network with fixed weights; *diffusion*, noise taken
+# away in steps; *latent*, on 8×8×4 numbers instead of pixels.
 #
 # > At its core, there are two layers: the convolutional layer, which is responsible for image generation, and the
 # > self-attention layer, which is responsible for text processing. — the article
@@ -224,7 +237,7 @@ assert right >= 5, f"only {right} of 6 pictures show what was asked for"
 # A first count of where the U-Net's parameters lie; notebook 05 has the whole answer.
 
 # %%
-rows = tinydiff.summary(pipe.denoiser.unet, noise, np.zeros(1), pipe.words([prompt])).rows
+rows = tinydiff.summary(pipe.denoiser.unet, noise, np.zeros(1), pipe.encode_prompt([prompt])).rows
 convolutions = sum(r.parameters for r in rows if r.kind == "Conv2d")
 attention = sum(r.parameters for r in rows if r.kind == "SpatialTransformer")
 whole = rows[0].parameters
@@ -244,14 +257,14 @@ assert convolutions > 0.4 * whole and attention > 0.1 * whole
 # |---|---|
 # | [01 The convolutional layer](01_the_convolutional_layer.ipynb) | the operation that does most of the work, its gradient, and how it gets fast |
 # | [02 U-Net and computer vision](02_unet_and_computer_vision.ipynb) | the network's shape, on the task that it was made for |
-# | [03 U-Net for denoising and diffusion](03_unet_for_denoising_and_diffusion.ipynb) | noise, and the way from noise to a picture |
-# | [04 Latent space](04_latent_space_and_latent_diffusion.ipynb) | the short form of pictures, and what it saves |
+# | [03 U-Net for denoising and diffusion](03_unet_for_denoising_and_diffusion.ipynb) | noise, and the way from noise to an image |
+# | [04 Latent space](04_latent_space_and_latent_diffusion.ipynb) | the short form of images, and what it saves |
 # | [05 Text to image](05_conclusion_text_to_image.ipynb) | words, attention, guidance: the whole |
 #
 # ## What to take away
 #
 # - A latent diffusion model is three networks: a text encoder, a U-Net, and an autoencoder's decoder.
-# - A picture begins as noise of the latent's shape. The seed decides the noise, so that it decides the picture.
+# - An image begins as noise of the latent's shape. The seed decides the noise, so that it decides the image.
 # - The U-Net always guesses the *clean* latent. Small steps turn blurred guesses into a sharp one.
 # - Nearly all computing time is the U-Net's, since it runs at every step, and at most of them twice.
 #
@@ -260,18 +273,19 @@ assert convolutions > 0.4 * whole and attention > 0.1 * whole
 # 1. Why are the eight dresses of the first cell different, though the prompt is the same?
 #
 # <details><summary>Answer</summary>
-# Each began as other noise. With deterministic sampling (DDIM) nothing else is random: the same noise and the same words
-# give the same picture.
+# Each began as other noise. With deterministic sampling (DDIM) nothing else is random: the same noise and the same
+# words give the same image.
 # </details>
 #
-# 2. The U-Net sees 8×8×4 numbers, and pictures have 32×32×3. Who turns the one into the other, and does that part read
-#    the prompt?
+# 2. The U-Net sees 8×8×4 numbers, and images have 32×32×3. Who turns the one into the other, and is that part
+#    conditioned on the prompt?
 #
 # <details><summary>Answer</summary>
-# The autoencoder's decoder. It reads no words: all that the prompt asks for must be in the latent by then.
+# The autoencoder's decoder. It is not conditioned on the text: all that the prompt asks for must be in the latent by
+# then.
 # </details>
 #
-# 3. With 50 steps instead of 25, how much longer does a picture take?
+# 3. With 50 steps instead of 25, how much longer does an image take?
 #
 # <details><summary>Answer</summary>
 # About twice as long: the U-Net has nearly all multiply-adds and runs in proportion to the steps; the text encoder and

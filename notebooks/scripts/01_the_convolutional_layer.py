@@ -1,7 +1,7 @@
 # %% [markdown]
 # # The convolutional layer
 #
-# Three quarters of the arithmetic in tinydiff's U-Net is one operation: put a small grid of numbers on the picture,
+# Three quarters of the arithmetic in tinydiff's U-Net is one operation: put a small grid of numbers on the image,
 # multiply, add, move on. This notebook does it by hand, asks what it saves against connecting every pixel with every
 # other, makes it thousands of times faster without changing what it computes, and derives its gradient, which is all
 # that a network needs in order to learn with it.
@@ -16,7 +16,7 @@
 #   [kernels/numpy_backend.py](../tinydiff/kernels/numpy_backend.py),
 #   [kernels/cpu/naive.py](../tinydiff/kernels/cpu/naive.py), [kernels/cpu/micro_kernel.py](../tinydiff/kernels/cpu/micro_kernel.py),
 #   [kernels/cpu/winograd.py](../tinydiff/kernels/cpu/winograd.py),
-#   [kernels/cuda/plain.py](../tinydiff/kernels/cuda/naive.py), [gradcheck.py](../tinydiff/gradcheck.py)
+#   [kernels/cuda/naive.py](../tinydiff/kernels/cuda/naive.py), [gradcheck.py](../tinydiff/gradcheck.py)
 # - **Exercises.** [exercises/01_the_convolutional_layer.ipynb](exercises/01_the_convolutional_layer.ipynb)
 
 # %%
@@ -52,14 +52,14 @@ def show(*things):
 # > pixel by multiplying the surrounding pixels from the input to the corresponding value from the kernel and then
 # > adding the values together to get the value of the output. — the article
 #
-# Do exactly that. The picture is an ankle boot, made small enough to read: 8×8 pixels. The kernel is 3×3, negative on
+# Do exactly that. The image is an ankle boot, made small enough to read: 8×8 pixels. The kernel is 3×3, negative on
 # the left and positive on the right, so that it answers one question: *is it brighter on the right of here?*
 
 # %%
 boot = np.pad(unseen[0] / 255, 2).reshape(8, 4, 8, 4).mean((1, 3)).round(1)  # (8, 8)
 edge = np.array([[-1.0, 0, 1], [-2, 0, 2], [-1, 0, 1]])  # (3, 3): Sobel's kernel
 
-by_hand = np.zeros((6, 6))  # a 3×3 window has 6×6 places in an 8×8 picture
+by_hand = np.zeros((6, 6))  # a 3×3 window has 6×6 places in an 8×8 image
 for i in range(6):
     for j in range(6):
         by_hand[i, j] = np.sum(boot[i : i + 3, j : j + 3] * edge)
@@ -68,7 +68,7 @@ y, _ = ops.conv2d.forward(boot[None, :, :, None], edge[:, :, None, None])  # (1,
 assert np.allclose(by_hand, y[0, :, :, 0])
 
 # %% [markdown]
-# The library's `conv2d` agrees. It wants four axes: pictures are `(N, H, W, C)`, for N pictures of H rows, W columns
+# The library's `conv2d` agrees. It wants four axes: images are `(N, H, W, C)`, for N images of H rows, W columns
 # and C channels, and kernels `(KH, KW, C, K)`, for K results; here most of these are 1. Go through it: move the
 # slider, or read the filmstrip.
 
@@ -84,7 +84,7 @@ viz.stepper(partial(window, x=boot, w=edge), 36, shown=[7, 15, 22, 29], columns=
 assert np.allclose(by_hand.ravel()[[7, 15, 22, 29]], [0, 1.4, 0.5, -1.2])
 
 # %% [markdown]
-# As a formula, with t rows and columns of zeros around the picture (the *padding*) and a window that moves s pixels
+# As a formula, with t rows and columns of zeros around the image (the *padding*) and a window that moves s pixels
 # at a time (the *stride*):
 #
 # $$ y_{n,i,j,k} = b_k + \sum_{p,q,c} x_{n,\; i s + p - t,\; j s + q - t,\; c} \; w_{p,q,c,k} $$
@@ -111,13 +111,13 @@ show(ops.conv2d.forward)
 # > those far apart. — the article
 #
 # A layer from pixels to pixels is a matrix with a row for each output pixel and a column for each input pixel. A
-# convolution is linear too, so it *has* such a matrix: push a picture through it for each input pixel, with a 1 there
-# and 0 elsewhere. For a picture of 6×6:
+# convolution is linear too, so it *has* such a matrix: push an image through it for each input pixel, with a 1 there
+# and 0 elsewhere. For an image of 6×6:
 
 
 # %%
 def matrix(w, size):
-    """The matrix (size², size²) of a convolution that keeps the picture's size."""
+    """The matrix (size², size²) of a convolution that keeps the image's size."""
     one_each = np.eye(size * size).reshape(-1, size, size, 1)
     return ops.conv2d.forward(one_each, w[:, :, None, None], padding=1)[0].reshape(size * size, -1).T
 
@@ -127,9 +127,9 @@ full = rng.standard_normal((36, 36))
 near = full * (matrix(np.ones((3, 3)), 6) > 0)  # only neighbours are connected, each pair by its own weight
 kernel = rng.standard_normal((3, 3))
 shared = matrix(kernel, 6)
-picture = rng.standard_normal((1, 6, 6, 1))
-y, _ = ops.conv2d.forward(picture, kernel[:, :, None, None], padding=1)
-assert np.allclose(shared @ picture.ravel(), y.ravel())  # the matrix is the convolution
+image = rng.standard_normal((1, 6, 6, 1))
+y, _ = ops.conv2d.forward(image, kernel[:, :, None, None], padding=1)
+assert np.allclose(shared @ image.ravel(), y.ravel())  # the matrix is the convolution
 assert len(np.unique(shared[shared != 0])) == 9
 viz.panels(
     [full, near, shared],
@@ -147,7 +147,7 @@ viz.panels(
 
 # %%
 assert (np.count_nonzero(near), full.size) == (256, 1296)
-print(f"{'picture':>9} {'fully connected':>20} {'neighbours':>11} {'kernel':>7}")
+print(f"{'image':>9} {'fully connected':>20} {'neighbours':>11} {'kernel':>7}")
 for size in (6, 28, 32, 64, 512):
     connections = (3 * size - 2) ** 2  # in each direction a pixel has three neighbours, at the borders two
     print(f"{size:>4}×{size:<4} {size**4:>20,} {connections:>11,} {9:>7}")
@@ -193,7 +193,7 @@ pair = used[:, None] & used
 mirror = pair & (rows[:, None] == rows) & (columns[:, None] == 27 - columns)
 
 
-def average(pairs):
+def mean_by_distance(pairs):
     """The mean correlation of these pairs for each distance that at least 20 of them have."""
     count = np.bincount(distance[pairs])
     far = np.flatnonzero(count >= 20)
@@ -201,14 +201,14 @@ def average(pairs):
 
 
 lines(
-    {"all pairs": average(pair), "a pixel and its mirror image, left and right": average(mirror)},
+    {"all pairs": mean_by_distance(pair), "a pixel and its mirror image, left and right": mean_by_distance(mirror)},
     "How well one pixel predicts another",
     "distance in pixels",
     "mean correlation",
 )
 
 # %%
-far, mean = average(pair)
+far, mean = mean_by_distance(pair)
 at = dict(zip(far.tolist(), mean.tolist(), strict=True))
 mirrored = correlation[mirror & (distance > 12)].mean()
 print(f"distance 1: {at[1]:.2f}, 2: {at[2]:.2f}, 5: {at[5]:.2f}, 15: {at[15]:.2f}; mirror images: {mirrored:.2f}")
@@ -218,21 +218,21 @@ assert abs(at[1] - 0.75) < 0.02 and abs(at[15] - 0.09) < 0.02 and abs(mirrored -
 # **Holds, with a correction:** the mean correlation falls from 0.75 at one pixel to 0.09 at fifteen, so a layer that
 # sees only neighbours sees most of what there is to see. But *some* far pixels are as informative as near ones:
 # mirror images more than 12 pixels apart still correlate by 0.56. A single 3×3 convolution cannot know of them.
-# Networks get at them by shrinking the picture (notebook 02) and by self-attention (notebook 05).
+# Networks get at them by shrinking the image (notebook 02) and by self-attention (notebook 05).
 #
 # ## Does it matter? Both learn the same task
 #
 # A count is not yet an argument: perhaps the million weights are good for something. So train both on the same
-# pictures with the same number of steps. Garments are padded to 32×32. **Task one:** from the picture to its vertical
-# edges, as the kernel above makes them. Both layers can solve it perfectly; the matrix that does it was drawn above.
+# images with the same number of steps. Garments are padded to 32×32. **Task one:** from the image to its vertical
+# edges, as the kernel above makes them. Both layers can solve it perfectly; the matrix that does it was shown above.
 
 # %%
 from tinydiff.training.optim import AdamW, OptimConfig
 
 
-def prepared(pictures):
+def prepared(images):
     """uint8 (N, 28, 28) → float32 (N, 32, 32, 1) in [0, 1]."""
-    return np.pad(pictures / np.float32(255), ((0, 0), (2, 2), (2, 2)))[..., None].astype(np.float32)
+    return np.pad(images / np.float32(255), ((0, 0), (2, 2), (2, 2)))[..., None].astype(np.float32)
 
 
 class FullyConnected(nn.Module):
@@ -251,7 +251,7 @@ moved = np.roll(new, (2, 2), (1, 2))  # two pixels down and to the right; nothin
 
 # %%
 def fit(net, task, rate, steps=300, seen=seen):
-    """Train a net on the 1,000 pictures; every net sees the same ones in the same order."""
+    """Train a net on the 1,000 images; every net sees the same ones in the same order."""
     rng = np.random.default_rng(1)
     optimiser = AdamW(net, OptimConfig(steps, 64, lr=rate, warmup=20, weight_decay=0.0))
     for step in range(steps):
@@ -261,26 +261,26 @@ def fit(net, task, rate, steps=300, seen=seen):
     return net
 
 
-def error(net, task, pictures):
+def error(net, task, images):
     """The mean squared error."""
-    x, y = task(pictures, np.random.default_rng(2))
+    x, y = task(images, np.random.default_rng(2))
     return float(np.mean((net(tinydiff.Tensor(x)).data - y) ** 2))
 
 
 # %%
 def edges(x, rng):
-    """A picture and its vertical edges, of the size of the picture's values."""
+    """An image and its vertical edges, of the size of the image's values."""
     return x, ops.conv2d.forward(x, (edge / 4).astype(np.float32)[:, :, None, None], padding=1)[0]
 
 
 full = fit(FullyConnected(), edges, 6e-3)
 small = fit(nn.Conv2d(np.random.default_rng(0), 1, 1), edges, 0.2)
 found = {
-    name: [error(net, edges, pictures) for net in (full, small)]
-    for name, pictures in (("1,000 seen", seen), ("500 unseen", new), ("unseen, moved by two pixels", moved))
+    name: [error(net, edges, images) for net in (full, small)]
+    for name, images in (("1,000 seen", seen), ("500 unseen", new), ("unseen, moved by two pixels", moved))
 }
-nothing = float(np.mean(edges(new, None)[1] ** 2))
-print(f"an answer of 0 everywhere would have {nothing:.3f}")
+of_zeros = float(np.mean(edges(new, None)[1] ** 2))
+print(f"an answer of 0 everywhere would have {of_zeros:.3f}")
 bars(
     ["fully connected\n1,049,600 weights", "convolution 3×3\n10 weights"],
     found,
@@ -296,7 +296,7 @@ assert found["unseen, moved by two pixels"][0] > 2 * found["500 unseen"][0] > 3 
 assert 0.8 < found["unseen, moved by two pixels"][1] / found["500 unseen"][1] < 1.25
 
 few = fit(nn.Conv2d(np.random.default_rng(0), 1, 1), edges, 0.2, seen=seen[:10])
-print(f"the convolution, having seen ten pictures: {error(few, edges, new):.0e} on the 500 unseen")
+print(f"the convolution, having seen ten images: {error(few, edges, new):.0e} on the 500 unseen")
 assert error(few, edges, new) < 0.05 * found["500 unseen"][0]
 
 shown = []
@@ -312,9 +312,9 @@ figure
 
 # %% [markdown]
 # What the fully connected layer learnt is how *these* garments' edges look *at these places*. When they move by two
-# pixels, its error grows several times over; the convolution does not notice, and ten pictures were enough for it,
-# for every window of every picture is an example. Its answer moves with the picture, because the same weights meet it
-# at every place (*translation equivariance*). The weights that lead to one output pixel, in the middle, as a picture,
+# pixels, its error grows several times over; the convolution does not notice, and ten images were enough for it,
+# for every window of every image is an example. Its answer moves with the image, because the same weights meet it
+# at every place (*translation equivariance*). The weights that lead to one output pixel, in the middle, as an image,
 # and the convolution's kernel:
 
 # %%
@@ -339,13 +339,13 @@ figure
 # The convolution found the kernel that made the data, to two digits, from ten weights. The fully connected layer has
 # something like it in the middle, smeared, and would need to find it 1,024 times over.
 #
-# **Task two:** take noise out of pictures. Now knowing the places of garments *helps*, and three nets compete. The
+# **Task two:** take noise out of images. Now knowing the places of garments *helps*, and three nets compete. The
 # third is a stack of three convolutions with ReLU (negative numbers become 0) between them.
 
 
 # %%
 def noisy(x, rng):
-    """A picture with normal noise of standard deviation 0.3, and the picture."""
+    """An image with normal noise of standard deviation 0.3, and the image."""
     return x + 0.3 * rng.standard_normal(x.shape, np.float32), x
 
 
@@ -366,8 +366,8 @@ nets = {
 }
 weights = [sum(p.data.size for p in net.parameters()) for net in nets.values()]
 cleaned = {
-    name: [error(net, noisy, pictures) for net in nets.values()]
-    for name, pictures in (("unseen", new), ("unseen, moved by two pixels", moved))
+    name: [error(net, noisy, images) for net in nets.values()]
+    for name, images in (("unseen", new), ("unseen, moved by two pixels", moved))
 }
 bars(
     [f"{name}\n{count:,} weights" for name, count in zip(nets, weights, strict=True)],
@@ -394,7 +394,7 @@ viz.panels([s[0, :, :, 0] for s in shown], ["noisy", *titles, "moved", *titles],
 # > The purpose of the convolutional layer is to optimize the resources needed to process the images and extract the
 # > most information from those images. — the article
 #
-# Resources, for 64 pictures of 32×32:
+# Resources, for 64 images of 32×32:
 
 # %%
 from tinydiff.bench.timing import race
@@ -412,19 +412,19 @@ assert w_full.nbytes == 4 * 1024 * 1024 and w_small.nbytes == 36 and round(1024 
 
 # %% [markdown]
 # "Optimize the resources": **Holds.** 36 bytes of weights instead of 4 MB, 114 times fewer multiply-adds, and, as the
-# first task showed, ten pictures to learn from where a thousand did not suffice. Only the time of this one shrinks
+# first task showed, ten images to learn from where a thousand did not suffice. Only the time of this one shrinks
 # far less than the multiply-adds: with one channel the processor mostly moves numbers. That changes with many
 # channels.
 #
 # "Extract the most information": **Does not hold** as it stands. Whatever a convolution computes, a fully connected
-# layer can compute too (its matrix was drawn above), and on noise the million weights beat one convolution of 7×7:
+# layer can compute too (its matrix was shown above), and on noise the million weights beat one convolution of 7×7:
 # they know where garments lie. What holds is that a *weight* of a convolution extracts more, because it serves at
 # every place; a stack of three with 737 weights then beats the million.
 #
 # ## Kernels by hand
 #
 # Which nine numbers do what? A kernel that sums to 1 keeps brightness; one that sums to 0 answers differences, and
-# nothing where the picture is flat. Red is positive, blue negative.
+# nothing where the image is flat. Red is positive, blue negative.
 
 # %%
 kernels = {
@@ -438,25 +438,25 @@ pullover = unseen[1] / 255
 applied(pullover, kernels)
 
 # %% [markdown]
-# *Sharpen* is the picture plus its differences from its neighbours: 1·middle + (4·middle − neighbours). *Blur* is the
+# *Sharpen* is the image plus its differences from its neighbours: 1·middle + (4·middle − neighbours). *Blur* is the
 # mean of nine. The edge kernel is a blur in one direction and a difference in the other. Since all of it is linear,
 # two in a row are one larger kernel: blur after blur is a 5×5 blur. That is why networks put something that is not
 # linear, such as ReLU, between convolutions: without it, a stack could do no more than one layer.
 
 # %%
-picture = pullover[None, :, :, None]
+image = pullover[None, :, :, None]
 blur = kernels["blur"][:, :, None, None]
-twice = ops.conv2d.forward(ops.conv2d.forward(picture, blur)[0], blur)[0]
+twice = ops.conv2d.forward(ops.conv2d.forward(image, blur)[0], blur)[0]
 tent = np.outer([1, 2, 3, 2, 1], [1, 2, 3, 2, 1]) / 81  # (5, 5): how many ways lead from each pixel to the result
-once = ops.conv2d.forward(picture, tent[:, :, None, None])[0]
+once = ops.conv2d.forward(image, tent[:, :, None, None])[0]
 assert np.allclose(twice, once)
 
 # %% [markdown]
 # > Kernel values can vary depending on the extracted features. — the article
 #
 # So far they were chosen; in a network they are learnt. These are the 16 kernels of the first layer of tinydiff's
-# autoencoder, `(3, 3, 3)` each: three rows, three columns, and a red, a green and a blue value, drawn as a colour
-# (grey is 0). Below, what each makes of a picture.
+# autoencoder, `(3, 3, 3)` each: three rows, three columns, and a red, a green and a blue value, shown as a colour
+# (grey is 0). Below, what each makes of an image.
 
 # %%
 from tinydiff.datasets.pixels import as_floats
@@ -498,13 +498,13 @@ assert np.median(cosines) < 0.4 and cosines.max() < 0.95
 
 # %% [markdown]
 # **Holds, with a correction:** no two of the kernels are alike, and each makes another map of the same shoe: here its
-# colour against the background, there an outline. But the values do not vary with the picture. It is the other way
+# colour against the background, there an outline. But the values do not vary with the image. It is the other way
 # round: the values *decide* which feature is extracted. Training finds them, and from then on they are the same for
-# every picture.
+# every image.
 #
 # ## Stride and padding
 #
-# A window must lie inside the picture, so that a 3×3 kernel loses a ring of pixels. *Padding* with t zeros on each
+# A window must lie inside the image, so that a 3×3 kernel loses a ring of pixels. *Padding* with t zeros on each
 # side gives it back. A *stride* s moves the window s pixels at a time and makes the result s times smaller:
 #
 # $$ H' = \left\lfloor \frac{H + 2t - K_H}{s} \right\rfloor + 1 $$
@@ -523,15 +523,15 @@ for height in range(5, 12):
 
 # %% [markdown]
 # Each dot is the middle of a window, and there is one number of the result for each; grey is padding. The U-Net
-# shrinks pictures with stride 2, padding 1. The same boot again; the result is 4×4, and this is its third row:
+# shrinks images with stride 2, padding 1. The same boot again; the result is 4×4, and this is its third row:
 
 # %%
 viz.stepper(partial(window, x=boot, w=edge, stride=2, padding=1), 16, shown=[8, 9, 10, 11], columns=1)
 
 # %% [markdown]
-# Padding has a price: the zeros are black, and at the border the edge kernel answers an edge between picture and
-# padding wherever the picture is not black there. A network can even use this to know where the border is. On a white
-# picture, which has no edges, the answer should be 0 everywhere:
+# Padding has a price: the zeros are black, and at the border the edge kernel answers an edge between image and
+# padding wherever the image is not black there. A network can even use this to know where the border is. On a white
+# image, which has no edges, the answer should be 0 everywhere:
 
 # %%
 white, _ = ops.conv2d.forward(np.ones((1, 6, 6, 1)), edge[:, :, None, None], padding=1)
@@ -541,7 +541,7 @@ assert (white[0, :, 1:-1] == 0).all() and (white[0, :, 0] > 0).all() and (white[
 # %% [markdown]
 # ## Channels
 #
-# A colour picture has three numbers for each pixel, and inside a network there are dozens. The kernel then has a grid
+# A colour image has three numbers for each pixel, and inside a network there are dozens. The kernel then has a grid
 # for each channel that comes in, all products are added up, and there is such a kernel for each channel that goes
 # out: `(KH, KW, C, K)`. A 1×1 kernel sees one pixel, all of its channels, and mixes them. This one is *redness*:
 
@@ -550,7 +550,7 @@ redness = np.array([1, -0.5, -0.5]).reshape(1, 1, 3, 1)  # (KH, KW, C, K)
 x = sneaker[None] / 255  # (1, 32, 32, 3)
 red, _ = ops.conv2d.forward(x, redness)  # (1, 32, 32, 1)
 channels = [x[0, :, :, c] for c in range(3)]
-figure = viz.panels([x[0], *channels, red[0, :, :, 0]], ["picture", "red", "green", "blue", "redness"], size=2.5)
+figure = viz.panels([x[0], *channels, red[0, :, :, 0]], ["image", "red", "green", "blue", "redness"], size=2.5)
 for axes in figure.axes[1:4]:
     axes.images[0].set(cmap="gray", clim=(0, 1))
 figure
@@ -735,7 +735,7 @@ show(gpu_tiles._multiply)
 
 # %%
 def gradients(x, w, dy, t=1):
-    """dx, dw, db of a convolution with stride 1 and t zeros around the picture."""
+    """dx, dw, db of a convolution with stride 1 and t zeros around the image."""
     (taps_h, taps_w), (_, out_h, out_w, _) = w.shape[:2], dy.shape
     padded = np.pad(x, ((0, 0), (t, t), (t, t), (0, 0)))  # (N, H + 2t, W + 2t, C)
     dpadded, dw = np.zeros_like(padded), np.zeros_like(w)
@@ -809,8 +809,8 @@ def turned(w):
 assert np.allclose(dx, ops.conv2d.forward(dy, turned(w), padding=1)[0])  # KH − 1 − t = 3 − 1 − 1 = 1
 
 # %% [markdown]
-# All are right, and dx *is* a convolution with the turned kernel: that is how the fast kernels compute it, on the
-# same tile and the same Winograd.
+# All are right, and dx *is* a convolution with the turned kernel: that is how the fast kernels compute it, with the
+# same micro-kernel and the same Winograd.
 #
 # ## What a wrong gradient does
 #
@@ -856,17 +856,17 @@ assert off_random > 0.3 and off_nice < 1e-7
 
 # %% [markdown]
 # And what does it cost? Undo a blur by gradient descent. The pullover was smeared by a lopsided kernel; begin with a
-# black picture, and go again and again a little way against the gradient of the squared error:
+# black image, and go again and again a little way against the gradient of the squared error:
 # $x \leftarrow x - 0.4\,dx$.
 
 # %%
 smear = np.array([[0.5, 0.2, 0], [0.2, 0.1, 0], [0, 0, 0]])[:, :, None, None]
-blurred, _ = ops.conv2d.forward(picture, smear, padding=1)  # (1, 28, 28, 1)
+blurred, _ = ops.conv2d.forward(image, smear, padding=1)  # (1, 28, 28, 1)
 
 
 def deblur(wrong, steps=40):
-    """Gradient descent on x; returns the last picture and the squared error before each step."""
-    x, losses = np.zeros_like(picture), []
+    """Gradient descent on x; returns the last image and the squared error before each step."""
+    x, losses = np.zeros_like(image), []
     for _ in range(steps):
         y, backward = ops.conv2d.forward(x, smear, padding=1)
         losses.append(float(np.sum((y - blurred) ** 2)))
@@ -876,7 +876,7 @@ def deblur(wrong, steps=40):
 
 
 (sharp, falling), (noise, rising) = deblur(wrong=False), deblur(wrong=True)
-shown = [picture, blurred, sharp, deblur(wrong=True, steps=4)[0], noise]
+shown = [image, blurred, sharp, deblur(wrong=True, steps=4)[0], noise]
 titles = [
     "the pullover",
     "smeared",
@@ -894,18 +894,18 @@ lines(curves, "Undoing a blur by gradient descent", "step", "squared error (log 
 # %% [markdown]
 # The right gradient finds the pullover again. The wrong one improves a little for a few steps, which is what makes
 # such mistakes hard to notice, and then runs away. In a deep network, where other layers make up for it, it may only
-# learn badly. Hence this project's rule: no gradient without a check.
+# learn badly. Hence this project's principle: no gradient without a check.
 #
 # ## Is the convolution responsible for image generation?
 #
 # > the convolutional layer, which is responsible for image generation — the article
 #
-# Count the multiply-adds of one step of the U-Net and of the decoder, by the kind of layer:
+# Count the multiply-adds of one step of the U-Net and of the decoder, by layer:
 
 # %%
-noise = np.zeros((1, *pipe.latent), np.float32)
-words = pipe.words(["a red dress on a white background"])
-unet = tinydiff.summary(pipe.denoiser.unet, noise, np.zeros(1), words).rows
+noise = np.zeros((1, *pipe.latent_shape), np.float32)
+text = pipe.encode_prompt(["a red dress on a white background"])
+unet = tinydiff.summary(pipe.denoiser.unet, noise, np.zeros(1), text).rows
 decoder = tinydiff.summary(pipe.autoencoder.decoder, noise).rows
 shares = []
 for name, rows in (("U-Net", unet), ("decoder", decoder)):
@@ -917,14 +917,14 @@ assert 0.65 < shares[0] < 0.85 and shares[1] > 0.9
 # %% [markdown]
 # **Holds, with a correction:** convolutions do most of the work, about three quarters of it in the U-Net and nearly
 # all in the decoder. But they share it with attention, which sits between them in the same U-Net, moves information
-# between far pixels, and lets the words in; without it the picture would not know what was asked for. Notebook 05
+# between far pixels, and lets the text in; without it the image would not depend on what was asked for. Notebook 05
 # shows that.
 #
 # ## What to take away
 #
 # - A convolution is a matrix with two restrictions: only neighbours are connected, and every place has the same
 #   weights.
-# - Fewer weights need fewer pictures, and what is learnt at one place holds at all places. The price is that far
+# - Fewer weights need fewer images, and what is learnt at one place holds at all places. The price is that far
 #   pixels and absolute places are out of sight.
 # - $H' = \lfloor (H + 2t - K_H)/s \rfloor + 1$; weights $K_H K_W C K + K$; multiply-adds $H' W' K_H K_W C K$.
 # - The same function can be computed thousands of times faster: compile it, keep numbers in registers, then do fewer

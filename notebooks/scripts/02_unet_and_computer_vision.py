@@ -1,18 +1,18 @@
 # %% [markdown]
 # # U-Net and computer vision
 #
-# Which pixels of a microscope's picture belong to a cell? The U-Net was made for this question, and for having few answers
-# to learn from. This notebook takes it apart: pooling, which lets it see far; skip connections, which let it see sharply;
-# and what its makers did to get much out of few pictures. Here there is *one* picture. The network learns from its left
-# half, in half a minute, and is judged on the right half.
+# Which pixels of a microscope's image belong to a cell? The U-Net was made for this question, and for having few
+# answers to learn from. This notebook takes it apart: pooling, which lets it see far; skip connections, which let it
+# see sharply; and what its makers did to get much out of few images. Here there is *one* image. The network learns from
+# its left half, in half a minute, and is tested on the right half.
 #
 # - **Goals.** After this you can write max-pool and its gradient; measure what a pixel of a network's answer sees; say why
-#   a value that is used twice receives two gradients; draw the U-Net level by level; and train one on your own pictures.
+#   a value that is used twice receives two gradients; show the U-Net level by level; and train one on your own images.
 # - **Know first.** Notebook 01: convolution and its gradient.
 # - **Time.** 2 minutes on two cores.
 # - **Reads.** [ops/pool.py](../tinydiff/ops/pool.py), [ops/shape.py](../tinydiff/ops/shape.py),
 #   [autograd.py](../tinydiff/autograd.py), [models/unet2015.py](../tinydiff/models/unet2015.py),
-#   [segmentation](../tinydiff/segmentation), [training/segmentation.py](../tinydiff/segmentation/training.py)
+#   [segmentation](../tinydiff/segmentation), [segmentation/training.py](../tinydiff/segmentation/training.py)
 # - **Exercises.** [U-Net and computer vision](exercises/02_unet_and_computer_vision.ipynb)
 
 # %%
@@ -56,8 +56,8 @@ viz.panels([image, (labels > 0).astype(float)], ["fluorescent nuclei", "the mask
 # > To get more information, after every two convolutional blocks, the image gets scaled down using a 2×2 max-pool …, thus
 # > widening the field of view of the kernels and capturing more context. — the article
 #
-# Of each 2×2 pixels the largest is kept. Backwards, the gradient goes to the pixel that won, and the others, which could
-# have been a little different without changing anything, get none.
+# Of each 2×2 pixels the largest is kept. Backwards, the gradient goes to the pixel that won, and the others, which
+# could have been a little different without changing anything, get none.
 
 # %%
 x = np.array([[1, 5, 2, 0], [3, 4, 7, 1], [0, 2, 6, 6.5], [8, 1, 3, 2]], float).reshape(1, 4, 4, 1)
@@ -70,8 +70,8 @@ assert np.array_equal(y[0, :, :, 0], by_hand) and dx.sum() == dy.sum() and (dx !
 show(ops.max_pool2d.forward)
 
 # %% [markdown]
-# The field of view can be measured: take one pixel of the output, send a gradient back from it, and see which input pixels
-# receive any. Four 3×3 convolutions, without and with a max-pool after every two:
+# The field of view can be measured: take one pixel of the output, send a gradient back from it, and see which input
+# pixels receive any. Four 3×3 convolutions, without and with a max-pool after every two:
 
 # %%
 layers = [tinydiff.nn.Conv2d(rng, 4, 4) for _ in range(4)]
@@ -101,18 +101,18 @@ assert extent(views["with two max-pools"])[0] > 12 and extent(views["a small U-N
 viz.panels([np.log10(seen + 1e-6) for seen in views.values()], list(views), size=3.2, cmap="viridis", limits=(-6, 0))
 
 # %% [markdown]
-# (Logarithms: dark is nothing, bright much.) **Holds.** Each 3×3 convolution adds one pixel on each side; behind a max-pool
-# one pixel is two of the picture, so that each later convolution adds two, and so on: the view doubles where depth without
-# pooling adds. It is not even: the middle is seen best, and with max-pool only winners are seen.
+# (Logarithms: dark is nothing, bright much.) **Holds.** Each 3×3 convolution adds one pixel on each side; behind a
+# max-pool one pixel is two of the image, so that each later convolution adds two, and so on: the view doubles where
+# depth without pooling adds. It is not even: the middle is seen best, and with max-pool only winners are seen.
 #
 # ## Skip connections
 #
 # > When reconstructing the image, the saved information from the corresponding resolution is added to the end of the
 # > channels and then incorporated. — the article
 #
-# **Holds, word for word**: `concat(saved, x)` along the channels. On the way down *where* is given up for *what*; the skip
-# connection hands *where* across. For the gradient it means that a value is used twice: once on the way down and once
-# beside. Its gradient is the sum of both, and it may go on only when both have arrived. On the tape:
+# **Holds, word for word**: `concat(saved, x)` along the channels. On the way down *where* is given up for *what*; the
+# skip connection hands *where* across. For the gradient it means that a value is used twice: once on the way down and
+# once beside. Its gradient is the sum of both, and it may go on only when both have arrived. On the tape:
 
 # %%
 saved = Tensor(rng.standard_normal((1, 2, 2, 3)), requires_grad=True)
@@ -122,10 +122,11 @@ dy = rng.standard_normal(joined.shape)
 joined.backward(dy)
 assert np.allclose(saved.grad, dy[..., :3] + 2 * dy[..., 3:])  # both, added up
 print("the gradient that came across, and twice the one from below: their sum arrives")
-show(tinydiff.autograd._parents_first)
+show(Tensor.backward)
 
 # %% [markdown]
-# Topological order sees to it: from the end, every node is visited after all nodes that used it.
+# Topological order sees to it: from the end, every node is visited after all nodes that used it. (Exercise 2.7 writes
+# the function that puts them in this order.)
 #
 # ## The U-Net, level by level
 #
@@ -145,9 +146,9 @@ print(
 assert widths == [3, 64, 128, 256, 512, 1024] and kernels == {(3, 3)} and 31e6 < parameters < 31.1e6
 
 # %% [markdown]
-# **Holds.** (In the paper the first number is 1, since its pictures are grey.) The network that comes with tinydiff has 16
-# to 128 channels and has learnt from the left half. Here are its features for a piece of the right half; at each level the
-# channel that varies most.
+# **Holds.** (In the paper the first number is 1, since its images are grey.) The network that comes with tinydiff has
+# 16 to 128 channels and has learnt from the left half. Here are its features for a piece of the right half; at each
+# level the channel that varies most.
 
 # %%
 segmenter = tinydiff.load_segmenter()
@@ -165,10 +166,10 @@ viz.stepper(
 )
 
 # %% [markdown]
-# At the top, edges and brightness; at the bottom, 16×16 places that say "cell" or "between cells" over a wide area; on the
-# way up, sharp again.
+# At the top, edges and brightness; at the bottom, 16×16 places that say "cell" or "between cells" over a wide area; on
+# the way up, sharp again.
 #
-# ## One picture is enough
+# ## One image is enough
 #
 # > … introducing a new way of segmentation that required significantly less training data while outperforming older
 # > methods. — the article
@@ -177,7 +178,7 @@ viz.stepper(
 
 # %%
 preset = segmentation_preset("quick")
-preset = replace(preset, model=replace(preset.model, widths=(12, 24, 48, 96)))
+preset = replace(preset, model=replace(preset.model, block_out_channels=(12, 24, 48, 96)))
 truth = right[1] > 0
 masks = {"Otsu's threshold": right[0] > otsu(right[0])}
 for steps in (20, 60, 150):
@@ -195,25 +196,26 @@ from tinydiff.segmentation.images import errors
 
 area = slice(120, 330)
 shown = [right[0][area], *(errors(mask, right[1])[area] for mask in masks.values())]
-viz.panels(shown, ["picture", *(f"{name}\nIoU {value:.2f}" for name, value in iou.items())], size=2.6)
+viz.panels(shown, ["image", *(f"{name}\nIoU {value:.2f}" for name, value in iou.items())], size=2.6)
 
 # %% [markdown]
-# (White: right; the two colours: too much and too little.) This is the article's figure 6, "three generations", redrawn:
-# the masks get better with the steps.
+# (White: right; the two colours: too much and too little.) This is the article's figure 6, "three generations",
+# repeated: the masks get better with the steps.
 #
-# **Holds:** from half of one picture the U-Net is better than a threshold that was made for such pictures. With the full
+# **Holds:** from half of one image the U-Net is better than a threshold that was made for such images. With the full
 # training, 1,000 steps, it reaches 0.889 and Otsu 0.767 (README, `python -m tinydiff.bench.segmentation`).
 #
 # > This set, then, is given to the U-Net to train on, for as many generations as needed until an accuracy threshold is
 # > reached. — the article
 #
-# **Holds**, if the accuracy is measured on what is *not* learnt from. `tinydiff train segmentation --until-iou 0.85` does
-# that, on a strip that it keeps aside.
+# **Holds**, if the accuracy is measured on what is *not* learnt from. `tinydiff train segmentation --until-iou 0.85`
+# does that, on a validation strip that it keeps aside.
 #
 # > After merging all the channels and obtaining the final resolution, it returns the segmentation mask of the image.
 # > — the article
 #
-# **Holds, with a correction:** it returns a *probability* for each class at each pixel; the mask is where it is above ½.
+# **Holds, with a correction:** it returns a *probability* for each class at each pixel; the mask is where it is above
+# ½.
 
 # %%
 result = segmenter.segment(right[0])
@@ -221,7 +223,7 @@ probability = result.probability
 unsure = float(((probability > 0.05) & (probability < 0.95)).mean())
 print(f"{result.count} cells; {100 * unsure:.0f} % of the pixels lie between 5 and 95 %")
 figure = viz.panels(
-    [right[0][area], probability[area], result.cells[area] % 7], ["picture", "probability", "single cells"], size=3
+    [right[0][area], probability[area], result.cells[area] % 7], ["image", "probability", "single cells"], size=3
 )
 assert probability.min() >= 0 and probability.max() <= 1 and 0 < unsure < 0.3
 figure
@@ -239,18 +241,19 @@ print({name: round(value, 3) for name, value in scores.items()})
 assert scores["with"] > scores["without"]
 viz.panels(
     [right[0][area], errors(masks["U-Net, 150 steps"], right[1])[area], errors(without, right[1])[area]],
-    ["picture", f"with: IoU {scores['with']:.2f}", f"without: {scores['without']:.2f}"],
+    ["image", f"with: IoU {scores['with']:.2f}", f"without: {scores['without']:.2f}"],
     size=3,
 )
 
 # %% [markdown]
-# Without them outlines are coarse after so few steps. It is a matter of time on this picture: after 1,000 steps both are at
-# 0.88 to 0.89 (README). Skip connections are worth a tenfold shorter training here.
+# Without them outlines are coarse after so few steps. It is a matter of time on this image: after 1,000 steps both are
+# at 0.88 to 0.89 (README). Skip connections are worth a tenfold shorter training here.
 #
-# ## Much from little: bent pictures and heavy borders
+# ## Much from little: elastic deformation and heavy borders
 #
-# Tissue bends. A picture that is bent is another picture, with the mask bent in the same way, for nothing. Below, the same
-# piece, four times: shifts drawn on a 3×3 grid, made smooth between.
+# Tissue bends. An image that is deformed is another image, with the mask deformed in the same way, for nothing. Below,
+# the same piece, four times: shifts drawn at random on a 3×3 grid, of standard deviation *elastic sigma*, made smooth
+# between.
 
 # %%
 from scipy import ndimage
@@ -259,16 +262,16 @@ from tinydiff.segmentation.augment import Augmentation, deformation
 from tinydiff.segmentation.border import border_weights
 
 grid = left[0][:128, :128].copy()
-grid[::16], grid[:, ::16] = 255, 255  # lines, so that the bending is seen
-bent = []
+grid[::16], grid[:, ::16] = 255, 255  # lines, so that the deformation is seen
+deformed = []
 for seed in range(4):
-    where = np.mgrid[0:128, 0:128] + deformation(np.random.default_rng(seed), 128, Augmentation().bend)
-    bent.append(ndimage.map_coordinates(grid, where, order=1, mode="mirror"))
-viz.panels([grid, *bent], ["the piece", *(f"bent {i}" for i in range(1, 5))], size=2.2, cmap="gray")
+    where = np.mgrid[0:128, 0:128] + deformation(np.random.default_rng(seed), 128, Augmentation().elastic_sigma)
+    deformed.append(ndimage.map_coordinates(grid, where, order=1, mode="mirror"))
+viz.panels([grid, *deformed], ["the piece", *(f"deformed {i}" for i in range(1, 5))], size=2.2, cmap="gray")
 
 # %% [markdown]
-# Cells that touch must stay two. The pixels between them are few, and a mistake there costs the loss little; so they get
-# more weight: $w = 1 + w_0 \exp(-(d_1 + d_2)^2 / 2\sigma^2)$, with the distances to the two nearest cells.
+# Cells that touch must stay two. The pixels between them are few, and a mistake there costs the loss little; so they
+# get more weight: $w = 1 + w_0 \exp(-(d_1 + d_2)^2 / 2\sigma^2)$, with the distances to the two nearest cells.
 
 # %%
 two = np.zeros((40, 60), np.int32)
@@ -281,7 +284,7 @@ assert weights[20, 30] > 8 and weights[0, 0] < 1.1 and weights[20, 17] == 1
 area_weights = border_weights(right[1])[area]
 viz.panels(
     [two, weights, right[0][area] / 255, area_weights],
-    ["two cells", "weights", "picture", "its weights"],
+    ["two cells", "weights", "image", "its weights"],
     size=3,
     cmap="viridis",
 )
@@ -289,8 +292,8 @@ viz.panels(
 # %% [markdown]
 # ## Any size: overlap tiles
 #
-# A picture of 4096×4096 pixels does not fit. It is cut into tiles, and each tile is seen with so much around it that its
-# answer is that of the whole picture: as far as the field of view reaches. No seam, and that is exact:
+# An image of 4096×4096 pixels does not fit. It is cut into tiles, and each tile is seen with so much around it that its
+# answer is that of the whole image: as far as the field of view reaches. No seam, and that is exact:
 
 # %%
 from tinydiff.segmentation.tiles import predict
@@ -335,37 +338,37 @@ assert max(curve.values()) > iou["Otsu's threshold"]
 figure
 
 # %% [markdown]
-# A few tiles with some dozen nuclei are enough, on pictures that look alike. The README has the curve over 300 steps and
-# three draws of the tiles: one tile 0.72 to 0.88, four 0.885, all 32 0.888 on average. It depends on *which* tile when there
-# is one only.
+# A few tiles with some dozen nuclei are enough, on images that look alike. The README has the curve over 300 steps and
+# three random choices of the tiles: one tile 0.72 to 0.88, four 0.885, all 32 0.888 on average. It depends on *which*
+# tile when there is one only.
 #
 # ## What to take away
 #
 # - Pooling widens the view by doubling; convolutions alone widen it by adding.
 # - Skip connections hand positions across. Values that are used twice receive the sum of two gradients.
 # - The answer is a probability for each pixel. A mask is a decision made of it.
-# - Few pictures suffice if they are bent, mirrored and weighted where it matters, and if the rest looks like them.
+# - Few images suffice if they are deformed, mirrored and weighted where it matters, and if the rest looks like them.
 #
 # ## Questions
 #
-# 1. Max-pool throws three of four numbers away. Why is the picture's size not a problem on the way back up?
+# 1. Max-pool throws three of four numbers away. Why is the image's size not a problem on the way back up?
 #
 # <details><summary>Answer</summary>
 # Because the positions come across the skip connections, at full size, from before the pooling. What came up from below
 # says *what* is there; what came across says *where exactly*.
 # </details>
 #
-# 2. The network is judged on the right half of the picture from whose left half it learnt. What does that not tell you?
+# 2. The network is tested on the right half of the image from whose left half it learnt. What does that not tell you?
 #
 # <details><summary>Answer</summary>
-# How it does on other pictures: with another microscope, stain, kind of cell or brightness. For that it must be judged on
-# pictures from elsewhere.
+# How it does on other images: with another microscope, stain, kind of cell or brightness. For that it must be tested on
+# images from elsewhere.
 # </details>
 #
 # 3. Why is the margin of a tile the field of view, and not one pixel more or less?
 #
 # <details><summary>Answer</summary>
-# With less, pixels at the tile's edge would miss something that they see in the whole picture, and a seam appears. More
+# With less, pixels at the tile's edge would miss something that they see in the whole image, and a seam appears. More
 # changes nothing: no answer depends on it. (Max-pool adds one condition: tiles must begin at multiples of its grid.)
 # </details>
 #

@@ -1,17 +1,17 @@
 # %% [markdown]
 # # Conclusion: text to image
 #
-# The last piece is the words. This notebook turns them into vectors, lets the vectors listen to each other and the picture
-# listen to them, shows where in a picture each word acts, and says what makes a prompt strong. Then it draws what no
-# training picture has ever shown. At the end stands a map of Stable Diffusion: what you know of it now, and what is still
-# different.
+# The last piece is the words. This notebook turns them into vectors, lets the vectors attend to each other and the
+# image attend to them, shows where in an image each word acts, and says what makes a prompt strong. Then it generates
+# what no training image has ever shown. At the end stands a map of Stable Diffusion: what you know of it now, and what
+# is still different.
 #
 # - **Goals.** After this you can derive the skip-gram gradient; compute self-attention by hand and say what 1/√d is for;
 #   read an attention map; explain classifier-free guidance and its price; and name each part of Stable Diffusion.
 # - **Know first.** Notebooks 03 and 04. The softmax; the chain rule.
 # - **Time.** 1 minute on two cores.
 # - **Reads.** [models/word2vec.py](../tinydiff/models/word2vec.py), [ops/attention.py](../tinydiff/ops/attention.py),
-#   [models/text_encoder.py](../tinydiff/models/text_encoder.py), [attention_maps.py](../tinydiff/pipelines/attention_maps.py),
+#   [models/text_encoder.py](../tinydiff/models/text_encoder.py), [pipelines/attention_maps.py](../tinydiff/pipelines/attention_maps.py),
 #   [diffusion/guidance.py](../tinydiff/diffusion/guidance.py)
 # - **Exercises.** [exercises/05](exercises/05_conclusion_text_to_image.ipynb)
 
@@ -31,7 +31,7 @@ from tinydiff.weights import load_classifier, shipped
 
 viz.style()
 rng = np.random.default_rng(0)
-pipe, judge = tinydiff.load(), load_classifier(shipped())
+pipe, classifier = tinydiff.load(), load_classifier(shipped())
 train = datasets.captioned_fashion("train", data=datasets.shipped_fashion())
 
 
@@ -40,9 +40,9 @@ def show(*things):
     return Code("\n\n".join(inspect.getsource(thing) for thing in things), language="python")
 
 
-def judged(images: np.ndarray, what: str) -> np.ndarray:
-    """What the judge, a classifier of real pictures, sees: indices of the "garment", "colour" or "background"."""
-    return judge.classify(as_floats(images))[("garment", "colour", "background").index(what)]
+def classified(images: np.ndarray, what: str) -> np.ndarray:
+    """What the evaluation classifier, which learnt from real images, sees: the "garment", "colour" or "background"."""
+    return classifier.classify(as_floats(images))[("garment", "colour", "background").index(what)]
 
 
 print(*train.captions[:4], sep="\n")
@@ -50,9 +50,9 @@ print(*train.captions[:4], sep="\n")
 # %% [markdown]
 # ## Words become vectors: Word2Vec
 #
-# A word is known by the company it keeps. Word2Vec gives each word a vector v, and each word as a neighbour a second one,
-# u, and learns to tell true neighbours from words drawn at random. For a pair that occurred, u·v should be large; for k
-# random words, uᵢ·v small:
+# A word is known by the company it keeps. Word2Vec gives each word a vector v, and each word as a neighbour a second
+# one, u, and learns to tell true neighbours from words drawn at random. For a pair that occurred, u·v should be large;
+# for k random words, uᵢ·v small:
 #
 # $$L = -\ln \sigma(u \cdot v) - \sum_i \ln \sigma(-u_i \cdot v), \qquad \sigma(s) = \frac{1}{1 + e^{-s}}$$
 #
@@ -64,13 +64,7 @@ print(*train.captions[:4], sep="\n")
 
 # %%
 v, u, u_random = rng.standard_normal((3, 4)), rng.standard_normal((3, 4)), rng.standard_normal((3, 5, 4))
-
-
-class Loss:
-    forward = staticmethod(skip_gram_loss.forward)
-
-
-errors = gradcheck.op_errors(Loss, v, u, u_random)
+errors = gradcheck.op_errors(skip_gram_loss, v, u, u_random)
 print("errors:", *(f"{error:.0e}" for error in errors))
 assert max(errors) < 1e-6
 show(skip_gram_loss.forward)
@@ -87,19 +81,19 @@ assert learnt.losses[-1] < learnt.losses[0] - 0.1
 
 # %%
 synonyms = datasets.captions.SYNONYMS
-kinds = {
+groups = {
     "garments": [
         n for name in GARMENTS for n in (*name.split(), *sum((s.split() for s in synonyms.get(name, ())), []))
     ],
     "colours": [n for name in COLOURS for n in (name, *synonyms.get(name, ()))],
     "backgrounds": [n for name in BACKGROUNDS for n in (name, *synonyms.get(name, ()))],
 }
-known = {word for own in kinds.values() for word in own}
-kinds["other words"] = [word for word in words[3:] if word not in known]
-word_map(learnt.vectors[3:], words[3:], kinds)
+known = {word for own in groups.values() for word in own}
+groups["other words"] = [word for word in words[3:] if word not in known]
+word_map(learnt.vectors[3:], words[3:], groups)
 
 # %% [markdown]
-# Nobody told it what a colour is. Words that can stand in each other's place have come together. For some words, the
+# Nobody labelled the colours. Words that can stand in each other's place have come together. For some words, the
 # nearest, by the cosine of the angle between vectors:
 
 # %%
@@ -108,9 +102,9 @@ for word in ("sneaker", "pants", "violet", "grey", "white"):
     near = [words[i] for i, _ in learnt.nearest(words.index(word), 4)]
     found[word] = near
     print(f"{word:>8}: {', '.join(near)}")
-groups = {word: kind for kind, own in kinds.items() for word in own}
-same_kind = np.mean([groups[near[0]] == groups[word] for word, near in found.items()])
-assert same_kind >= 0.6
+group_of = {word: group for group, own in groups.items() for word in own}
+same_group = np.mean([group_of[near[0]] == group_of[word] for word, near in found.items()])
+assert same_group >= 0.6
 
 # %%
 ranks = []
@@ -126,15 +120,16 @@ print(f"by chance the median rank would be about {len(words) // 2}")
 assert np.median(ranks) < len(words) / 4
 
 # %% [markdown]
-# Synonyms are near, though not nearest (rank 8 of 53 in the middle): in these captions "sneaker" and "trainer" keep the same company, and so
-# does every other garment that takes the same article. Two words that mean opposite things, "black" and "white", are near
-# as well. Word2Vec learns what can *replace* a word, not what it means.
+# Synonyms are near, though not nearest (rank 8 of 53 in the middle): in these captions "sneaker" and "trainer" keep the
+# same company, and so does every other garment that takes the same article. Two words that mean opposite things,
+# "black" and "white", are near as well. Word2Vec learns what can *replace* a word, not what it means.
 #
 # ## Self-attention by hand
 #
-# Vectors of words alone cannot say that *red* belongs to *dress*. Attention lets each word ask the others. Each makes three
-# vectors of itself: a query q (what I look for), a key k (what I have), a value v (what I say). Five words and two numbers
-# for each, made up so that they can be read: the first number is "I am a colour", the second "I am a garment".
+# Vectors of words alone cannot say that *red* belongs to *dress*. Attention lets each word ask the others. Each makes
+# three vectors of itself: a query q (what I look for), a key k (what I have), a value v (what I say). Five words and
+# two numbers for each, made up so that they can be read: the first number is "I am a colour", the second "I am a
+# garment".
 
 # %%
 five = ["a", "red", "dress", "on", "white"]
@@ -144,20 +139,20 @@ values = np.array([[0, 0], [1, 0], [0, 1], [0, 0], [-1, 0]], float)  # 1: red, �
 
 scores = q @ k.T / np.sqrt(2)  # (5, 5): how well each key answers each query
 weights = np.exp(scores) / np.exp(scores).sum(1, keepdims=True)  # softmax: positive, and each row sums to 1
-mixed = weights @ values  # (5, 2): each word, after it has listened
+mixed = weights @ values  # (5, 2): each word, with what it attends to mixed in
 
 library, _ = ops.attention.forward(q[None], k[None], values[None], heads=1)
 assert np.allclose(library[0], mixed) and np.allclose(weights.sum(1), 1)
-print("dress has heard", mixed[2].round(2), "(red is [1, 0], white [−1, 0])")
+print("dress becomes", mixed[2].round(2), "(red is [1, 0], white [−1, 0])")
 assert mixed[2, 0] > 0.8 and round(weights[2, 1], 2) == 0.93
 attention_table(weights, five, five, "softmax(q·kᵀ/√d)")
 
 # %% [markdown]
-# "dress" listens to "red" (0.93 in its row), "red" and "white" to "dress". The words that ask for nothing listen to all
+# "dress" attends to "red" (0.93 in its row), "red" and "white" to "dress". The words that ask for nothing attend to all
 # alike.
 #
-# Why 1/√d? If q and k have d numbers of variance 1, then q·k has the variance d. Large scores make the softmax a choice of
-# one, and where it has chosen, its gradient is nearly zero:
+# Why 1/√d? If q and k have d numbers of variance 1, then q·k has the variance d. Large scores make the softmax a choice
+# of one, and where it has chosen, its gradient is nearly zero:
 #
 # $$p = \mathrm{softmax}(s): \qquad \frac{\partial p_i}{\partial s_j} = p_i (\delta_{ij} - p_j), \qquad ds = p \odot (dp - \textstyle\sum_j p_j\, dp_j).$$
 
@@ -181,12 +176,11 @@ assert max(errors) < 1e-6
 # %% [markdown]
 # ## The same word in two prompts
 #
-# The text encoder is two layers of self-attention on top of the word vectors. What it says of "dress" depends on the rest:
+# The text encoder is two layers of self-attention on top of the word vectors. What it says of "dress" depends on the
+# rest:
 
 # %%
-first, second = (
-    pipe.read(pipe.vocabulary.encode([f"a {colour} dress on a white background"]))[0] for colour in ("red", "blue")
-)
+first, second = pipe.encode_prompt([f"a {colour} dress on a white background" for colour in ("red", "blue")])
 before = pipe.denoiser.text_encoder.embeddings.token_embedding.weight.data[words.index("dress")]
 dress = 3  # its place behind "begin", "a", "red"
 cosine = float(first[dress] @ second[dress] / np.linalg.norm(first[dress]) / np.linalg.norm(second[dress]))
@@ -196,9 +190,9 @@ assert cosine < 0.9
 # %% [markdown]
 # ## Where does a word act?
 #
-# In the U-Net the *picture's places* ask, and the *words* answer: cross-attention. Its weights, seen for one word over all
-# places, are a map of where the word acts. Ours has 4×4 places where it reads words, so that the maps are coarse. Over the
-# steps, for one word:
+# In the U-Net the *image's places* ask, and the *words* answer: cross-attention. Its weights, seen for one word over
+# all places, are a map of where the word acts. Ours has cross-attention at 4×4 places, so that the maps are coarse.
+# Over the steps, for one word:
 
 # %%
 from tinydiff.pipelines.attention_maps import attention_maps
@@ -207,14 +201,14 @@ prompt = "a red dress on a gray background"
 maps = attention_maps(pipe, prompt, seed=4)  # .maps (steps, words, 4, 4)
 
 
-def draw(step: int):
+def frame(step: int):
     """What is expected at a step, and where each of four words acts."""
     chosen = [maps.words.index(word) for word in ("red", "dress", "gray", "background")]
-    shown = [overlay(maps.guesses[step], maps.maps[step, place]) for place in chosen]
-    return viz.panels([maps.guesses[step], *shown], ["expected", *(maps.words[place] for place in chosen)], size=1.7)
+    shown = [overlay(maps.predicted[step], maps.maps[step, place]) for place in chosen]
+    return viz.panels([maps.predicted[step], *shown], ["expected", *(maps.words[place] for place in chosen)], size=1.7)
 
 
-viz.stepper(draw, len(maps.maps), shown=[0, 8, 16, 24], columns=1)
+viz.stepper(frame, len(maps.maps), shown=[0, 8, 16, 24], columns=1)
 
 # %%
 mean = maps.maps.mean(0)  # (words, 4, 4)
@@ -228,24 +222,49 @@ print(f"all seven words together: {total:.2f}; the rest goes to begin, end and p
 assert total < 0.5
 
 # %% [markdown]
-# Bright places listen to the word. The maps are less tidy than those in papers about large models, for a reason: the text
-# encoder has already spread each word over all places of the prompt (notebook 00), so that "on" knows of "red" as well,
-# and more than half of the attention goes to tokens without a word. A map shows where a *token* is read, and a token is
-# not only its word.
+# Bright places attend to the word. The maps are less tidy than those in papers about large models, for a reason: the
+# text encoder has already spread each word over all places of the prompt (notebook 00), so that "on" knows of "red" as
+# well, and more than half of the attention goes to tokens without a word. A map shows where a *token* is attended to,
+# and a token is not only its word.
 #
 # ## Guidance
 #
-# A prompt can be exaggerated. Ask the network twice, with the words (c) and with the empty prompt (u), and go further in
-# the direction from u to c: $u + w\,(c - u)$. At w = 1 that is c. In training every tenth caption is empty, so that the network
-# knows both.
+# A prompt can be exaggerated. Ask the network twice, conditioned on the text (c) and unconditional, with the empty
+# prompt (u), and go further in the direction from u to c: $u + s\,(c - u)$, with the *guidance scale* s. At s = 1 that
+# is c. In training every tenth caption is empty, so that the network knows both. This is *classifier-free guidance*:
 
 # %%
-from tinydiff.diffusion.guidance import classifier_free_guidance
+from tinydiff.diffusion import classifier_free_guidance, ddim_step, sample
+from tinydiff.diffusion.guidance import GUIDANCE_INTERVAL
 
+show(classifier_free_guidance)
+
+# %% [markdown]
+# It makes the function that a sampler calls of the one that the network is, and that is all that there is to do:
+
+# %%
+text = pipe.encode_prompt(["a green coat on a black background"])  # (1, 16, 96)
+with tinydiff.no_grad():
+    empty = pipe.denoiser.text_encoder(pipe.vocabulary.unconditional(1)).data
+start = np.random.default_rng(7).standard_normal((1, *pipe.latent_shape), np.float32)
+images = []
+for guidance_scale in (0.0, 1.0, 5.0):
+    low, high = (share * pipe.schedule.num_train_timesteps for share in GUIDANCE_INTERVAL)
+    predict = classifier_free_guidance(pipe.predict, (text,), (empty,), guidance_scale, (low, high))
+    latents = sample(ddim_step, predict, start, pipe.schedule, 25, rng, pipe.prediction_type)
+    images.append(pipe.decode(latents)[0])
+same = pipe.generate(["a green coat on a black background"], seed=7)[0]  # guidance scale 5 is its default
+assert np.array_equal(images[-1], same)
+viz.grid(np.stack(images), ["unconditional", "guidance scale 1", "guidance scale 5"], columns=3, scale=4)
+
+# %% [markdown]
+# The same noise each time. Now for eight prompts and five scales:
+
+# %%
 prompts = [f"a {colour} {garment} on a white background" for colour, garment in zip(COLOURS, GARMENTS, strict=False)]
 scales = (0.0, 1.0, 2.0, 5.0, 12.0)
-rows = [pipe.generate(prompts, guidance=scale, seed=2) for scale in scales]
-print("rows: guidance", *scales)
+rows = [pipe.generate(prompts, guidance_scale=scale, seed=2) for scale in scales]
+print("rows: guidance scale", *scales)
 viz.grid(
     np.concatenate(rows),
     [""] * len(prompts) * 4 + [p.removesuffix(" on a white background") for p in prompts],
@@ -254,33 +273,33 @@ viz.grid(
 )
 
 # %% [markdown]
-# At 0 the words say nothing. At 1 most pictures are right, at 5 nearly all; more than that changes little but the
-# contrast. The price is diversity: guided images resemble each other. Measured on 120 prompts, by the judge and by the mean distance between
-# pictures of one prompt:
+# At 0 the images are unconditional. At 1 most images are right, at 5 nearly all; more than that changes little but the
+# contrast. The price is diversity: with guidance, images resemble each other. Measured on 120 prompts, by the
+# evaluation classifier and by the mean distance between images of one prompt:
 
 # %%
 from tinydiff.evaluation.evaluate import drawn_prompts, features_of
 
 asked_prompts, asked = drawn_prompts(120, False, np.random.default_rng(1))
 right, spread = {}, {}
-for interval in ((0.0, 1.0), pipe.interval):
-    pipe.interval = interval
+for interval in ((0.0, 1.0), GUIDANCE_INTERVAL):
     for scale in (1.0, 5.0):
-        images = pipe.generate(asked_prompts, guidance=scale, seed=1)
-        right[interval, scale] = float((judged(images, "garment") == asked[0]).mean())
-        alike = features_of(judge, pipe.generate(["a blue shirt on a white background"] * 24, guidance=scale, seed=1))
+        guidance = {"guidance_scale": scale, "guidance_interval": interval, "seed": 1}
+        images = pipe.generate(asked_prompts, **guidance)
+        right[interval, scale] = float((classified(images, "garment") == asked[0]).mean())
+        alike = features_of(classifier, pipe.generate(["a blue shirt on a white background"] * 24, **guidance))
         spread[interval, scale] = float(np.linalg.norm(alike[:, None] - alike, axis=-1).mean())
         print(
-            f"guidance {scale:.0f} at noise levels {interval}: {right[interval, scale]:4.0%} right, spread {spread[interval, scale]:.2f}"
+            f"guidance scale {scale:.0f} at noise levels {interval}: {right[interval, scale]:4.0%} right, spread {spread[interval, scale]:.2f}"
         )
-usual = pipe.interval
+usual = GUIDANCE_INTERVAL
 assert right[usual, 5.0] > right[usual, 1.0] + 0.05
 assert spread[(0.0, 1.0), 5.0] < spread[usual, 5.0] < spread[usual, 1.0]
-show(classifier_free_guidance)
 
 # %% [markdown]
-# The last lines show a refinement: guidance only where there is less than 0.7 of the noise. At the noisiest levels it would
-# decide at once what every blue shirt looks like; left out there, it costs less diversity and pictures stay right.
+# The last lines show a refinement, the *guidance interval*: guidance only at the lower 0.7 of the timesteps. At the
+# noisiest levels it would decide at once what every blue shirt looks like; left out there, it costs less diversity and
+# images stay right.
 #
 # ## A combination that never was
 #
@@ -296,15 +315,15 @@ viz.grid(new, never, columns=8, scale=3)
 # %%
 many = pipe.generate(never * 8, seed=3)
 garments, colours = np.array(pairs * 8).T
-both = (judged(many, "garment") == garments) & (judged(many, "colour") == colours)
-print(f"{both.mean():.0%} of {len(many)} pictures show the garment and the colour that never occurred together")
+both = (classified(many, "garment") == garments) & (classified(many, "colour") == colours)
+print(f"{both.mean():.0%} of {len(many)} images show the garment and the colour that never occurred together")
 assert both.mean() > 0.85
 
 # %% [markdown]
-# Words combine, because the two are read by the same attention, from vectors that are the same in every sentence.
+# Words combine, because the same attention acts on both, and their vectors are the same in every sentence.
 #
-# What fails? A word that it does not know is an error, not a guess; two garments or two colours in one prompt are outside
-# of its grammar, and come out as one of the two, or as something else altogether:
+# What fails? A word that it does not know is an error, not a guess; two garments or two colours in one prompt are
+# outside of its grammar, and come out as one of the two, or as something else altogether:
 
 # %%
 try:
@@ -328,19 +347,19 @@ viz.grid(pipe.generate([text for text in known_words for _ in range(4)], seed=5)
 # %%
 from tinydiff.nn.blocks import TransformerBlock
 
-noise = np.zeros((1, *pipe.latent), np.float32)
-table = tinydiff.summary(pipe.denoiser.unet, noise, np.zeros(1), pipe.words([prompt])).rows
+noise = np.zeros((1, *pipe.latent_shape), np.float32)
+table = tinydiff.summary(pipe.denoiser.unet, noise, np.zeros(1), pipe.encode_prompt([prompt])).rows
 whole = table[0].multiply_adds
 share = {
-    kind: sum(r.multiply_adds for r in table if r.kind == kind) / whole
-    for kind in ("Conv2d", "Attention", "FeedForward")
+    layer: sum(r.multiply_adds for r in table if r.kind == layer) / whole
+    for layer in ("Conv2d", "Attention", "FeedForward")
 }
-print("multiply-adds of the U-Net:", {kind: f"{part:.0%}" for kind, part in share.items()})
+print("multiply-adds of the U-Net:", {layer: f"{part:.0%}" for layer, part in share.items()})
 blocks = [module for _, module in pipe.denoiser.unet.named_modules() if isinstance(module, TransformerBlock)]
 
 
 def without(name: str) -> np.ndarray:
-    """The 120 prompts drawn with one kind of attention switched off."""
+    """Images of the 120 prompts, with one of the two attentions switched off."""
     kept = [getattr(block, name).to_out[0].weight.data for block in blocks]
     biases = [getattr(block, name).to_out[0].bias.data for block in blocks]
     for block in blocks:
@@ -364,7 +383,8 @@ variants = {
 score = {}
 for name, images in variants.items():
     score[name] = [
-        float((judged(images, what) == truth).mean()) for what, truth in zip(("garment", "colour"), asked, strict=False)
+        float((classified(images, what) == truth).mean())
+        for what, truth in zip(("garment", "colour"), asked, strict=False)
     ]
     print(f"{name:>18}: garment {score[name][0]:4.0%}, colour {score[name][1]:4.0%}")
 assert score["no cross-attention"][0] < 0.3 and score["whole"][0] > 0.85
@@ -373,15 +393,16 @@ viz.grid(np.concatenate([images[:8] for images in variants.values()]), columns=8
 # %% [markdown]
 # (Rows: whole, without self-attention, without cross-attention.)
 #
-# **Holds, with corrections.** Convolutions do most of the work, and they draw; but attention is a part of what draws. Text
-# is processed by self-attention in the text encoder, as the article says; it reaches the picture by *cross*-attention,
+# **Holds, with corrections.** Convolutions do most of the work of generating, but attention takes part in it. Text
+# is processed by self-attention in the text encoder, as the article says; it reaches the image by *cross*-attention,
 # without which the prompt has no effect at all. The U-Net's own self-attention is hardly missed at this size, where
-# convolutions reach every place; in large pictures it lets far places agree.
+# convolutions reach every place; in large images it lets far places agree.
 #
 # > … the integration of self-attention and Word2Vec embeddings … — the article
 #
-# **Holds here, does not hold for Stable Diffusion:** tinydiff's text encoder begins with Word2Vec's vectors, as the article
-# describes. Stable Diffusion reads with CLIP's text encoder, which learnt from 400 million pairs of pictures and captions.
+# **Holds here, does not hold for Stable Diffusion:** tinydiff's text encoder begins with Word2Vec's vectors, as the
+# article describes. Stable Diffusion uses CLIP's text encoder, which learnt from 400 million pairs of images and
+# captions.
 #
 # > … a sophisticated framework that enables the generation of images from textual descriptions. — the article
 #
@@ -404,24 +425,24 @@ assert large_unet == 859_520_964 and 80e6 < large_autoencoder < 90e6
 # %% [markdown]
 # | in Stable Diffusion 1.x | here | notebook | what is still different |
 # |---|---|---|---|
-# | CLIP's text encoder, 123 million parameters, 49,408 tokens, 77 places | [Word2Vec](../tinydiff/models/word2vec.py) and [two layers](../tinydiff/models/text_encoder.py), 0.2 million, 54 words, 16 places | 05 | learnt from 400 million captioned pictures; causal; parts of words instead of words |
+# | CLIP's text encoder, 123 million parameters, 49,408 tokens, 77 places | [Word2Vec](../tinydiff/models/word2vec.py) and [two layers](../tinydiff/models/text_encoder.py), 0.2 million, 54 words, 16 places | 05 | learnt from 400 million captioned images; causal; parts of words instead of words |
 # | autoencoder, 512×512×3 → 64×64×4, 84 million | [the same classes](../tinydiff/models/autoencoder.py), 32×32×3 → 8×8×4, 0.8 million | 04 | a perceptual and an adversarial loss besides |
 # | U-Net, 860 million, four levels | [the same classes](../tinydiff/models/unet.py), 4 million, two levels | 01, 02, 03 | wider and deeper; nothing else |
 # | time embedding, residual blocks, transformers with cross-attention | [nn/blocks.py](../tinydiff/nn/blocks.py), with the same names | 03, 05 | nothing |
-# | scaled linear schedule, predicts ε (2.x: v) | [cosine schedule](../tinydiff/diffusion/schedule.py), predicts v | 03 | ends at 0.5 % of the picture; ours ends at none |
+# | scaled linear schedule, predicts ε (2.x: v) | [cosine schedule](../tinydiff/diffusion/schedule.py), predicts v | 03 | ends at 0.5 % of the image; ours ends at none |
 # | PLMS, DDIM, DPM-Solver++, 20 to 50 steps | [DDPM, DDIM, DPM-Solver++(2M), Heun](../tinydiff/diffusion/samplers.py), 25 steps | 03 | PLMS |
-# | guidance 7.5 everywhere | [guidance 5, in an interval](../tinydiff/diffusion/guidance.py) | 05 | a newer idea |
-# | latent scale 0.18215 | measured: 0.71 | 04 | nothing |
-# | trained on two billion pictures, 150,000 hours of a GPU | 60,000 garments, half an hour of two CPU cores | | the world |
+# | guidance scale 7.5 everywhere | [guidance scale 5, in an interval](../tinydiff/diffusion/guidance.py) | 05 | a newer idea |
+# | scaling factor 0.18215 | measured: 0.71 | 04 | nothing |
+# | trained on two billion images, 150,000 hours of a GPU | 60,000 garments, half an hour of two CPU cores | | the world |
 # | safety checker, invisible watermark | none: it knows garments only | | |
 #
 # ## What to take away
 #
 # - Word2Vec puts words near each other that can replace each other; attention gives a word the meaning that it has *here*.
 # - Attention is a mixture: softmax(q·kᵀ/√d)·v. In self-attention all three come from one sequence, in cross-attention the
-#   questions come from the picture and the answers from the words.
-# - Guidance exaggerates what the words change. It buys accuracy with diversity, and where in the noise it acts matters.
-# - Words combine in pictures because they combine in vectors.
+#   questions come from the image and the answers from the words.
+# - Classifier-free guidance exaggerates what the words change. It buys accuracy with diversity, and where in the noise it acts matters.
+# - Words combine in images because they combine in vectors.
 # - Stable Diffusion is these parts, two hundred times larger.
 #
 # ## Questions
@@ -429,21 +450,21 @@ assert large_unet == 859_520_964 and 80e6 < large_autoencoder < 90e6
 # 1. Why is the loss of Word2Vec not zero even for the best vectors?
 #
 # <details><summary>Answer</summary>
-# The same pair occurs both as true neighbours and, by chance, as a random pair. The best u·v is the logarithm of how much
-# more often the pair occurs than by chance (minus ln k), and there the loss is that of a fair bet.
+# The same pair occurs both as true neighbours and, by chance, as a random pair. The best u·v is the logarithm of how
+# much more often the pair occurs than by chance (minus ln k), and there the loss is that of a fair bet.
 # </details>
 #
 # 2. Shuffle the words of a prompt. What changes in an attention layer without position embeddings?
 #
 # <details><summary>Answer</summary>
-# Nothing but the order of its results: each word asks the same questions and hears the same answers. Position embeddings,
-# added to the word vectors, are what tells the order.
+# Nothing but the order of its results: each word asks the same questions and gets the same answers. Position
+# embeddings, added to the word vectors, are what tells the order.
 # </details>
 #
 # 3. Guidance asks the network twice. Could one train a network that needs to be asked once?
 #
 # <details><summary>Answer</summary>
-# Yes: tell it the scale as another input, and train it to predict u + w·(c − u) of the first network. That is guidance
+# Yes: condition it on the scale as well, and train it to predict u + s·(c − u) of the first network. That is guidance
 # distillation (Meng et al. 2022, arXiv:2210.03142).
 # </details>
 #

@@ -12,8 +12,7 @@ import pytest
 
 from tinydiff.device import simulated
 from tinydiff.exercises import SECTIONS, Wrong, check, exercises
-from tinydiff.exercises.grading import cells_for
-from tinydiff.exercises.notebooks import stripped
+from tinydiff.exercises.notebooks import cells_for, stripped
 
 HERE = Path(__file__).parent
 NOTEBOOKS = HERE.parents[1] / "notebooks" / "exercises"

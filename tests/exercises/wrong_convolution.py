@@ -7,8 +7,6 @@ from numba import cuda
 from tinydiff import kernels
 from tinydiff.ops import conv2d
 
-NONE = (0, 0, 0, 0)
-
 
 def right(x, w, stride=1, padding=0):
     with kernels.use("numpy"):
@@ -17,12 +15,12 @@ def right(x, w, stride=1, padding=0):
 
 def input_grad(dy, w, shape):
     with kernels.use("numpy"):
-        return kernels.kernel("conv2d_input_grad", dy)(dy, w, tuple(shape), 1, NONE)
+        return conv2d.forward(np.zeros(shape), w)[1](dy)[0]
 
 
 def weight_grad(x, dy, size):
     with kernels.use("numpy"):
-        return kernels.kernel("conv2d_weight_grad", dy)(x, dy, size, 1, NONE)
+        return conv2d.forward(x, np.zeros((*size, x.shape[3], dy.shape[3])))[1](dy)[1]
 
 
 def changes_x(x, w):
@@ -36,7 +34,7 @@ def square_only(x, w):
     return y.transpose(0, 2, 1, 3).reshape(y.shape)
 
 
-def first_picture_only(x, w):
+def first_image_only(x, w):
     y = right(x, w)
     y[1:] = y[0]
     return y
@@ -136,7 +134,7 @@ WRONG = {
     "1.1": {
         "flipped": (lambda x, w: right(x, w[::-1, ::-1]), "turned by 180°"),
         "first channel alone": (lambda x, w: right(x[..., :1], w[:, :, :1]), "only the first channel"),
-        "one picture for all": (first_picture_only, "they differ most"),
+        "one image for all": (first_image_only, "they differ most"),
         "right for squares alone": (square_only, "they differ most"),
         "changes x": (changes_x, "changes its first argument in place"),
         "one pixel too few": (lambda x, w: right(x, w)[:, :-1], "expected shape"),
@@ -166,9 +164,9 @@ WRONG = {
         "the shape of dy": (lambda dy, w, shape: input_grad(dy, w, shape)[:, : dy.shape[1]], "expected shape"),
     },
     "1.5": {
-        "mean over pictures": (lambda x, dy, size: weight_grad(x, dy, size) / len(x), "a gradient is a sum"),
+        "mean over images": (lambda x, dy, size: weight_grad(x, dy, size) / len(x), "a gradient is a sum"),
         "mean over positions": (mean_over_positions, "they differ most"),
-        "first picture": (lambda x, dy, size: weight_grad(x[:1], dy[:1], size), "only the first picture"),
+        "first image": (lambda x, dy, size: weight_grad(x[:1], dy[:1], size), "only the first image"),
         "turned": (lambda x, dy, size: weight_grad(x, dy, size)[::-1, ::-1], "turned by 180°"),
         "axes swapped": (lambda x, dy, size: weight_grad(x, dy, size).transpose(0, 1, 3, 2), "expected shape"),
     },

@@ -3,7 +3,7 @@
 import numpy as np
 
 from tinydiff.diffusion.iadb import deblend
-from tinydiff.diffusion.prediction import add_noise, noise_from_x0, to_x0_and_noise
+from tinydiff.diffusion.prediction import add_noise, to_x0_and_noise
 from tinydiff.nn.blocks import timestep_embedding
 
 
@@ -53,36 +53,36 @@ def waves(t, frequencies):
     return np.concatenate([np.cos(angles), np.sin(angles)], 1)
 
 
-def read(prediction, x_t, a, kind):
+def read(prediction, x_t, a, prediction_type):
     """The right answer to 3.4."""
-    if kind == "x0":
-        return prediction, noise_from_x0(prediction, x_t, a)
-    return to_x0_and_noise(prediction, x_t, a, kind)
+    return to_x0_and_noise(prediction, x_t, a, prediction_type)
 
 
 def only(changed, wrong):
-    """Wrong for one kind, right for the others."""
-    return lambda prediction, x_t, a, kind: (wrong if kind == changed else read)(prediction, x_t, a, kind)
+    """Wrong for one prediction type, right for the others."""
+    return lambda p, x_t, a, prediction_type: (wrong if prediction_type == changed else read)(
+        p, x_t, a, prediction_type
+    )
 
 
-def turned_the_wrong_way(v, x_t, a, kind):
+def turned_the_wrong_way(v, x_t, a, prediction_type):
     return np.sqrt(a) * x_t + np.sqrt(1 - a) * v, np.sqrt(a) * v - np.sqrt(1 - a) * x_t
 
 
-def without_division(noise, x_t, a, kind):
+def without_division(noise, x_t, a, prediction_type):
     return x_t - np.sqrt(1 - a) * noise, noise
 
 
-def divided_by_alpha_bar(noise, x_t, a, kind):
+def divided_by_alpha_bar(noise, x_t, a, prediction_type):
     return (x_t - np.sqrt(1 - a) * noise) / a, noise
 
 
-def v_without_roots(v, x_t, a, kind):
+def v_without_roots(v, x_t, a, prediction_type):
     return a * x_t - (1 - a) * v, (1 - a) * x_t + a * v
 
 
-def solves_in_place(prediction, x_t, a, kind):
-    result = read(prediction, x_t.copy(), a, kind)
+def solves_in_place(prediction, x_t, a, prediction_type):
+    result = read(prediction, x_t.copy(), a, prediction_type)
     x_t -= prediction
     return result
 
@@ -100,22 +100,22 @@ def with_a_for_a_over_p(x0, x_a, a, p):
 
 
 def divides_by_zero(x0, x_a, a, p):
-    picture, noisy = 1 / (1 - p), (a / p) / (1 - a / p)
-    variance = 1 / (picture + noisy)
-    return variance * (picture * p**0.5 * x0 + noisy * x_a / (a / p) ** 0.5), variance
+    image, noisy = 1 / (1 - p), (a / p) / (1 - a / p)
+    variance = 1 / (image + noisy)
+    return variance * (image * p**0.5 * x0 + noisy * x_a / (a / p) ** 0.5), variance
 
 
 def weights_swapped(x0, x_a, a, p):
     return bayes(x_a, x0, a, p)
 
 
-def picture(x_a, noise, a):
+def x0_of(x_a, noise, a):
     return (x_a - np.sqrt(1 - a) * noise) / np.sqrt(a)
 
 
 def ddim(x_a, noise, a, p):
     """The right answer to 3.6."""
-    return np.sqrt(p) * picture(x_a, noise, a) + np.sqrt(1 - p) * noise
+    return np.sqrt(p) * x0_of(x_a, noise, a) + np.sqrt(1 - p) * noise
 
 
 def ddim_without_division(x_a, noise, a, p):
@@ -129,21 +129,21 @@ def subtracts_in_place(x_a, noise, a, p):
 
 def draw(x_a, noise, a, p, fresh, share=1.0):
     """The right answer to 3.7, with a share of the fresh noise."""
-    mean, variance = bayes(picture(x_a, noise, a), x_a, a, p)
+    mean, variance = bayes(x0_of(x_a, noise, a), x_a, a, p)
     return mean + share * variance**0.5 * fresh
 
 
 def noise_added_as_variance(x_a, noise, a, p, fresh):
-    mean, variance = bayes(picture(x_a, noise, a), x_a, a, p)
+    mean, variance = bayes(x0_of(x_a, noise, a), x_a, a, p)
     return mean + variance * fresh
 
 
 def noise_of_the_jump(x_a, noise, a, p, fresh):
-    return bayes(picture(x_a, noise, a), x_a, a, p)[0] + np.sqrt(1 - a / p) * fresh
+    return bayes(x0_of(x_a, noise, a), x_a, a, p)[0] + np.sqrt(1 - a / p) * fresh
 
 
 def x0_with_fresh_noise(x_a, noise, a, p, fresh):
-    return np.sqrt(p) * picture(x_a, noise, a) + np.sqrt(1 - p) * fresh
+    return np.sqrt(p) * x0_of(x_a, noise, a) + np.sqrt(1 - p) * fresh
 
 
 def predicted_for_fresh(x_a, noise, a, p, fresh):
@@ -154,7 +154,7 @@ def draws_for_itself(x_a, noise, a, p, fresh):
     return draw(x_a, noise, a, p, np.random.default_rng().standard_normal(fresh.shape))
 
 
-def walk(direction, x, steps, alpha, size):
+def stepped(direction, x, steps, alpha, size):
     for i in range(steps):
         x = x + size * direction(x, alpha(i))
     return x
@@ -191,12 +191,12 @@ WRONG = {
         "without roots": (roots_missing, "multiplied by their roots"),
         "1 − √ᾱ": (one_minus_root, "not 1 minus the root"),
         "shares swapped": (swapped_shares, "1 − ᾱ how much is noise"),
-        "one ᾱ for all": (lambda x0, noise, a: add_noise(x0, noise, float(a[0])), "each picture has its own"),
+        "one ᾱ for all": (lambda x0, noise, a: add_noise(x0, noise, float(a[0])), "each image has its own"),
         "mean ᾱ": (lambda x0, noise, a: add_noise(x0, noise, float(a.mean())), "x_t: expected"),
         "along the channels": (along_channels, "it went along the channels"),
         "ᾱ as it is": (lambda x0, noise, a: np.sqrt(a) * x0 + np.sqrt(1 - a) * noise, "along the channels"),
         "shrinks in place": (shrinks_in_place, "changes its first argument in place"),
-        "picture kept": (lambda x0, noise, a: x0 + np.sqrt(1 - a)[:, None, None, None] * noise, "x_t: expected"),
+        "image kept": (lambda x0, noise, a: x0 + np.sqrt(1 - a)[:, None, None, None] * noise, "x_t: expected"),
     },
     "3.3": {
         "sines first": (
@@ -219,13 +219,16 @@ WRONG = {
         ),
     },
     "3.4": {
-        "ε first": (lambda *a: read(*a)[::-1], "the picture is returned first"),
-        "turned the wrong way": (only("v", turned_the_wrong_way), "turned the wrong way"),
-        "v without roots": (only("v", v_without_roots), "take roots"),
+        "ε first": (lambda *a: read(*a)[::-1], "the image is returned first"),
+        "turned the wrong way": (only("v_prediction", turned_the_wrong_way), "turned the wrong way"),
+        "v without roots": (only("v_prediction", v_without_roots), "take roots"),
         "division forgotten": (only("epsilon", without_division), "the division by √ᾱ is missing"),
         "divided by ᾱ": (only("epsilon", divided_by_alpha_bar), "divide by its root"),
-        "x0 taken for ε": (only("x0", lambda p, x, a, k: read(p, x, a, "epsilon")), "x0 from x0: expected"),
-        "v taken for ε": (only("v", lambda p, x, a, k: read(p, x, a, "epsilon")), "x0 from v: expected"),
+        "x0 taken for ε": (only("sample", lambda p, x, a, k: read(p, x, a, "epsilon")), "x0 from sample: expected"),
+        "v taken for ε": (
+            only("v_prediction", lambda p, x, a, k: read(p, x, a, "epsilon")),
+            "x0 from v_prediction: expected",
+        ),
         "in place": (solves_in_place, "changes its second argument in place"),
         "x0 alone": (lambda *a: read(*a)[0], "expected 2 results"),
     },
@@ -237,7 +240,7 @@ WRONG = {
             lambda x0, x, a, p: tuple((1 - a) * r for r in bayes(x0, x, a, p)),
             "the division by 1 − a is missing",
         ),
-        "from the picture alone": (lambda x0, x, a, p: (p**0.5 * x0, bayes(x0, x, a, p)[1]), "x_a says something"),
+        "from the image alone": (lambda x0, x, a, p: (p**0.5 * x0, bayes(x0, x, a, p)[1]), "x_a says something"),
         "a for a/p": (with_a_for_a_over_p, "mean: expected"),
         "0/0 at p = 1": (divides_by_zero, "ZeroDivisionError"),
         "1 − p": (lambda x0, x, a, p: (bayes(x0, x, a, p)[0], 1 - p), "variance: expected"),
@@ -248,9 +251,9 @@ WRONG = {
     },
     "3.6": {
         "stays at a": (lambda x, e, a, p: ddim(x, e, a, a), "that leads nowhere"),
-        "the picture": (lambda x, e, a, p: picture(x, e, a), "mix it with the noise again"),
-        "without noise": (lambda x, e, a, p: np.sqrt(p) * picture(x, e, a), "the noise is missing"),
-        "without roots": (lambda x, e, a, p: p * picture(x, e, a) + (1 - p) * e, "take roots"),
+        "the image": (lambda x, e, a, p: x0_of(x, e, a), "mix it with the noise again"),
+        "without noise": (lambda x, e, a, p: np.sqrt(p) * x0_of(x, e, a), "the noise is missing"),
+        "without roots": (lambda x, e, a, p: p * x0_of(x, e, a) + (1 - p) * e, "take roots"),
         "to more noise": (lambda x, e, a, p: np.sqrt(a / p) * x + np.sqrt(1 - a / p) * e, "a step to more noise"),
         "x̂0 not divided": (ddim_without_division, "takes a division by √a"),
         "a and p swapped": (lambda x, e, a, p: ddim(x, e, p, a), "x_p: expected"),
@@ -272,14 +275,17 @@ WRONG = {
     },
     "3.8": {
         "in one step": (lambda d, x, n: x + d(x, 0.0), "asked anew at each step"),
-        "α where the step ends": (lambda d, x, n: walk(d, x, n, lambda i: (i + 1) / n, 1 / n), "where the step begins"),
-        "α stays 0": (lambda d, x, n: walk(d, x, n, lambda i: 0.0, 1 / n), "α stays 0"),
-        "number of the step": (lambda d, x, n: walk(d, x, n, lambda i: i, 1 / n), "not the number of the step"),
-        "whole steps": (lambda d, x, n: walk(d, x, n, lambda i: i / n, 1.0), "1/steps of the way"),
-        "from 1 to 0": (lambda d, x, n: walk(d, x, n, lambda i: 1 - i / n, 1 / n), "α goes from noise"),
+        "α where the step ends": (
+            lambda d, x, n: stepped(d, x, n, lambda i: (i + 1) / n, 1 / n),
+            "where the step begins",
+        ),
+        "α stays 0": (lambda d, x, n: stepped(d, x, n, lambda i: 0.0, 1 / n), "α stays 0"),
+        "number of the step": (lambda d, x, n: stepped(d, x, n, lambda i: i, 1 / n), "not the number of the step"),
+        "whole steps": (lambda d, x, n: stepped(d, x, n, lambda i: i / n, 1.0), "1/steps of the way"),
+        "from 1 to 0": (lambda d, x, n: stepped(d, x, n, lambda i: 1 - i / n, 1 / n), "α goes from noise"),
         "one step less": (one_step_less, "one step is missing"),
         "one step more": (lambda d, x, n: deblend(d, x, n + 1), "x after 5 steps: expected"),
-        "towards noise": (lambda d, x, n: walk(d, x, n, lambda i: i / n, -1 / n), "x after 5 steps: expected"),
+        "towards noise": (lambda d, x, n: stepped(d, x, n, lambda i: i / n, -1 / n), "x after 5 steps: expected"),
         "in place": (adds_in_place, "changes its second argument in place"),
     },
 }

@@ -308,7 +308,7 @@ WRONG = {
         "no interval": (lambda u, c, s, t, low, high: u + s * (c - u), "only within the interval"),
         "u outside": (
             lambda u, c, s, t, low, high: u + s * (c - u) if low <= t < high else u,
-            "the prompt, c, that is asked alone",
+            "the conditional prediction, c, alone",
         ),
         "without low": (
             lambda u, c, s, t, low, high: classifier_free_guidance(u, c, s, t, low + 1, high),
@@ -318,11 +318,11 @@ WRONG = {
             lambda u, c, s, t, low, high: classifier_free_guidance(u, c, s, t, low, high + 1),
             "ends before high",
         ),
-        "guidance 0 outside": (
+        "guidance scale 0 outside": (
             lambda u, c, s, t, low, high: u + s * (c - u) if low <= t < high else c,
-            "guidance 0 is the empty prompt alone",
+            "guidance scale 0 is the empty prompt alone",
         ),
-        "half": (lambda u, c, s, *a: classifier_free_guidance(u, c, s / 2, *a), "the prediction with scale 3"),
+        "half": (lambda u, c, s, *a: classifier_free_guidance(u, c, s / 2, *a), "the prediction with guidance scale 3"),
         "in place": (guided_in_place, "changes its second argument in place"),
     },
     "5.7": {

@@ -59,8 +59,8 @@ def shared_by_equals(x, dy, size):
     return enlarged(dy, size) * won / enlarged(windows(won, size).sum((2, 4)), size)
 
 
-def by_value_in_the_picture(x, dy, size):
-    """Writes dy wherever the winner's value stands in the picture, in whatever window; in place of the window alone."""
+def by_value_in_the_image(x, dy, size):
+    """Writes dy wherever the winner's value stands in the image, in whatever window; in place of the window alone."""
     dx = np.zeros(x.shape)
     for n, i, j, c in np.ndindex(dy.shape):
         dx[n, ..., c][x[n, ..., c] == pooled(x, size)[n, i, j, c]] = dy[n, i, j, c]
@@ -252,7 +252,7 @@ WRONG = {
         "all that are equal": (all_that_are_equal, "the first alone gets the gradient"),
         "equals share": (shared_by_equals, "nothing is shared"),
         "last of equals": (last_of_equals, "not the last"),
-        "by value in the whole picture": (by_value_in_the_picture, "dx: expected"),
+        "by value in the whole image": (by_value_in_the_image, "dx: expected"),
         "first channel decides": (first_channel_decides, "dx: expected"),
         "marks the winners in place": (marks_in_place, "changes its first argument in place"),
         "of y's shape": (lambda x, dy, size: dy, "expected shape (2, 4, 6, 3)"),
@@ -277,7 +277,7 @@ WRONG = {
         "a float": (lambda layers: float(seen(layers)), "a number of pixels is whole"),
     },
     "2.5": {
-        "tiled": (lambda x, dy: (np.tile(x, (1, 2, 2, 1)), doubled(x, dy)[1]), "do not lay whole pictures"),
+        "tiled": (lambda x, dy: (np.tile(x, (1, 2, 2, 1)), doubled(x, dy)[1]), "do not lay whole images"),
         "mean": (lambda x, dy: (doubled(x, dy)[0], doubled(x, dy)[1] / 4), "a gradient is a sum"),
         "first copy": (lambda x, dy: (doubled(x, dy)[0], dy[:, ::2, ::2]), "all four gradients count"),
         "ones for dy": (lambda x, dy: doubled(x, np.ones_like(dy)), "dy is not used"),

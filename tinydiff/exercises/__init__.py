@@ -23,7 +23,8 @@ def exercises() -> dict[str, Exercise]:
     """All exercises by their numbers, in order."""
     found: dict[str, Exercise] = {}
     for section in SECTIONS:
-        found |= {e.number: e for e in importlib.import_module(f"{__name__}.{section}").EXERCISES}
+        module = importlib.import_module(f"{__name__}.{section}")
+        found |= {e.number: e for e in vars(module).values() if isinstance(e, Exercise)}
     return found
 
 

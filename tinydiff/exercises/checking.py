@@ -21,13 +21,18 @@ class Wrong(AssertionError):
 
 @dataclass(frozen=True)
 class Exercise:
-    """One exercise: `check` calls and judges an Answer, and raises Wrong."""
+    """One exercise: `check` calls an Answer, compares what comes, and raises Wrong."""
 
     number: str  # "1.3": section and place in it
     title: str
     name: str  # of the function that is asked for
     points: int
     check: Callable[[Answer], None]
+
+
+def exercise(number: str, title: str, points: int) -> Callable[[Callable[[Answer], None]], Exercise]:
+    """Makes an Exercise of a check, which has the name of the function that is asked for."""
+    return lambda check: Exercise(number, title, check.__name__, points, check)
 
 
 class Answer:
@@ -63,6 +68,13 @@ class Answer:
                     "whoever called it still needs the old values: work on a copy"
                 )
         return result
+
+    def whole(self, *inputs: Any) -> Any:
+        """The same for an answer that is a number of pixels."""
+        came = self(*inputs)
+        if isinstance(came, float):
+            raise self.wrong(f"a number of pixels is whole: {came!r} came for {', '.join(map(repr, inputs))}; use //")
+        return came
 
     def expect(
         self,
@@ -124,7 +136,7 @@ class Answer:
 
 
 def drawn(*shapes: tuple[int, ...], seed: int = 0) -> list[np.ndarray]:
-    """Arrays of these shapes, float64, from N(0, 1)."""
+    """Arrays of these shapes, float64, drawn from N(0, 1)."""
     rng = np.random.default_rng(seed)
     return [rng.standard_normal(shape) for shape in shapes]
 

@@ -2,7 +2,7 @@
 
 A process has a folder of its own to work in, and a limit of time and of memory: whatever an answer does there, loop,
 eat memory, delete files, it costs that one exercise.  That protects from accidents, not from malice: grade what you do
-not trust in a container.
+not trust in a container.  It needs a system that forks, Linux or macOS; only Linux limits the memory.
 """
 
 from __future__ import annotations
@@ -12,20 +12,19 @@ import csv
 import io
 import json
 import os
-import resource
 import shutil
 import signal
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from tinydiff.errors import InputError
-from tinydiff.exercises import exercises
+from tinydiff.exercises import check, exercises
 from tinydiff.exercises.checking import Exercise, Wrong
-from tinydiff.exercises.notebooks import checked, code_cells, defined, read
+from tinydiff.exercises.notebooks import cells_for
 from tinydiff.files import written_whole
 
 SECONDS, MEGABYTES = 20.0, 1500  # for one exercise
@@ -66,42 +65,44 @@ def grade(
     """Marks of one student (`folder` holds the notebooks) or of many (each subfolder is one), in order.
 
     Graded are the sections of which anybody handed in a notebook.  `say` is called with each mark as it is given.
-    Raises InputError where there is nothing to grade.
+    Raises InputError where there is nothing to grade, or the system cannot fork.
     """
     students = submissions(folder)
+    if not hasattr(os, "fork"):
+        raise InputError("grade: this system cannot fork; grade on Linux, in a container or in WSL")
     sections = {name[:2] for files in students.values() for name in files}
-    wanted = [e for e in exercises().values() if f"{int(e.number.split('.')[0]):02}" in sections]
-    jobs = iter([(student, e, _notebook_of(files, e)) for student, files in students.items() for e in wanted])
-    marks: list[Mark] = []
+    jobs = [(student, e) for student in students for e in exercises().values() if _section(e) in sections]
+    marks: dict[tuple[str, str], Mark] = {}
     running: list[_Running] = []
-
-    def give(mark: Mark) -> None:
-        marks.append(mark)
-        say(mark)
-
-    workers = workers or os.cpu_count() or 1
+    waiting, workers = jobs[::-1], max(1, workers or os.cpu_count() or 1)
     try:
-        while True:
-            while len(running) < workers and (job := next(jobs, None)) is not None:
-                student, exercise, path = job
+        while waiting or running:
+            done: list[Mark] = []
+            while waiting and len(running) < workers:
+                student, exercise = waiting.pop()
+                files = students[student].items()
+                path = next((path for name, path in files if name.startswith(_section(exercise))), None)
                 try:
-                    cells = cells_for(path, exercise)
+                    running.append(_start(student, exercise, cells_for(path, exercise), seconds, megabytes))
                 except InputError as error:
-                    give(Mark(student, exercise, False, str(error)))
-                else:
-                    running.append(_start(student, exercise, cells, seconds, megabytes))
-            if not running:
-                break
+                    done.append(Mark(student, exercise, False, str(error)))
             for one in list(running):
                 if (mark := _finished(one, seconds)) is not None:
                     running.remove(one)
-                    give(mark)
+                    done.append(mark)
+            for mark in done:
+                marks[mark.student, mark.exercise.number] = mark
+                say(mark)
             time.sleep(0.005)
     finally:
         for one in running:
             _end(one)
-    order = {e.number: place for place, e in enumerate(wanted)}
-    return sorted(marks, key=lambda mark: (list(students).index(mark.student), order[mark.exercise.number]))
+    return [marks[student, e.number] for student, e in jobs]
+
+
+def _section(exercise: Exercise) -> str:
+    """What the name of its notebook begins with: "03"."""
+    return f"{int(exercise.number.split('.')[0]):02}"
 
 
 def submissions(folder: Path) -> dict[str, dict[str, Path]]:
@@ -109,40 +110,16 @@ def submissions(folder: Path) -> dict[str, dict[str, Path]]:
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder")
 
-    def notebooks(paths: Iterator[Path]) -> dict[str, Path]:
-        return {path.name: path for path in sorted(paths) if path.name[:2].isdigit()}
+    def notebooks(paths: Iterable[Path]) -> dict[str, Path]:
+        real = (path for path in sorted(paths) if ".ipynb_checkpoints" not in path.parts)
+        return {path.name: path for path in real if path.name[:2].isdigit()}
 
-    own = notebooks(folder.glob("*.ipynb"))
-    if own:
+    if own := notebooks(folder.glob("*.ipynb")):
         return {folder.resolve().name: own}
-    found = {
-        sub.name: notebooks(path for path in sub.rglob("*.ipynb") if ".ipynb_checkpoints" not in path.parts)
-        for sub in sorted(folder.iterdir())
-        if sub.is_dir()
-    }
+    found = {sub.name: notebooks(sub.rglob("*.ipynb")) for sub in sorted(folder.iterdir()) if sub.is_dir()}
     if not any(found.values()):
         raise InputError(f"{folder}: no notebooks here, and none in its subfolders (one for each student)")
     return found
-
-
-def _notebook_of(files: dict[str, Path], exercise: Exercise) -> Path | None:
-    section = f"{int(exercise.number.split('.')[0]):02}_"
-    return next((path for name, path in files.items() if name.startswith(section)), None)
-
-
-def cells_for(path: Path | None, exercise: Exercise) -> list[str]:
-    """The cells that one exercise needs: what prepares, and the answer, but no other exercise's answer or check.
-
-    Raises InputError where the notebook is missing or not one, or has no answer.
-    """
-    if path is None:
-        raise InputError(f"{exercise.number}: no notebook was handed in")
-    cells = code_cells(read(path))
-    others = {e.name for e in exercises().values()} - {exercise.name}
-    chosen = [cell for cell in cells if not checked(cell) and not defined(cell) & others]
-    if not any(exercise.name in defined(cell) for cell in chosen):
-        raise InputError(f"{exercise.number}: {exercise.name} is not written yet (no cell of {path.name} defines it)")
-    return chosen
 
 
 def _start(student: str, exercise: Exercise, cells: list[str], seconds: float, megabytes: int) -> _Running:
@@ -164,12 +141,7 @@ def _answer(exercise: Exercise, cells: list[str], folder: str, seconds: float, m
     """In the child: run the cells, check the answer, and say what is wrong ("" for nothing)."""
     os.setsid()  # what it starts ends with it
     os.chdir(folder)
-    with open("/proc/self/statm") as file:
-        pages = int(file.read().split()[0])
-    bytes_ = pages * resource.getpagesize() + megabytes * 2**20
-    resource.setrlimit(resource.RLIMIT_AS, (bytes_, bytes_))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (2**26, 2**26))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    _limit(megabytes)
     silence = os.open(os.devnull, os.O_RDWR)
     for descriptor in (0, 1, 2):
         os.dup2(silence, descriptor)
@@ -186,8 +158,6 @@ def _answer(exercise: Exercise, cells: list[str], folder: str, seconds: float, m
                 failed = f"a cell raised {type(error).__name__}: {error}"
         if exercise.name not in space:
             return f"{exercise.number}: {exercise.name} is not there; {failed or 'no cell defines it'}"
-        from tinydiff.exercises import check
-
         check(exercise.number, space[exercise.name])  # type: ignore[arg-type]
     except Wrong as wrong:
         return str(wrong)
@@ -196,6 +166,18 @@ def _answer(exercise: Exercise, cells: list[str], folder: str, seconds: float, m
     except BaseException as error:
         return f"{exercise.number}: {type(error).__name__}: {error}"
     return ""
+
+
+def _limit(megabytes: int) -> None:
+    """So much memory more than now, files of 64 MB, and no dump of a crash."""
+    import resource  # which Windows has not
+
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2**26, 2**26))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    now = Path("/proc/self/statm")
+    if now.exists():
+        size = int(now.read_text().split()[0]) * resource.getpagesize() + megabytes * 2**20
+        resource.setrlimit(resource.RLIMIT_AS, (size, size))
 
 
 def _plain(cell: str) -> str:

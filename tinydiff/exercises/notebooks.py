@@ -9,9 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from tinydiff.errors import InputError
+from tinydiff.exercises import exercises
+from tinydiff.exercises.checking import Exercise
 from tinydiff.files import written_whole
 
 BEGIN, END = "### BEGIN SOLUTION", "### END SOLUTION"
+SOLUTION = re.compile(rf"^([ \t]*){BEGIN}$.*?^[ \t]*{END}$", re.MULTILINE | re.DOTALL)
 STUB = ["# YOUR CODE HERE", "raise NotImplementedError()"]  # nbgrader's own
 CHECK = re.compile(r"""^\s*check\(\s*["']([\d.]+)["']""", re.MULTILINE)
 
@@ -57,27 +60,30 @@ def defined(source: str) -> set[str]:
     return names
 
 
+def cells_for(path: Path | None, exercise: Exercise) -> list[str]:
+    """The cells that one exercise needs: what prepares, and the answer, but no other exercise's answer or check.
+
+    Raises InputError where the notebook is missing or not one, or has no answer.
+    """
+    if path is None:
+        raise InputError(f"{exercise.number}: no notebook was handed in")
+    others = {e.name for e in exercises().values()} - {exercise.name}
+    chosen = [cell for cell in code_cells(read(path)) if not checked(cell) and not defined(cell) & others]
+    if not any(exercise.name in defined(cell) for cell in chosen):
+        raise InputError(f"{exercise.number}: {exercise.name} is not written yet (no cell of {path.name} defines it)")
+    return chosen
+
+
 def stripped(source: str, where: str = "cell") -> str:
     """The student's version of a cell: what stands between BEGIN and END is left out, a stub takes its place.
 
     Raises InputError where the two do not come in pairs.
     """
-    lines, inside = [], False
-    for line in source.split("\n"):
-        mark = line.strip()
-        if mark == BEGIN and not inside:
-            inside = True
-            indent = line[: len(line) - len(line.lstrip())]
-            lines += [indent + stub for stub in STUB]
-        elif mark == END and inside:
-            inside = False
-        elif mark in (BEGIN, END):
+    student = SOLUTION.sub(lambda found: "\n".join(found[1] + line for line in STUB), source)
+    for mark in (BEGIN, END):
+        if mark in student:
             raise InputError(f"{where}: {mark!r} stands alone")
-        elif not inside:
-            lines.append(line)
-    if inside:
-        raise InputError(f"{where}: {BEGIN!r} stands alone")
-    return "\n".join(lines)
+    return student
 
 
 def release(source: Path, target: Path) -> list[Path]:

@@ -8,31 +8,33 @@ from typing import Any
 import numpy as np
 
 from tinydiff import kernels
-from tinydiff.exercises.checking import Answer, Exercise, drawn
+from tinydiff.exercises.checking import Answer, drawn, exercise
 from tinydiff.ops import concat, max_pool2d, upsample_nearest
 from tinydiff.segmentation.border import border_weights
 
-# (N, H, W, C) and the window's size: never square, never one picture
+# (N, H, W, C) and the window's size: never square, never one image
 POOLS = (((2, 4, 6, 3), 2), ((3, 6, 9, 1), 3), ((4, 8, 4, 2), 4))
 
 
+@exercise("2.1", "max-pool", points=1)
 def max_pool(answer: Answer) -> None:
     for (shape, size), shift in zip(POOLS, (0.0, -9.0, 0.0), strict=True):
-        x = drawn(shape, seed=0)[0] + shift
+        (x,) = drawn(shape, seed=0)
+        x += shift
         with kernels.use("numpy"):
             expected = max_pool2d.forward(x, size=size)[0]
         n, height, width, channels = expected.shape
         windows = x.reshape(n, height, size, width, size, channels)
+        apart = x.reshape(n, size, height, size, width, channels).max((1, 3))
         hints = {
             "that is the mean of each window, not its largest number": windows.mean((2, 4)),
-            "a window is size neighbours; you took numbers that lie far apart": x.reshape(
-                n, size, height, size, width, channels
-            ).max((1, 3)),
+            "a window is size neighbours; you took numbers that lie far apart": apart,
             "numbers may be negative: begin with one of the window's, not with 0": np.maximum(expected, 0),
         }
         answer.expect(answer(x, size), expected, f"y of windows {size}×{size}", hints)
 
 
+@exercise("2.2", "the gradient of max-pool", points=2)
 def max_pool_grad(answer: Answer) -> None:
     for (shape, size), rounded in zip(POOLS, (False, True, True), strict=True):
         (x,) = drawn(shape, seed=1)
@@ -43,32 +45,33 @@ def max_pool_grad(answer: Answer) -> None:
             (dy,) = drawn(y.shape, seed=2)
             (expected,) = backward(dy)
             (turned,) = max_pool2d.forward(x[:, ::-1, ::-1], size=size)[1](dy[:, ::-1, ::-1])
-        everywhere = dy.repeat(size, 1).repeat(size, 2)
-        won = x == y.repeat(size, 1).repeat(size, 2)
+        everywhere, largest = (_enlarged(a, size) for a in (dy, y))
+        is_largest = x == largest
         n, height, width, channels = y.shape
-        count = won.reshape(n, height, size, width, size, channels).sum((2, 4)).repeat(size, 1).repeat(size, 2)
+        count = is_largest.reshape(n, height, size, width, size, channels).sum((2, 4))
+        shared = everywhere * is_largest / _enlarged(count, size)
+        last = turned[:, ::-1, ::-1]
         hints = {
-            "that is the gradient of a mean: only the place that won gets any": everywhere / size**2,
-            "only the place that won gets a gradient, the others get none": everywhere,
-            "dy is not used: the gradient that arrives is not all ones": won.astype(float),
-            "where several are equally large, the first alone gets the gradient": everywhere * won,
-            "where several are equally large, the first gets all of it: nothing is shared": everywhere * won / count,
-            "where several are equally large, it is the first that gets the gradient, not the last": turned[
-                :, ::-1, ::-1
-            ],
+            "that is the gradient of a mean: only the place of the largest number gets any": everywhere / size**2,
+            "only the place of the largest number gets a gradient, the others get none": everywhere,
+            "dy is not used: the gradient that arrives is not all ones": is_largest.astype(float),
+            "where several are equally large, the first alone gets the gradient": everywhere * is_largest,
+            "where several are equally large, the first gets all of it: nothing is shared": shared,
+            "where several are equally large, it is the first that gets the gradient, not the last": last,
         }
         answer.expect(answer(x, dy, size), expected, "dx", hints)
 
 
+def _enlarged(y: np.ndarray, size: int) -> np.ndarray:
+    """Each number of (N, H, W, C) size×size times: (N, H·size, W·size, C)."""
+    return y.repeat(size, 1).repeat(size, 2)
+
+
+@exercise("2.3", "the gradient of a skip connection", points=2)
 def skip_grads(answer: Answer) -> None:
     for n, height, width, channels, others in ((2, 3, 5, 3, 4), (3, 4, 2, 2, 1), (2, 5, 3, 1, 1)):
-        x, up, dy, below = drawn(
-            (n, height, width, channels),
-            (n, height, width, others),
-            (n, height, width, channels + others),
-            (n, height, width, channels),
-            seed=3,
-        )
+        shapes = [(n, height, width, size) for size in (channels, others, channels + others, channels)]
+        x, up, dy, below = drawn(*shapes, seed=3)
         across, dup = concat.forward(x, up)[1](dy)
         hints = {
             "x was used twice: what came from below belongs to it as well": (across, dup),
@@ -76,10 +79,10 @@ def skip_grads(answer: Answer) -> None:
             "the gradients are added: nothing is averaged": ((across + below) / 2, dup),
             "in joined, x comes first and up after it": (dy[..., -channels:] + below, dy[..., :-channels]),
         }
-        came = answer(dy, below, channels)
-        answer.expect(came, (across + below, dup), "dx, dup", hints)
+        answer.expect(answer(dy, below, channels), (across + below, dup), "dx, dup", hints)
 
 
+@exercise("2.4", "the receptive field", points=2)
 def receptive_field(answer: Answer) -> None:
     for layers in (
         [(3, 1), (3, 1)],
@@ -88,26 +91,25 @@ def receptive_field(answer: Answer) -> None:
         [(5, 3), (4, 2), (1, 3), (3, 1)],
         [],
     ):
-        first = last = 0  # of the pixels that one pixel of the result sees, followed from the result to the picture
+        first = last = 0  # of the pixels that one pixel of the result sees, followed from the result to the image
         for kernel, stride in reversed(layers):
             first, last = first * stride, last * stride + kernel - 1
-        sizes = [kernel for kernel, _ in layers]
-        jumps = np.cumprod([1, *(stride for _, stride in layers)])  # pixels of the picture between two of each layer
+        sizes, strides = [k for k, _ in layers], [s for _, s in layers]
+        jumps = np.cumprod([1, *strides]).tolist()  # pixels of the image between two of each layer
+        without = 1 + sum(k - 1 for k in sizes)
+        whole = 1 + sum(k * j for k, j in zip(sizes, jumps, strict=False))
+        own = 1 + sum((k - 1) * j for k, j in zip(sizes, jumps[1:], strict=True))
         hints = {
-            "the strides are left out: after a stride of 2, a neighbour lies two pixels of the picture away": 1
-            + sum(k - 1 for k in sizes),
-            "a layer adds kernel − 1 neighbours: its own pixel is there already": 1
-            + sum(int(k * j) for k, j in zip(sizes, jumps, strict=False)),
-            "a layer's stride widens what later layers add, not what it adds itself": 1
-            + sum(int((k - 1) * j) for k, j in zip(sizes, jumps[1:], strict=True)),
+            "the strides are left out: after a stride of 2, a neighbour lies two pixels of the image away": without,
+            "a layer adds kernel − 1 neighbours: its own pixel is there already": whole,
+            "a layer's stride widens what later layers add, not what it adds itself": own,
             "one pixel is seen before there is any layer: begin with 1": last - first,
         }
-        came = answer(list(layers))
-        if isinstance(came, float):
-            raise answer.wrong(f"a number of pixels is whole: {came!r} came for the layers {layers}")
+        came = answer.whole(list(layers))
         answer.expect(came, last - first + 1, f"what is seen through the layers {layers}", hints)
 
 
+@exercise("2.5", "nearest ×2 and its gradient", points=2)
 def upsample_and_grad(answer: Answer) -> None:
     for shape in ((2, 3, 5, 3), (3, 2, 4, 1), (2, 4, 1, 2)):
         (x,) = drawn(shape, seed=4)
@@ -115,11 +117,9 @@ def upsample_and_grad(answer: Answer) -> None:
             y, backward = upsample_nearest.forward(x)
             (dy,) = drawn(y.shape, seed=5)
             (dx,) = backward(dy)
+        side_by_side = "the four copies lie side by side: repeat each number, do not lay whole images side by side"
         hints = {
-            "the four copies lie side by side: repeat each number, do not lay whole pictures side by side": (
-                np.tile(x, (1, 2, 2, 1)),
-                dx,
-            ),
+            side_by_side: (np.tile(x, (1, 2, 2, 1)), dx),
             "that is the mean over the four copies: a gradient is a sum": (y, dx / 4),
             "x is used four times: all four gradients count, not the first alone": (y, dy[:, ::2, ::2]),
             "dy is not used: the gradient that arrives is not all ones": (y, np.full(shape, 4.0)),
@@ -128,22 +128,23 @@ def upsample_and_grad(answer: Answer) -> None:
 
 
 def _cells(height: int, width: int, **boxes: tuple[int, int, int, int]) -> np.ndarray:
-    """Numbered rectangles, n1=(top, left, bottom, right), on a background of 0."""
+    """Labels (height, width): numbered rectangles, n1=(top, left, bottom, right), on a background of 0."""
     labels = np.zeros((height, width), np.int64)
     for name, (top, left, bottom, right) in boxes.items():
         labels[top:bottom, left:right] = int(name[1:])
     return labels
 
 
-PICTURES = (
+LABELS = (
     _cells(9, 13, n1=(1, 1, 4, 5), n2=(1, 6, 7, 9), n3=(6, 1, 8, 4)),
     _cells(8, 12, n2=(0, 0, 3, 3), n5=(2, 5, 6, 8), n7=(5, 9, 8, 12), n9=(0, 10, 2, 12)),
     _cells(5, 7, n1=(0, 0, 2, 2), n4=(3, 4, 5, 7)),
 )
 
 
+@exercise("2.6", "border weights", points=3)
 def border_weight_map(answer: Answer) -> None:
-    for labels, w0, sigma in zip(PICTURES, (10.0, 6.0, 3.0), (1.5, 2.0, 5.0), strict=True):
+    for labels, w0, sigma in zip(LABELS, (10.0, 6.0, 3.0), (1.5, 2.0, 5.0), strict=True):
         places = np.indices(labels.shape)[..., None]
         apart = []  # each pixel's distance to each cell
         for number in np.unique(labels)[1:]:
@@ -175,6 +176,7 @@ GRAPHS: tuple[tuple[str, dict[str, list[str]]], ...] = (
 )
 
 
+@exercise("2.7", "the order of the backward", points=3)
 def topological_order(answer: Answer) -> None:
     for end, parents in GRAPHS:
         given = {node: list(made_from) for node, made_from in parents.items()}
@@ -184,51 +186,33 @@ def topological_order(answer: Answer) -> None:
             raise answer.wrong(f"{about} was changed: whoever gave it still needs it")
         if not isinstance(came, (list, tuple)) or not set(map(str, came)) <= parents.keys():
             raise answer.wrong(f"{about}: expected a list of its nodes; {came!r:.60} came")
-        _judge_order(answer, list(came), end, parents, about)
+        if wrong := _wrong_order(list(came), end, parents):
+            raise answer.wrong(f"{about}: {wrong}")
 
 
-def _judge_order(answer: Answer, came: list[Any], end: str, parents: dict[str, list[str]], about: str) -> None:
-    """Each node that `end` was made from, once, after all of its own parents."""
+def _wrong_order(came: list[Any], end: str, parents: dict[str, list[str]]) -> str:
+    """What is wrong, if each node that `end` was made from must come once, after all of its own parents."""
     shown = came if len(came) < 10 else f"{len(came):,} nodes"
     needed, found = {end}, [end]
     while found:
         fresh = set(parents[found.pop()]) - needed
         needed |= fresh
         found += fresh
-    counted = Counter(came).most_common(1)
-    if counted and counted[0][1] > 1:
-        raise answer.wrong(
-            f"{about}: {counted[0][0]!r} comes more than once in {shown}"
-            "\n  Hint: remember the nodes that you have seen; one that is used twice is still one node"
-        )
+    for node, times in Counter(came).items():
+        if times > 1:
+            once = "remember the nodes that you have seen; one that is used twice is still one node"
+            return f"{node!r} comes more than once in {shown}\n  Hint: {once}"
     if missing := needed - set(came):
-        raise answer.wrong(f"{about}: {min(missing)!r} is missing in {shown}")
+        return f"{min(missing)!r} is missing in {shown}"
     if extra := set(came) - needed:
-        raise answer.wrong(
-            f"{about}: {min(extra)!r} is in {shown}, and {end!r} was not made from it"
-            "\n  Hint: begin at the end and go from each node to its parents"
-        )
+        begin = "begin at the end and go from each node to its parents"
+        return f"{min(extra)!r} is in {shown}, and {end!r} was not made from it\n  Hint: {begin}"
     place = {node: i for i, node in enumerate(came)}
-    for node in came:
-        for parent in parents[node]:
-            if place[parent] > place[node]:
-                turned = all(place[p] > place[n] for n in came for p in parents[n])
-                raise answer.wrong(
-                    f"{about}: {node!r} was made from {parent!r} and comes before it in {shown}\n  Hint: "
-                    + (
-                        "that is the order of the backward; parents first was asked for, its reverse"
-                        if turned
-                        else "a node may be listed only when all of its parents are, not when it is first met"
-                    )
-                )
-
-
-EXERCISES = (
-    Exercise("2.1", "max-pool", "max_pool", 1, max_pool),
-    Exercise("2.2", "the gradient of max-pool", "max_pool_grad", 2, max_pool_grad),
-    Exercise("2.3", "the gradient of a skip connection", "skip_grads", 2, skip_grads),
-    Exercise("2.4", "the receptive field", "receptive_field", 2, receptive_field),
-    Exercise("2.5", "nearest ×2 and its gradient", "upsample_and_grad", 2, upsample_and_grad),
-    Exercise("2.6", "border weights", "border_weight_map", 3, border_weight_map),
-    Exercise("2.7", "the order of the backward", "topological_order", 3, topological_order),
-)
+    early = [(node, parent) for node in came for parent in parents[node] if place[parent] > place[node]]
+    if not early:
+        return ""
+    hint = "a node may be listed only when all of its parents are, not when it is first met"
+    if len(early) == sum(len(parents[node]) for node in came):  # each and every pair
+        hint = "that is the order of the backward; parents first was asked for, its reverse"
+    node, parent = early[0]
+    return f"{node!r} was made from {parent!r} and comes before it in {shown}\n  Hint: {hint}"

@@ -2,7 +2,7 @@
 # # Exercises 1: the convolutional layer
 #
 # Fill in what is missing, run the cell, and run the check below it. A check says "right", or what was expected, what
-# came, and where. Arrays are `(N, H, W, C)`: pictures, rows, columns, channels; kernels are `(KH, KW, C, K)`. `dy` is
+# came, and where. Arrays are `(N, H, W, C)`: images, rows, columns, channels; kernels are `(KH, KW, C, K)`. `dy` is
 # the gradient that arrives from above. The notebook is
 # [01 The convolutional layer](../01_the_convolutional_layer.ipynb).
 
@@ -80,12 +80,12 @@ check("1.2", output_size)
 #
 # *2 points, easy, about 6 lines*
 #
-# The convolution again, now with `padding` zeros around each picture and the kernel moving by `stride`. Write it whole:
+# The convolution again, now with `padding` zeros around each image and the kernel moving by `stride`. Write it whole:
 # each answer is graded without the others.
 #
 # <details><summary>Hint</summary>
 # <code>np.pad</code> takes a pair (before, after) for each axis. Output pixel i looks at the window that begins at row
-# i·stride of the padded picture.
+# i·stride of the padded image.
 # </details>
 
 
@@ -144,7 +144,7 @@ check("1.4", conv2d_input_grad)
 #
 # *3 points, medium, about 5 lines*
 #
-# Each kernel value was used at every position of every picture. Its gradient is the sum over all of them:
+# Each kernel value was used at every position of every image. Its gradient is the sum over all of them:
 #
 # $$\frac{\partial L}{\partial w[p, q, c, k]} = \sum_{n, i, j} x[n, i + p, j + q, c] \; dy[n, i, j, k]$$
 #
@@ -176,7 +176,7 @@ check("1.5", conv2d_weight_grad)
 #
 # *2 points, medium, about 6 lines*
 #
-# A convolution is one product of two matrices, if the windows stand in rows. Make that matrix: a row for each picture and
+# A convolution is one product of two matrices, if the windows stand in rows. Make that matrix: a row for each image and
 # position (n, i, j), in it the window's numbers in the order kernel row, kernel column, channel:
 # (N, H, W, C) → (N·H'·W', KH·KW·C). Then `im2col(x, …) @ w.reshape(-1, K)` is the convolution.
 #
@@ -242,7 +242,7 @@ check("1.7", conv2d_compiled)
 # *3 points, hard, about 8 lines*
 #
 # On a GPU the same function runs in thousands of threads, each of which finds out who it is and computes one output
-# pixel. Write the kernel for one picture `x` (H, W) and one kernel `w` (KH, KW), into `y` (H − KH + 1, W − KW + 1). There
+# pixel. Write the kernel for one image `x` (H, W) and one kernel `w` (KH, KW), into `y` (H − KH + 1, W − KW + 1). There
 # are more threads than pixels: those beyond the edge must do nothing. No GPU is needed here, Numba simulates one.
 #
 # <details><summary>Hint</summary>

@@ -2,7 +2,7 @@
 # # Exercises 2: U-Net and computer vision
 #
 # Fill in what is missing, run the cell, and run the check below it. A check says "right", or what was expected, what
-# came, and where. Arrays are `(N, H, W, C)`: pictures, rows, columns, channels. `dy` is the gradient that arrives from
+# came, and where. Arrays are `(N, H, W, C)`: images, rows, columns, channels. `dy` is the gradient that arrives from
 # above: ∂L/∂y for a loss L. The notebook is [02 U-Net and computer vision](../02_unet_and_computer_vision.ipynb).
 
 # %%
@@ -16,7 +16,7 @@ from tinydiff.exercises import check
 #
 # *1 point, easy, about 3 lines*
 #
-# Cut each picture into windows of `size` × `size` pixels, side by side, and keep the largest number of each window, in
+# Cut each image into windows of `size` × `size` pixels, side by side, and keep the largest number of each window, in
 # each channel:
 #
 # $$y[n, i, j, c] = \max_{a, b < \text{size}} x[n, i \cdot \text{size} + a, j \cdot \text{size} + b, c]$$
@@ -108,12 +108,12 @@ check("2.3", skip_grads)
 #
 # *2 points, medium, about 5 lines*
 #
-# `layers` is a list of (kernel, stride), in the order in which a picture goes through them; a 2×2 max-pool is (2, 2).
-# How many pixels of the picture, in one direction, can change one pixel of the result? Without any layer it is 1.
+# `layers` is a list of (kernel, stride), in the order in which an image goes through them; a 2×2 max-pool is (2, 2).
+# How many pixels of the image, in one direction, can change one pixel of the result? Without any layer it is 1.
 # Notebook section: *Max-pool*, where it is measured.
 #
 # <details><summary>Hint</summary>
-# Draw three layers of kernel 3 in one dimension, the first with stride 2. How far apart in the picture are two
+# Draw three layers of kernel 3 in one dimension, the first with stride 2. How far apart in the image are two
 # neighbours behind each layer? A layer adds kernel − 1 such distances.
 # </details>
 
@@ -121,7 +121,7 @@ check("2.3", skip_grads)
 # %%
 def receptive_field(layers: list[tuple[int, int]]) -> int:
     ### BEGIN SOLUTION
-    seen, apart = 1, 1  # pixels of the picture: seen by a pixel, between neighbours
+    seen, apart = 1, 1  # pixels of the image: seen by a pixel, between neighbours
     for kernel, stride in layers:
         seen += (kernel - 1) * apart
         apart *= stride
@@ -173,7 +173,7 @@ check("2.5", upsample_and_grad)
 # where d₁ and d₂ are the distances, in pixels, from this pixel of the background to the nearest and to the
 # second-nearest cell. Inside the cells w is 1. `labels` (H, W) holds a number for each cell's pixels and 0 outside; there
 # are two cells or more, they do not touch, and some numbers may not occur. Return w (H, W), float64. Notebook section:
-# *Much from little: bent pictures and heavy borders*.
+# *Much from little: elastic deformation and heavy borders*.
 #
 # <details><summary>Hint</summary>
 # <code>distance_transform_edt(mask)</code> gives each True pixel's distance to the nearest False one. Which mask has the
@@ -207,7 +207,7 @@ check("2.6", border_weight_map)
 # A value that is used twice may hand its gradient on only when both parts have arrived. So the backward needs an order.
 # `parents` says of each node what it was made from: `{"y": ["x", "w"], "x": [], "w": []}`. Return a list of the nodes
 # that `end` was made from, with `end` itself, each once, and each *after* all of its parents: a topological order. The
-# backward walks it from its end to its beginning. Networks are deep and Python's recursion ends at about 1,000 calls: the
+# backward goes through it from its end to its beginning. Networks are deep and Python's recursion ends at about 1,000 calls: the
 # check has a chain of 20,000 nodes. Notebook section: *Skip connections*.
 #
 # <details><summary>Hint</summary>

@@ -2,8 +2,8 @@
 # # Exercises 3: U-Net for denoising and diffusion
 #
 # Fill in what is missing, run the cell, and run the check below it. A check says "right", or what was expected, what
-# came, and where. Pictures are `(N, H, W, C)`: pictures, rows, columns, channels. ᾱ, "alpha bar", is the share of the
-# picture's variance that is left at a noise level: 1 is the picture, 0 noise alone. The notebook is
+# came, and where. Images are `(N, H, W, C)`: images, rows, columns, channels. ᾱ, "alpha bar", is the share of the
+# image's variance that is left at a noise level: 1 is the image, 0 noise alone. The notebook is
 # [03 U-Net for denoising and diffusion](../03_unet_for_denoising_and_diffusion.ipynb).
 
 # %%
@@ -18,7 +18,7 @@ from tinydiff.exercises import check
 #
 # *2 points, medium, about 4 lines*
 #
-# How much of the picture is left after each of T steps? The cosine schedule begins with
+# How much of the image is left after each of T steps? The cosine schedule begins with
 #
 # $$f(t) = \cos^2\!\left( \frac{t/T + 0.008}{1.008} \cdot \frac{\pi}{2} \right), \qquad \beta_t = 1 - \frac{f(t)}{f(t-1)}
 # \quad (t = 1 \dots T), \qquad \bar\alpha_t = \prod_{s \le t} (1 - \beta_s).$$
@@ -53,7 +53,7 @@ check("3.1", cosine_alpha_bar)
 #
 # $$x_t = \sqrt{\bar\alpha} \; x_0 + \sqrt{1 - \bar\alpha} \; \varepsilon$$
 #
-# `x0` and `noise` (ε) are (N, H, W, C). `alpha_bar` is (N,): in training each picture has a noise level of its own.
+# `x0` and `noise` (ε) are (N, H, W, C). `alpha_bar` is (N,): in training each image has a noise level of its own.
 # Return x_t (N, H, W, C). Notebook section: *Noise, little by little and all at once*.
 #
 # <details><summary>Hint</summary>
@@ -77,7 +77,7 @@ check("3.2", noised)
 #
 # *2 points, easy, about 4 lines*
 #
-# The network is told the timestep t by a vector of waves. With D/2 frequencies
+# The network is conditioned on the timestep t by a vector of waves. With D/2 frequencies
 #
 # $$f_k = 10000^{-k / (D/2)}, \qquad k = 0 \dots D/2 - 1,$$
 #
@@ -111,24 +111,25 @@ check("3.3", sinusoidal_embedding)
 #
 # $$v = \sqrt{\bar\alpha}\, \varepsilon - \sqrt{1 - \bar\alpha}\, x_0 .$$
 #
-# `prediction` is what it says and `kind` which of the three that is: "epsilon", "x0" or "v". `x_t` and `prediction` are
-# (N, H, W, C), `alpha_bar` a number inside (0, 1). Return x0 and ε, in this order. Notebook section: *ε, x0 or v*.
+# `prediction` is what it says and `prediction_type` which of the three that is, with the names of diffusers'
+# configurations: "epsilon", "sample" (x0) or "v_prediction". `x_t` and `prediction` are (N, H, W, C), `alpha_bar` a number
+# inside (0, 1). Return x0 and ε, in this order. Notebook section: *ε, x0 or v*.
 #
 # <details><summary>Hint</summary>
-# For "epsilon" and "x0", solve the first equation for the other one. For "v", solve both equations for x0 and ε:
+# For "epsilon" and "sample", solve the first equation for the other one. For "v_prediction", solve both for x0 and ε:
 # multiply one by √ᾱ, the other by √(1 − ᾱ), and add or subtract.
 # </details>
 
 
 # %%
 def read_prediction(
-    prediction: np.ndarray, x_t: np.ndarray, alpha_bar: float, kind: str
+    prediction: np.ndarray, x_t: np.ndarray, alpha_bar: float, prediction_type: str
 ) -> tuple[np.ndarray, np.ndarray]:
     signal, sigma = np.sqrt(alpha_bar), np.sqrt(1 - alpha_bar)
     ### BEGIN SOLUTION
-    if kind == "epsilon":
+    if prediction_type == "epsilon":
         return (x_t - sigma * prediction) / signal, prediction
-    if kind == "x0":
+    if prediction_type == "sample":
         return prediction, (x_t - signal * prediction) / sigma
     return signal * x_t - sigma * prediction, sigma * x_t + signal * prediction
     ### END SOLUTION
@@ -142,8 +143,8 @@ check("3.4", read_prediction)
 #
 # *3 points, hard, about 4 lines*
 #
-# A picture `x0` is known, and how it looks at the noise level ᾱ = a, `x_a`. What was x_p, at a cleaner level p > a? Two
-# normal distributions speak of it: from the picture, $x_p \sim N(\sqrt p\, x_0,\; 1 - p)$; from what was seen,
+# An image `x0` is known, and how it looks at the noise level ᾱ = a, `x_a`. What was x_p, at a cleaner level p > a? Two
+# normal distributions speak of it: from the image, $x_p \sim N(\sqrt p\, x_0,\; 1 - p)$; from what was seen,
 # $x_a = \sqrt{a/p}\; x_p + \sqrt{1 - a/p}\; \varepsilon$. Bayes' rule makes one normal distribution of both. Return its mean (N, H, W, C)
 # and its variance, a number. At p = 1 they are x0 and 0. Notebook section: *DDPM and DDIM: one step*.
 #
@@ -176,7 +177,7 @@ check("3.5", posterior)
 # *2 points, easy, about 2 lines*
 #
 # At the level ᾱ = a the network has seen `x_a` (N, H, W, C) and says which `noise` (N, H, W, C) is in it. Find the
-# picture x̂0 that this means, and mix the *same* noise with it again, for the next level of the list, ᾱ = p:
+# image x̂0 that this means, and mix the *same* noise with it again, for the next level of the list, ᾱ = p:
 #
 # $$x_p = \sqrt p \; \hat x_0 + \sqrt{1 - p} \; \hat\varepsilon$$
 #
@@ -229,16 +230,16 @@ def ddpm_step(x_a: np.ndarray, noise: np.ndarray, a: float, p: float, fresh: np.
 check("3.7", ddpm_step)
 
 # %% [markdown]
-# ## 3.8 IADB's walk
+# ## 3.8 IADB's sampling loop
 #
 # *2 points, easy, about 3 lines*
 #
 # Iterative α-(de)blending: the network `direction(x, alpha)` says which way the straight line from noise to data goes, at
-# the place x and the share α of data. Walk from `x` at α = 0 in `steps` equal steps to α = 1, and ask anew at each:
+# the place x and the share α of data. Go from `x` at α = 0 in `steps` equal steps to α = 1, and ask anew at each:
 #
 # $$x_{\alpha + 1/n} = x_\alpha + \tfrac1n \, D(x_\alpha, \alpha)$$
 #
-# `x` (N, …) is noise; return where it ends, (N, …). Notebook section: *IADB: a diffusion model in twenty lines*.
+# `x` (N, …) is noise; return where it ends, (N, …). Notebook section: *IADB: the same on a straight line*.
 #
 # <details><summary>Hint</summary>
 # The network is asked at α = 0, 1/n, …, (n − 1)/n: where each step begins.

@@ -2,7 +2,7 @@
 # # Exercises 4: latent space and latent diffusion
 #
 # Fill in what is missing, run the cell, and run the check below it. A check says "right", or what was expected, what
-# came, and where. Pictures and latents are `(N, H, W, C)`: pictures, rows, columns, channels. `dz` and `dkl`
+# came, and where. Images and latents are `(N, H, W, C)`: images, rows, columns, channels. `dz` and `dkl`
 # are gradients that arrive from above: ∂L/∂z and ∂L/∂KL for a loss L. The notebook is
 # [04 Latent space and latent diffusion](../04_latent_space_and_latent_diffusion.ipynb).
 
@@ -18,8 +18,8 @@ from tinydiff.exercises import check
 #
 # *2 points, easy, about 4 lines*
 #
-# The encoder gives each number of a latent a mean μ and the logarithm of a variance, ln σ². The decoder sees a draw z
-# from that distribution. Write the draw so that gradients pass through it, with noise ε that was drawn beforehand from
+# The encoder gives each number of a latent a mean μ and the logarithm of a variance, ln σ². The decoder sees a sample z
+# from that distribution. Write it so that gradients pass through it, with noise ε that was drawn beforehand from
 # N(0, 1):
 #
 # $$z = \mu + e^{\frac12 \ln \sigma^2} \, \varepsilon$$
@@ -57,7 +57,7 @@ check("4.1", reparameterised)
 # *3 points, medium, about 5 lines*
 #
 # How far do these distributions lie from N(0, 1)? The divergence is summed over the numbers of a latent (rows, columns,
-# channels), and its mean is taken over the N pictures:
+# channels), and its mean is taken over the N images:
 #
 # $$\mathrm{KL} = \frac{1}{N} \sum_{n, i, j, c} \tfrac12 \left( \mu^2 + \sigma^2 - 1 - \ln \sigma^2 \right)$$
 #
@@ -89,59 +89,59 @@ def kl_divergence(mean: np.ndarray, log_variance: np.ndarray, dkl: float) -> tup
 check("4.2", kl_divergence)
 
 # %% [markdown]
-# ## 4.3 The latent scale
+# ## 4.3 The scaling factor
 #
 # *2 points, medium, about 8 lines*
 #
 # Diffusion wants latents with a standard deviation of 1, and an autoencoder's have another one. So they are multiplied
-# by a *latent scale*: 1 divided by the standard deviation of all numbers of the training pictures' latents (over
-# pictures, rows, columns and channels together). It is measured once and stays. What diffusion sees is scaled, what the
+# by a *scaling factor*: 1 divided by the standard deviation of all numbers of the training images' latents (over
+# images, rows, columns and channels together). It is measured once and stays. What diffusion sees is scaled, what the
 # decoder sees is not.
 #
-# Given are the autoencoder's two functions, `encode` (pictures (N, H, W, 3) → latents) and `decode` (latents →
-# pictures), and the training `pictures`. Return two new functions: one from pictures to latents with the scale, one
-# from latents with the scale to pictures. They are used on other pictures than these.
+# Given are the autoencoder's two functions, `encode` (images (N, H, W, 3) → latents) and `decode` (latents →
+# images), and the training `images`. Return two new functions: one from images to latents with the factor, one
+# from latents with the factor to images. They are used on other images than these.
 #
 # <details><summary>Hint</summary>
 # Define two functions inside this one, and return both. They may use a number that you computed before them.
 # </details>
 #
 # <details><summary>Another hint</summary>
-# Decoding what was encoded must give what the autoencoder would give without any scale.
+# Decoding what was encoded must give what the autoencoder would give without any factor.
 # </details>
 
 
 # %%
-def with_latent_scale(
-    encode: Callable[[np.ndarray], np.ndarray], decode: Callable[[np.ndarray], np.ndarray], pictures: np.ndarray
+def with_scaling_factor(
+    encode: Callable[[np.ndarray], np.ndarray], decode: Callable[[np.ndarray], np.ndarray], images: np.ndarray
 ) -> tuple[Callable[[np.ndarray], np.ndarray], Callable[[np.ndarray], np.ndarray]]:
     ### BEGIN SOLUTION
-    scale = 1 / encode(pictures).std()
+    factor = 1 / encode(images).std()
 
-    def scaled_encode(pictures: np.ndarray) -> np.ndarray:
-        return encode(pictures) * scale
+    def scaled_encode(images: np.ndarray) -> np.ndarray:
+        return encode(images) * factor
 
     def scaled_decode(latents: np.ndarray) -> np.ndarray:
-        return decode(latents / scale)
+        return decode(latents / factor)
 
     return scaled_encode, scaled_decode
     ### END SOLUTION
 
 
 # %%
-check("4.3", with_latent_scale)
+check("4.3", with_scaling_factor)
 
 # %% [markdown]
 # ## 4.4 PSNR
 #
 # *1 point, easy, about 4 lines*
 #
-# How well did pictures come back? The peak signal-to-noise ratio, in decibels:
+# How well did images come back? The peak signal-to-noise ratio, in decibels:
 #
 # $$\mathrm{PSNR} = 10 \, \log_{10} \frac{255^2}{\frac1M \sum_m (a_m - b_m)^2}$$
 #
-# The mean is over all M numbers of all pictures. `images` (a) and `others` (b) are uint8 (N, H, W, C). Return a number.
-# For equal pictures it is infinite, `np.inf`. Notebook section: *What an autoencoder does*.
+# The mean is over all M numbers of all images. `images` (a) and `others` (b) are uint8 (N, H, W, C). Return a number.
+# For equal images it is infinite, `np.inf`. Notebook section: *What an autoencoder does*.
 #
 # <details><summary>Hint</summary>
 # Try <code>np.array([3], np.uint8) - np.array([5], np.uint8)</code>.

@@ -185,17 +185,17 @@ def skip_gram(
 check("5.5", skip_gram)
 
 # %% [markdown]
-# ## 5.6 Guidance
+# ## 5.6 Classifier-free guidance
 #
 # *2 points, easy, about 5 lines*
 #
-# The network is asked twice: `u` is its prediction for the empty prompt, `c` that for the prompt, both (N, H, W, C).
-# The guided prediction, with the guidance s (`scale`), is
+# The network is asked twice: `u` is its unconditional prediction, for the empty prompt, `c` that for the prompt, both
+# (N, H, W, C). With the guidance scale s (`guidance_scale`) the prediction is
 #
 # $$u + s \, (c - u)$$
 #
 # It acts only at timesteps t with `low` ≤ t < `high`. At all others the prediction is that for the prompt. One
-# exception: guidance 0 means that there is no prompt, so that with it the prediction is that for the empty prompt at
+# exception: guidance scale 0 means that there is no prompt, so that with it the prediction is the unconditional one at
 # *every* timestep. Return the prediction to use at timestep `t`.
 #
 # <details><summary>Hint</summary>
@@ -204,18 +204,20 @@ check("5.5", skip_gram)
 
 
 # %%
-def guided_prediction(u: np.ndarray, c: np.ndarray, scale: float, t: int, low: int, high: int) -> np.ndarray:
+def classifier_free_guidance(
+    u: np.ndarray, c: np.ndarray, guidance_scale: float, t: int, low: int, high: int
+) -> np.ndarray:
     ### BEGIN SOLUTION
-    if scale == 0:
+    if guidance_scale == 0:
         return u
     if not low <= t < high:
         return c
-    return u + scale * (c - u)
+    return u + guidance_scale * (c - u)
     ### END SOLUTION
 
 
 # %%
-check("5.6", guided_prediction)
+check("5.6", classifier_free_guidance)
 
 # %% [markdown]
 # ## 5.7 The nearest words
