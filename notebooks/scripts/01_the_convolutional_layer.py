@@ -653,7 +653,7 @@ def climb(rung, x, w):
 rng = np.random.default_rng(0)
 x, w = rng.standard_normal((1, 16, 16, 32), np.float32), rng.standard_normal((3, 3, 32, 32), np.float32)
 results = {rung: climb(rung, x, w) for rung in rungs}
-results["compiled loops"] = naive.conv2d_forward(x, w, 1, (1, 1, 1, 1))
+results["compiled loops"] = naive.conv2d_forward(x, w, None, 1, (1, 1, 1, 1))
 for name, y in results.items():
     off = abs(y - results["loops"]).max() / abs(results["loops"]).max()
     print(f"{name:>14}: differs by {off:.0e} of the largest value")
@@ -670,7 +670,7 @@ small_rows = {row.name: row for row in ladder_rows(rounds=7)}
 x, w = rng.standard_normal((32, 16, 16, 64), np.float32), rng.standard_normal((3, 3, 64, 64), np.float32)
 work = x.size * 9 * 64  # multiply-adds
 large = [name for name in rungs if name != "loops"]
-contenders = [partial(climb, name, x, w) for name in large] + [partial(naive.conv2d_forward, x, w, 1, (1, 1, 1, 1))]
+contenders = [partial(climb, name, x, w) for name in large] + [partial(naive.conv2d_forward, x, w, None, 1, (1, 1, 1, 1))]
 large_rates = dict(zip([*large, "compiled loops"], [1e-9 * work / s for s in race(*contenders, rounds=7)], strict=True))
 
 for name, row in small_rows.items():

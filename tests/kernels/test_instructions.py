@@ -22,8 +22,8 @@ from tinydiff.kernels.cpu import micro_kernel
 rng = np.random.default_rng(0)
 for c, k, stride in ((32, 48, 1), (5, 33, 2), (3, 16, 1), (16, 3, 1)):
     x, w = rng.standard_normal((2, 9, 7, c)), rng.standard_normal((3, 3, c, k))
-    y = numpy_backend.conv2d_forward(x, w, stride, (1, 1, 1, 1))
-    ours = cpu.conv2d_forward(x.astype(np.float32), w.astype(np.float32), stride, (1, 1, 1, 1))
+    y = numpy_backend.conv2d_forward(x, w, None, stride, (1, 1, 1, 1))
+    ours = cpu.conv2d_forward(x.astype(np.float32), w.astype(np.float32), None, stride, (1, 1, 1, 1))
     assert abs(ours - y).max() <= 1e-5 * abs(y).max(), (c, k, stride)
 print(vectors.INSTRUCTIONS, vectors.LANES, micro_kernel.ROWS)
 """

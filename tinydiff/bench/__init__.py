@@ -42,10 +42,10 @@ def bench(groups: Sequence[str] = GROUPS, rounds: int = 15, on_row: Callable[[Ro
     for group in groups:
         if group not in known:
             raise InputError(f"bench: no group {group!r}; there are {', '.join(known)}")
-    from tinydiff.kernels.cpu import memory
+    from tinydiff.kernels import reuse_memory
 
     _start_torch()
-    memory.reuse()
+    reuse_memory()
     rows = []
     for group in groups:
         for row in known[group](rounds):

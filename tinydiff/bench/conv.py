@@ -50,12 +50,12 @@ def _race(kernel: int, stride: int, n: int, c: int, k: int, size: int, rounds: i
     x = rng.standard_normal((n, size, size, c), np.float32)
     w = rng.standard_normal((kernel, kernel, c, k), np.float32) / np.float32(np.sqrt(kernel * kernel * c))
     sides = (kernel // 2,) * 4
-    y = cpu.conv2d_forward(x, w, stride, sides)
+    y = cpu.conv2d_forward(x, w, None, stride, sides)
     dy = rng.standard_normal(y.shape, np.float32)
     x, w, dy = _at_a_cache_line(x), _at_a_cache_line(w), _at_a_cache_line(dy)
 
     def forward() -> Any:
-        return cpu.conv2d_forward(x, w, stride, sides)
+        return cpu.conv2d_forward(x, w, None, stride, sides)
 
     def backward() -> Any:
         return (
@@ -136,14 +136,14 @@ def ladder_rows(rounds: int) -> Iterator[Row]:
 
     def direct() -> np.ndarray:
         with use(winograd=False):
-            return cpu.conv2d_forward(x, w, 1, (1, 1, 1, 1))
+            return cpu.conv2d_forward(x, w, None, 1, (1, 1, 1, 1))
 
     rungs: dict[str, Callable[[], np.ndarray]] = {
-        "loops": lambda: reference.conv2d_forward(x, w, 1, (1, 1, 1, 1)),
-        "NumPy": lambda: numpy_backend.conv2d_forward(x, w, 1, (1, 1, 1, 1)),
-        "compiled loops": lambda: naive.conv2d_forward(x, w, 1, (1, 1, 1, 1)),
+        "loops": lambda: reference.conv2d_forward(x, w, None, 1, (1, 1, 1, 1)),
+        "NumPy": lambda: numpy_backend.conv2d_forward(x, w, None, 1, (1, 1, 1, 1)),
+        "compiled loops": lambda: naive.conv2d_forward(x, w, None, 1, (1, 1, 1, 1)),
         "register tile": direct,
-        "Winograd": lambda: cpu.conv2d_forward(x, w, 1, (1, 1, 1, 1)),
+        "Winograd": lambda: cpu.conv2d_forward(x, w, None, 1, (1, 1, 1, 1)),
     }
     expected = rungs["loops"]()
     (first,) = race(rungs["loops"], rounds=1, warmup=0)

@@ -139,15 +139,15 @@ def _race_convolution(
     x = to_device(rng.standard_normal((n, size, size, c), np.float32), "cuda")
     w = to_device(rng.standard_normal((kernel, kernel, c, k), np.float32) / np.sqrt(kernel * kernel * c), "cuda")
     x, w = x.astype(np.float32), w.astype(np.float32)
-    y = cuda.conv2d_forward(x, w, stride, sides)
+    y = cuda.conv2d_forward(x, w, None, stride, sides)
     dy = to_device(rng.standard_normal(y.shape, np.float32), "cuda")
     runs: dict[str, Callable[[], Any]] = {
-        "forward": lambda: cuda.conv2d_forward(x, w, stride, sides),
+        "forward": lambda: cuda.conv2d_forward(x, w, None, stride, sides),
         "gradient by input": lambda: cuda.conv2d_input_grad(dy, w, x.shape, stride, sides),
         "gradient by weights": lambda: cuda.conv2d_weight_grad(x, dy, (kernel, kernel), stride, sides),
     }
     name, work = label(kernel, stride, n, c, k, size), y.size * kernel * kernel * c
-    agree(f"the plain kernel's y of {name}", to_numpy(y), to_numpy(naive.conv2d_forward(x, w, stride, sides)))
+    agree(f"the plain kernel's y of {name}", to_numpy(y), to_numpy(naive.conv2d_forward(x, w, None, stride, sides)))
     theirs = _torch_convolution(x, w, dy, stride, kernel // 2) if _torch_on_card() else {}
     for what, run in runs.items():
         seconds, *others = race(*(_finished(f, wait) for f in (run, theirs.get(what)) if f), rounds=rounds)

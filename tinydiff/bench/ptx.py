@@ -36,7 +36,7 @@ def _array(axes: int, kind: Any = float32) -> Array:
 
 
 _1, _2, _3, _4 = (_array(axes) for axes in (1, 2, 3, 4))
-_WINNER = _array(4, int32)
+_ARGMAX = _array(4, int32)
 
 # Each kernel with the types that it is called with, and the threads of a block.
 KERNELS: dict[str, tuple[Any, tuple, int]] = {
@@ -46,11 +46,11 @@ KERNELS: dict[str, tuple[Any, tuple, int]] = {
         conv.THREADS,
     ),
     "conv.weight_grad": (conv._weight_grad, (_2, *[int64] * 2, _2, *[int64] * 6, _4), conv.THREADS),
-    "plain.forward": (naive._forward, (_4, _4, *[int64] * 3, _4), naive.THREADS),
+    "plain.forward": (naive._forward, (_4, _4, _1, *[int64] * 3, _4), naive.THREADS),
     "plain.input_grad": (naive._input_grad, (_4, _4, *[int64] * 3, _4), naive.THREADS),
     "plain.weight_grad": (naive._weight_grad, (_4, _4, *[int64] * 3, _4), naive.THREADS),
-    "pointwise.max_pool": (pointwise._max_pool, (_4, int64, _4, _WINNER), pointwise.THREADS),
-    "pointwise.max_pool_backward": (pointwise._max_pool_backward, (_4, _WINNER, int64, _4), pointwise.THREADS),
+    "pointwise.max_pool": (pointwise._max_pool, (_4, int64, _4, _ARGMAX), pointwise.THREADS),
+    "pointwise.max_pool_backward": (pointwise._max_pool_backward, (_4, _ARGMAX, int64, _4), pointwise.THREADS),
     "pointwise.upsample": (pointwise._upsample, (_4, _4), pointwise.THREADS),
     "pointwise.upsample_backward": (pointwise._upsample_backward, (_4, _4), pointwise.THREADS),
     "norm.forward": (norm._forward, (_3, _1, _1, float32, boolean, _3, _2, _2), norm.THREADS),

@@ -25,12 +25,7 @@ def conv2d(
     """
     sides = (padding,) * 4 if isinstance(padding, int) else tuple(padding)
     _check(x, w, b, stride, sides)
-    forward = kernels.kernel("conv2d_forward", x)
-    if b is not None and kernels.backend_of(x) in ("cpu", "cuda"):
-        y = forward(x, w, stride, sides, b)  # the compiled kernels add the bias on their way out
-    else:
-        y = forward(x, w, stride, sides)
-        y = y if b is None else y + b
+    y = kernels.kernel("conv2d_forward", x)(x, w, b, stride, sides)
 
     def backward(dy: Array, needs: tuple[bool, ...] = (True, True, True)) -> tuple:
         dx = kernels.kernel("conv2d_input_grad", dy)(dy, w, x.shape, stride, sides) if needs[0] else None
@@ -63,7 +58,7 @@ def conv2d_transposed(x: Array, w: Array, b: Array | None = None, *, stride: int
     y = kernels.kernel("conv2d_input_grad", x)(x, w, shape, stride, _NONE)
 
     def backward(dy: Array, needs: tuple[bool, ...] = (True, True, True)) -> tuple:
-        dx = kernels.kernel("conv2d_forward", dy)(dy, w, stride, _NONE) if needs[0] else None
+        dx = kernels.kernel("conv2d_forward", dy)(dy, w, None, stride, _NONE) if needs[0] else None
         dw = kernels.kernel("conv2d_weight_grad", dy)(dy, x, w.shape[:2], stride, _NONE) if needs[1] else None
         return dx, dw, kernels.sum_rows(dy) if b is not None and needs[2] else None
 

@@ -16,7 +16,7 @@ from tinydiff.diffusion.guidance import GUIDANCE, INTERVAL, check_interval, guid
 from tinydiff.diffusion.samplers import SAMPLERS
 from tinydiff.diffusion.schedule import Schedule, make_schedule
 from tinydiff.errors import InputError
-from tinydiff.kernels.cpu import constant_weights, memory
+from tinydiff.kernels import constant_weights, reuse_memory
 from tinydiff.models.autoencoder import Autoencoder, PixelSpace
 from tinydiff.models.denoiser import Denoiser
 from tinydiff.weights import load_autoencoder, load_denoiser, shipped
@@ -78,7 +78,7 @@ class TextToImage:
         self.check(prompts, steps, sampler)
         if seed < 0:
             raise InputError(f"generate: the seed must be 0 or more, not {seed}")
-        memory.reuse()
+        reuse_memory()
         rng = np.random.default_rng(seed)
         noise = rng.standard_normal((len(prompts), *self.latent), np.float32)
         return self.draw(self.words(prompts), noise, steps, guidance, sampler, rng)

@@ -25,7 +25,7 @@ from tinydiff.autograd import Array, Tensor
 from tinydiff.device import array_module, beside
 from tinydiff.errors import InputError
 from tinydiff.files import written_whole
-from tinydiff.kernels.cpu import memory
+from tinydiff.kernels import reuse_memory
 from tinydiff.nn.module import Module, watching
 from tinydiff.training.optim import AdamW, OptimConfig
 
@@ -82,7 +82,7 @@ def fit(
     `watch(steps done, average)` is called after each checkpoint.
     Raises FloatingPointError at the first value that is not finite, naming step and layer; the last checkpoint stays.
     """
-    memory.reuse()
+    reuse_memory()
     path = out / f"{name}.checkpoint.safetensors"
     identity = {"part": name, "optim": asdict(config), "seed": seed, **identity}
     optimiser = AdamW(module, config)

@@ -23,12 +23,12 @@ from numba import prange
 
 from tinydiff.kernels.cpu import kn2row, winograd
 from tinydiff.kernels.cpu.arrays import as_float32, empty, zeros
-from tinydiff.kernels.cpu.constant import made_of
 from tinydiff.kernels.cpu.data_movement import sum_first, transposed
 from tinydiff.kernels.cpu.gemm import multiply, multiply_transposed, pack, pack_transposed, rounded
 from tinydiff.kernels.cpu.jit import address, helper, kernel
 from tinydiff.kernels.cpu.micro_kernel import PLAN, ROWS, WIDTH
 from tinydiff.kernels.cpu.vectors import LANES, copy
+from tinydiff.kernels.memory import cached
 
 Padding = tuple[int, int, int, int]
 BLOCK = 4 * ROWS  # output positions in a task
@@ -159,24 +159,22 @@ def _weight_grad(x, outside, dy, kernel_w, stride, top, left, block_taps, block_
                 copy(address(sums[t, r]), address(dw[group, tap + t, row + r, column:]), columns)
 
 
-def conv2d_forward(
-    x: np.ndarray, w: np.ndarray, stride: int, padding: Padding, bias: np.ndarray | None = None
-) -> np.ndarray:
-    """y = x ∗ w (+ bias); as `reference.conv2d_forward`, float32."""
+def conv2d_forward(x: np.ndarray, w: np.ndarray, b: np.ndarray | None, stride: int, padding: Padding) -> np.ndarray:
+    """y = x ∗ w + b; as `reference.conv2d_forward`, float32."""
     kernel_h, kernel_w, channels, filters = w.shape
     top, bottom, left, right = padding
     out_h = (x.shape[1] + top + bottom - kernel_h) // stride + 1
     out_w = (x.shape[2] + left + right - kernel_w) // stride + 1
     x, w = as_float32("conv2d_forward", x), as_float32("conv2d_forward", w)
     y = empty(x.shape[0], out_h, out_w, filters)
-    bias = _whole_panels(bias, filters)
-    if winograd.wins(w.shape, stride):
-        winograd.convolve(x, made_of(w, winograd.transformed), bias, top, left, y)
+    bias = _whole_panels(b, filters)
+    if winograd.is_supported(w.shape, stride):
+        winograd.convolve(x, cached(w, winograd.transformed), bias, top, left, y)
         return y
-    if kn2row.wins(w.shape, stride):
+    if kn2row.is_supported(w.shape, stride):
         kn2row.convolve(x, w, bias, top, left, y)
         return y
-    panels = made_of(w, pack)
+    panels = cached(w, pack)
     rows, columns, steps = (stride, -top, 1, 0, 1, kernel_h), (stride, -left, 1, 0, 1, kernel_w), channels
     if channels <= FEW and kernel_w > 1:
         x, steps = _with_border(x, padding), kernel_w * channels
@@ -195,10 +193,10 @@ def conv2d_input_grad(
     # With stride 1 it is a convolution too, with the kernel turned round and its channels exchanged.
     turned = kernel_h, kernel_w, filters, channels
     border = kernel_h - 1 - top, kernel_h - 1 - bottom, kernel_w - 1 - left, kernel_w - 1 - right
-    if stride == 1 and min(border) >= 0 and (kn2row.wins(turned, 1) or filters <= FEW and kernel_w > 1):
-        return conv2d_forward(dy, transposed(w[::-1, ::-1]), 1, border)
+    if stride == 1 and min(border) >= 0 and (kn2row.is_supported(turned, 1) or filters <= FEW and kernel_w > 1):
+        return conv2d_forward(dy, transposed(w[::-1, ::-1]), None, 1, border)
     dx = empty(*x_shape)
-    if winograd.wins(turned, stride):
+    if winograd.is_supported(turned, stride):
         winograd.convolve(dy, winograd.transformed_turned(w), zeros(channels + WIDTH), border[0], border[2], dx)
         return dx
     if min(kernel_h, kernel_w) < stride:  # then some inputs meet no output
@@ -240,9 +238,9 @@ def conv2d_weight_grad(
     (kernel_h, kernel_w), channels, filters = kernel_size, x.shape[3], dy.shape[3]
     top, _, left, _ = padding
     x, dy = as_float32("conv2d_weight_grad", x), as_float32("conv2d_weight_grad", dy)
-    if winograd.wins((kernel_h, kernel_w, channels, filters), stride):
+    if winograd.is_supported((kernel_h, kernel_w, channels, filters), stride):
         return winograd.weight_grad(x, dy, top, left)
-    if kn2row.wins((kernel_h, kernel_w, channels, filters), stride):
+    if kn2row.is_supported((kernel_h, kernel_w, channels, filters), stride):
         return kn2row.weight_grad(x, dy, kernel_size, top, left)
     taps, steps, tap_columns = kernel_h * kernel_w, channels, kernel_w
     if channels <= FEW and kernel_w > 1:
@@ -276,7 +274,7 @@ def matmul(
         return conv2d_weight_grad(a_, b_, (1, 1), 1, _NONE)[0, 0]
     if transpose_b:
         return conv2d_input_grad(a_, b_, (1, 1, a.shape[0], b.shape[0]), 1, _NONE)[0, 0]
-    return conv2d_forward(a_, b_, 1, _NONE, bias)[0, 0]
+    return conv2d_forward(a_, b_, bias, 1, _NONE)[0, 0]
 
 
 def _whole_panels(bias: np.ndarray | None, filters: int) -> np.ndarray:

@@ -25,7 +25,7 @@ CACHE = 1 << 18  # bytes of z in a task
 GROUPS, BLOCK = 8, 8 * ROWS  # parts of the pixels, and channels, in a task of the gradient by the weights
 
 
-def wins(shape: tuple[int, ...], stride: int) -> bool:
+def is_supported(shape: tuple[int, ...], stride: int) -> bool:
     """Whether kernels (KH, KW, C, K) with this stride go this way."""
     kernel_h, kernel_w, channels, filters = shape
     return stride == 1 and filters <= MOST and kernel_h * kernel_w > 1 and channels > filters

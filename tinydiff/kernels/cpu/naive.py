@@ -8,7 +8,7 @@ form that keeps every vector unit busy.  It is here to be read, timed and compar
 
 from __future__ import annotations
 
-from tinydiff.kernels import reference
+import tinydiff.kernels.reference as reference
 from tinydiff.kernels.cpu.jit import helper
 
 conv2d_forward = helper(reference.conv2d_forward)

@@ -19,7 +19,6 @@ import numpy as np
 from numba import get_num_threads, prange, types
 from numba.extending import intrinsic
 
-from tinydiff.kernels import winograd_allowed
 from tinydiff.kernels.cpu.arrays import LINE, as_float32, empty
 from tinydiff.kernels.cpu.arrays import zeros as zeros_of
 from tinydiff.kernels.cpu.data_movement import transposed
@@ -27,6 +26,7 @@ from tinydiff.kernels.cpu.gemm import aligned, multiply, multiply_transposed, pl
 from tinydiff.kernels.cpu.jit import address, helper, kernel, machine_function
 from tinydiff.kernels.cpu.micro_kernel import ROWS, WIDTH
 from tinydiff.kernels.cpu.vectors import LANES, Vectors
+from tinydiff.kernels.selection import winograd_allowed
 
 P, Q = 0.5**0.5, 2**0.5  # the points are 0, P, −P, Q, −Q, ∞, one for each row below; P·Q = 1
 CACHE, SLAB = 3 << 18, 1 << 22  # bytes of values that a task, and a weight gradient, work on at a time
@@ -301,7 +301,7 @@ def weight_grad(x: np.ndarray, dy: np.ndarray, top: int, left: int) -> np.ndarra
     return dw
 
 
-def wins(shape: tuple[int, ...], stride: int) -> bool:
+def is_supported(shape: tuple[int, ...], stride: int) -> bool:
     """Whether Winograd is used for kernels (KH, KW, C, K) and this stride: wherever it can be, and is allowed.
 
     Measured on two threads of AVX-512, effective GFLOP/s of y / dx / dw, and the largest error of y over the largest y:

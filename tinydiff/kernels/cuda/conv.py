@@ -147,15 +147,15 @@ def _weight_grad(x, height, width, dy, out_h, out_w, kernel_w, stride, top, left
                 dw[part, tap, c, k] = sums[i, j]
 
 
-def conv2d_forward(x: Any, w: Any, stride: int, padding: Padding, bias: Any = None) -> Any:
-    """y = x ∗ w (+ bias); as `reference.conv2d_forward`, float32 on the card."""
+def conv2d_forward(x: Any, w: Any, b: Any, stride: int, padding: Padding) -> Any:
+    """y = x ∗ w + b; as `reference.conv2d_forward`, float32 on the card."""
     kernel_h, kernel_w, channels, filters = w.shape
     top, bottom, left, right = padding
     n, height, width, _ = x.shape
     out_h, out_w = (height + top + bottom - kernel_h) // stride + 1, (width + left + right - kernel_w) // stride + 1
     xp = array_module(x)
     x, w = as_float32("conv2d_forward", x), as_float32("conv2d_forward", w)
-    bias = xp.zeros(filters, x.dtype) if bias is None else as_float32("conv2d_forward", bias)
+    bias = xp.zeros(filters, x.dtype) if b is None else as_float32("conv2d_forward", b)
     geometry = stride, -top, -left, 1, 1, out_h, out_w
     y = _convolved(x, w.reshape(-1, channels, filters), kernel_w, bias, geometry, n * out_h * out_w)
     return y.reshape(n, out_h, out_w, filters)
