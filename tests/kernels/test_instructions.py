@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tinydiff.kernels.cpu.micro_kernel import ROWS, SIZES, VECTORS
+from tinydiff.kernels.cpu.micro_kernel import ROWS, HEIGHTS, VECTORS
 from tinydiff.kernels.cpu.vectors import INSTRUCTIONS, LANES
 
 ROOT = Path(__file__).parents[2]
@@ -34,10 +34,10 @@ def run(code, **environment):
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
 
 
-def test_the_tile_fits_the_registers():
+def test_the_micro_kernel_fits_the_registers():
     registers = {"avx512": 32, "avx2": 16, "neon": 32, "generic": 16}[INSTRUCTIONS]
     assert ROWS * VECTORS + VECTORS + 1 <= registers
-    assert SIZES[-1] == 1, "some number of rows could not be finished"
+    assert HEIGHTS[-1] == 1, "some number of rows could not be finished"
 
 
 @pytest.mark.skipif(INSTRUCTIONS not in ("avx512", "avx2"), reason="this processor has neither AVX-512 nor AVX2")
