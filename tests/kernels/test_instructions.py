@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tinydiff.kernels.cpu.micro_kernel import ROWS, HEIGHTS, VECTORS
+from tinydiff.kernels.cpu.micro_kernel import HEIGHTS, ROWS, VECTORS
 from tinydiff.kernels.cpu.vectors import INSTRUCTIONS, LANES
 
 ROOT = Path(__file__).parents[2]
