@@ -7,6 +7,9 @@ there is one matrix product, (tiles, C) · (C, K), and all of them run on the mi
 
     y = Aᵀ·[Σ_c (G·g·Gᵀ) ⊙ (Bᵀ·d·B)]·A        dg = Gᵀ·[Σ_tiles (Bᵀ·d·B) ⊙ (A·dy·Aᵀ)]·G
 
+What it costs: transforms before and after, memory for the values, and rounding.  What it buys: with many channels the
+transforms hardly count, and the micro-kernel has a quarter of the work.
+
 The points are 0, ±√½, ±√2 and ∞: with the usual 0, ±1, ±2, ∞ the rounding error is four times as large.
 (Lavin & Gray 2015, arXiv:1509.09308)
 """
