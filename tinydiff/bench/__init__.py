@@ -36,9 +36,9 @@ def bench(groups: Sequence[str] = GROUPS, rounds: int = 15, on_row: Callable[[Ro
 
     Raises InputError for an unknown group, Disagreement where tinydiff and its twin do not compute the same.
     """
-    from tinydiff.bench.gpu import card_rows
+    from tinydiff.bench.gpu import gpu_rows
 
-    known = {**_groups(), "card": card_rows}
+    known = {**_groups(), "card": gpu_rows}
     for group in groups:
         if group not in known:
             raise InputError(f"bench: no group {group!r}; there are {', '.join(known)}")

@@ -3,7 +3,7 @@
     c[i, :] = start[i, :] + Σ_k a[i, k] · b[k, :]      for a few rows i, over one or two vectors of columns
 
 All these sums live in vector registers while k runs; each step loads the vectors of b, spreads one number of each row
-of a over a register, multiplies and adds.  Where a's numbers are is told by an *indirection buffer*, a table of
+of a over a register, multiplies and adds.  Where a's numbers are is said by an *indirection buffer*, a table of
 addresses (Dukhan 2019, arXiv:1907.02129), so that nothing needs to be copied together before it is multiplied: a row
 may be a patch of an image, pixel by pixel, and a pixel outside the image is the address of zeros.  `model` says it in
 NumPy.

@@ -1,8 +1,8 @@
 """The kernels for a GPU, float32: numba.cuda, on CuPy's arrays; in Numba's simulator on NumPy's.
 
-| work | on the card |
+| work | on the GPU |
 |---|---|
-| convolution and both its gradients | `conv.py`: tiles in shared memory; `plain.py`: one thread a number, to compare |
+| convolution and both its gradients | `conv.py`: tiles in shared memory; `naive.py`: one thread a number, to compare |
 | max-pool, nearest ×2, and back | `pointwise.py` |
 | group norm with SiLU, layer norm, and back | `norm.py` |
 | linear layers, attention's products | CuPy's matrix product (cuBLAS): `ops/linear.py`, `ops/attention.py` |

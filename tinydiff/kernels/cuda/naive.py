@@ -2,7 +2,7 @@
 
     y[n, i, j, k] = Σ_{a, b, c} x[n, i·s + a − top, j·s + b − left, c] · w[a, b, c, k]
 
-The ladder's first rung on the card, as `reference.py` is on the CPU: every number of x comes from memory once for each
+The ladder's first rung on the GPU, as `reference.py` is on the CPU: every number of x comes from memory once for each
 tap and filter that uses it.  `conv.py` is what it grows into.
 """
 
@@ -76,7 +76,7 @@ def _weight_grad(x, dy, stride, top, left, dw):  # type: ignore[no-untyped-def]
 
 
 def conv2d_forward(x: Any, w: Any, b: Any, stride: int, padding: Padding) -> Any:
-    """As `reference.conv2d_forward`, float32 on the card."""
+    """As `reference.conv2d_forward`, float32 on the GPU."""
     top, bottom, left, right = padding
     x, w = as_float32("conv2d_forward", x), as_float32("conv2d_forward", w)
     out_h = (x.shape[1] + top + bottom - w.shape[0]) // stride + 1

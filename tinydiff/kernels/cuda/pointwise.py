@@ -65,7 +65,7 @@ def _upsample_backward(dy, dx):  # type: ignore[no-untyped-def]
 
 
 def max_pool2d_forward(x: Any, size: int) -> tuple[Any, Any]:
-    """As `reference.max_pool2d_forward`, float32 on the card."""
+    """As `reference.max_pool2d_forward`, float32 on the GPU."""
     xp, (n, height, width, channels) = array_module(x), x.shape
     y = xp.empty((n, height // size, width // size, channels), np.float32)
     argmax = xp.empty(y.shape, np.int32)
