@@ -36,16 +36,16 @@ def bench(groups: Sequence[str] = GROUPS, rounds: int = 15, on_row: Callable[[Ro
 
     Raises InputError for an unknown group, MismatchError where tinydiff and its twin do not compute the same.
     """
-    from tinydiff.bench.gpu import card_rows
+    from tinydiff.bench.gpu import gpu_rows
 
-    known = {**_groups(), "card": card_rows}
+    known = {**_groups(), "card": gpu_rows}
     for group in groups:
         if group not in known:
             raise InputError(f"bench: no group {group!r}; there are {', '.join(known)}")
-    from tinydiff.kernels.cpu import memory
+    from tinydiff.kernels import reuse_memory
 
     _start_torch()
-    memory.reuse()
+    reuse_memory()
     rows = []
     for group in groups:
         for row in known[group](rounds):

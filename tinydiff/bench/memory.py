@@ -33,10 +33,10 @@ def _in_a_process(side: str) -> float:
 
 def _measure(side: str) -> int:
     from tinydiff.bench import steps
-    from tinydiff.kernels.cpu import memory
+    from tinydiff.kernels import reuse_memory
     from tinydiff.training.optim import OptimConfig
 
-    memory.reuse()
+    reuse_memory()
     task, config = next(steps.tasks()), OptimConfig(steps=10_000, batch=64)
     if side == "ours":
         run = steps.trainer(task, config)

@@ -120,8 +120,8 @@ def cuda() -> Findings:
 
     rng = np.random.default_rng(0)
     x, w = rng.standard_normal((1, 5, 5, 3), np.float32), rng.standard_normal((3, 3, 3, 4), np.float32)
-    y = to_numpy(cuda.conv2d_forward(to_device(x, "cuda"), to_device(w, "cuda"), 1, (1, 1, 1, 1)))
-    expected = reference.conv2d_forward(x, w, 1, (1, 1, 1, 1))
+    y = to_numpy(cuda.conv2d_forward(to_device(x, "cuda"), to_device(w, "cuda"), None, 1, (1, 1, 1, 1)))
+    expected = reference.conv2d_forward(x, w, None, 1, (1, 1, 1, 1))
     error = float(abs(y - expected).max() / abs(expected).max())
     where = "in Numba's simulator" if simulated() else "on the card"
     yield "used", "for CuPy arrays: --device cuda, or pipe.to('cuda')"

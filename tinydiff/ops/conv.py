@@ -31,12 +31,7 @@ def conv2d(
     """
     sides = (padding,) * 4 if isinstance(padding, int) else tuple(padding)
     _check(x, w, b, stride, sides)
-    forward = kernels.kernel("conv2d_forward", x)
-    if b is not None and kernels.backend_of(x) in ("cpu", "cuda"):
-        y = forward(x, w, stride, sides, b)  # the compiled kernels add the bias on their way out
-    else:
-        y = forward(x, w, stride, sides)
-        y = y if b is None else y + b
+    y = kernels.kernel("conv2d_forward", x)(x, w, b, stride, sides)
 
     def backward(dy: Array, needs_input_grad: tuple[bool, ...] = (True, True, True)) -> tuple:
         dx = kernels.kernel("conv2d_input_grad", dy)(dy, w, x.shape, stride, sides) if needs_input_grad[0] else None
@@ -73,7 +68,7 @@ def conv_transpose2d(x: Array, w: Array, b: Array | None = None, *, stride: int 
     y = kernels.kernel("conv2d_input_grad", x)(x, w, shape, stride, _NONE)
 
     def backward(dy: Array, needs_input_grad: tuple[bool, ...] = (True, True, True)) -> tuple:
-        dx = kernels.kernel("conv2d_forward", dy)(dy, w, stride, _NONE) if needs_input_grad[0] else None
+        dx = kernels.kernel("conv2d_forward", dy)(dy, w, None, stride, _NONE) if needs_input_grad[0] else None
         dw = (
             kernels.kernel("conv2d_weight_grad", dy)(dy, x, w.shape[:2], stride, _NONE) if needs_input_grad[1] else None
         )

@@ -21,9 +21,9 @@ def max_pool2d(x: Array, *, size: int = 2) -> tuple[Array, Backward]:
     """
     if x.ndim != 4 or size < 1 or x.shape[1] % size or x.shape[2] % size or 0 in x.shape:
         raise InputError(f"max_pool2d: x {x.shape} must be (N, H, W, C) with H and W multiples of size {size}")
-    y, winner = kernels.kernel("max_pool2d_forward", x)(x, size)
+    y, argmax = kernels.kernel("max_pool2d_forward", x)(x, size)
 
     def backward(dy: Array) -> tuple:
-        return (kernels.kernel("max_pool2d_backward", dy)(dy, winner, size),)
+        return (kernels.kernel("max_pool2d_backward", dy)(dy, argmax, size),)
 
     return y, backward

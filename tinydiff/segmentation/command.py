@@ -12,7 +12,7 @@ from PIL import Image
 from tinydiff.apps.data.image_files import read_image, read_pair
 from tinydiff.errors import InputError
 from tinydiff.files import stems, written_whole
-from tinydiff.kernels.cpu import constant_weights
+from tinydiff.kernels import constant_weights
 from tinydiff.segmentation.images import compared, overlay
 from tinydiff.segmentation.metrics import objects, overlap
 from tinydiff.segmentation.segmenter import load_segmenter
