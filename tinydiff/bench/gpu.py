@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from tinydiff.bench.conv import OTHERS, SHAPES, label
-from tinydiff.bench.timing import Row, agree, race
+from tinydiff.bench.timing import Timing, assert_close, time_interleaved
 
 # NVIDIA H100 SXM, data sheet: float32 outside the tensor cores, and memory; its multiprocessors.
 GPU, PEAK, MEMORY, PROCESSORS = "NVIDIA H100 SXM", 67e12, 3.35e12, 132
@@ -109,7 +109,7 @@ def dry() -> Iterator[str]:
             )
 
 
-def gpu_rows(rounds: int) -> Iterator[Row]:
+def gpu_rows(rounds: int) -> Iterator[Timing]:
     """On the GPU: the convolutions and one training step of the denoiser, against PyTorch there where it has one."""
     import cupy
 
@@ -118,19 +118,21 @@ def gpu_rows(rounds: int) -> Iterator[Row]:
 
     wait = cupy.cuda.Device().synchronize
     for kernel, stride, n, c, k, size in [*((3, 1, *shape) for shape in SHAPES), *OTHERS]:
-        yield from _race_convolution(kernel, stride, n, c, k, size, rounds, wait)
+        yield from _time_convolution(kernel, stride, n, c, k, size, rounds, wait)
     full = steps.shipped_denoiser("cuda")
     config = OptimConfig(steps=10_000, batch=full.batch, warmup=100)
-    ours, twin = steps.trainer(full, config), steps.twin_trainer(full, config) if _torch_on_gpu() else None
-    (on_cpu,) = race(steps.trainer(steps.shipped_denoiser("cpu"), config), rounds=3)
-    seconds, *others = race(*(_finished(f, wait) for f in (ours, twin and twin[2]) if f), rounds=rounds)
-    yield Row("training step", full.name, seconds, min(others, default=None))
-    yield Row("training step", full.name, seconds, on_cpu, against="the CPU")
+    ours, reference = steps.trainer(full, config), steps.reference_trainer(full, config) if _torch_on_gpu() else None
+    (on_cpu,) = time_interleaved(steps.trainer(steps.shipped_denoiser("cpu"), config), rounds=3)
+    seconds, *others = time_interleaved(
+        *(_finished(f, wait) for f in (ours, reference and reference[2]) if f), rounds=rounds
+    )
+    yield Timing("training step", full.name, seconds, min(others, default=None))
+    yield Timing("training step", full.name, seconds, on_cpu, against="the CPU")
 
 
-def _race_convolution(
+def _time_convolution(
     kernel: int, stride: int, n: int, c: int, k: int, size: int, rounds: int, wait: Callable[[], None]
-) -> Iterator[Row]:
+) -> Iterator[Timing]:
     from tinydiff.device import to_device, to_numpy
     from tinydiff.kernels import cuda
     from tinydiff.kernels.cuda import naive
@@ -147,11 +149,13 @@ def _race_convolution(
         "gradient by weights": lambda: cuda.conv2d_weight_grad(x, dy, (kernel, kernel), stride, sides),
     }
     name, work = label(kernel, stride, n, c, k, size), y.size * kernel * kernel * c
-    agree(f"the naive kernel's y of {name}", to_numpy(y), to_numpy(naive.conv2d_forward(x, w, None, stride, sides)))
+    assert_close(
+        f"the naive kernel's y of {name}", to_numpy(y), to_numpy(naive.conv2d_forward(x, w, None, stride, sides))
+    )
     theirs = _torch_convolution(x, w, dy, stride, kernel // 2) if _torch_on_gpu() else {}
     for what, run in runs.items():
-        seconds, *others = race(*(_finished(f, wait) for f in (run, theirs.get(what)) if f), rounds=rounds)
-        yield Row(what, name, seconds, min(others, default=None), work=work)
+        seconds, *others = time_interleaved(*(_finished(f, wait) for f in (run, theirs.get(what)) if f), rounds=rounds)
+        yield Timing(what, name, seconds, min(others, default=None), work=work)
 
 
 def _torch_convolution(x: Any, w: Any, dy: Any, stride: int, padding: int) -> dict[str, Callable[[], Any]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numba import get_num_threads, prange
 
-from tinydiff.bench.timing import race
+from tinydiff.bench.timing import time_interleaved
 from tinydiff.kernels.cpu.gemm import Size, as_matrix, as_panels, gemm
 from tinydiff.kernels.cpu.indirection import row_buffer
 from tinydiff.kernels.cpu.jit import address, kernel
@@ -27,5 +27,5 @@ def peak_rate(rounds: int = 5) -> float:
     threads = get_num_threads()
     a, b = np.ones((ROWS, STEPS), np.float32), np.ones((1, STEPS, WIDTH), np.float32)
     zeros, c = np.zeros(WIDTH, np.float32), np.empty((threads, ROWS, WIDTH), np.float32)
-    (seconds,) = race(lambda: _spin(a, b, zeros, c), rounds=rounds)
+    (seconds,) = time_interleaved(lambda: _spin(a, b, zeros, c), rounds=rounds)
     return 2e-9 * threads * TIMES * ROWS * WIDTH * STEPS / seconds

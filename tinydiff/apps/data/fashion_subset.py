@@ -12,11 +12,11 @@ from tinydiff.datasets.fashion import GARMENTS
 from tinydiff.datasets.idx import NAMES, UNSIGNED_BYTE, read_labelled
 from tinydiff.errors import InputError
 
-EACH = {"train": 1300, "test": 300}  # pictures of each garment: 7.0 MB in all
+EACH = {"train": 1300, "test": 300}  # images of each garment: 7.0 MB in all
 
 
 def first_of_each(labels: np.ndarray, n: int) -> np.ndarray:
-    """Indices of the first n pictures of each garment, in the order of the file."""
+    """Indices of the first n images of each garment, in the order of the file."""
     return np.sort(np.concatenate([np.flatnonzero(labels == label)[:n] for label in range(len(GARMENTS))]))
 
 
