@@ -51,7 +51,7 @@ def commands(pages: list[Path]) -> list[tuple[str, str]]:
         for line in "\n".join(blocks(page.read_text(encoding="utf-8"))).splitlines():
             for part in re.split(r" && |; ", line):
                 part = re.sub(r"^(\w+=\S+ )+", "", part.strip())
-                if re.match(r"(tinydiff|python -m tinydiff[\w.]*)( |$)", part):
+                if re.match(r"(tinydiff|python (-m tinydiff[\w.]*|notebooks/\S+))( |$)", part):
                     found.append((name(page), part))
     return found
 
@@ -117,6 +117,9 @@ def parser() -> argparse.ArgumentParser:
 @pytest.mark.parametrize("page, line", COMMANDS)
 def test_every_command_is_one(parser: argparse.ArgumentParser, page: str, line: str) -> None:
     words = shlex.split(line, comments=True)
+    if words[0] == "python" and words[1] != "-m":
+        assert wrong_in_a_script(ROOT / words[1], words[2:]) == [], page
+        return
     if words[0] == "python" and words[2] != "tinydiff":
         assert wrong_in_a_module(words[2], words[3:]) == [], page
         return
@@ -143,11 +146,26 @@ def wrong_in_a_module(module: str, words: list[str]) -> list[str]:
     if found is None or found.origin is None:
         return [f"there is no module {module}"]
     file = Path(found.origin)
-    source = (file.with_name("__main__.py") if file.name == "__init__.py" else file).read_text(encoding="utf-8")
+    return wrong_in_a_script(file.with_name("__main__.py") if file.name == "__init__.py" else file, words)
+
+
+def wrong_in_a_script(file: Path, words: list[str]) -> list[str]:
+    """The same of `python file words`."""
+    if not file.is_file():
+        return [f"there is no {name(file)}"]
+    source = file.read_text(encoding="utf-8")
     if '__name__ == "__main__"' not in source:
-        return [f"{module} cannot be run"]
+        return [f"{name(file)} cannot be run"]
     options = [word for word in words if re.fullmatch(r"-\w|--[\w-]+", word)]
     return [option for option in options if f'"{option}"' not in source]
+
+
+def test_what_is_wrong_in_a_script_is_found() -> None:
+    samplers = ROOT / "notebooks" / "results" / "samplers.py"
+    assert wrong_in_a_script(samplers, ["-n", "300", "--scales"]) == []
+    assert wrong_in_a_script(samplers, ["--prompts"]) == ["--prompts"]
+    assert wrong_in_a_script(samplers.with_name("studies.py"), []) == ["notebooks/results/studies.py cannot be run"]
+    assert wrong_in_a_script(samplers.with_name("speed.py"), []) == ["there is no notebooks/results/speed.py"]
 
 
 def takes(parser: argparse.ArgumentParser) -> set[str]:

@@ -30,7 +30,6 @@ from matplotlib.figure import Figure
 import tinydiff
 from tinydiff import Tensor, ops, viz
 from tinydiff.apps.data import load_nuclei
-from tinydiff.bench.segmentation import otsu, trained
 from tinydiff.models.unet2015 import UNet2015, UNet2015Config
 from tinydiff.segmentation.metrics import overlap
 from tinydiff.segmentation.presets import segmentation_preset
@@ -177,6 +176,11 @@ viz.stepper(
 # Train it, now. The older method first: Otsu's threshold, which learns nothing. Then a U-Net for 20, 60 and 150 steps.
 
 # %%
+import sys
+
+sys.path.append("results")  # the script that made that page's table: its threshold, and a training by name
+from segmentation import otsu, trained
+
 preset = segmentation_preset("quick")
 preset = replace(preset, model=replace(preset.model, block_out_channels=(12, 24, 48, 96)))
 truth = right[1] > 0
@@ -203,7 +207,7 @@ viz.panels(shown, ["image", *(f"{name}\nIoU {value:.2f}" for name, value in iou.
 # repeated: the masks get better with the steps.
 #
 # **Holds:** from half of one image the U-Net is better than a threshold that was made for such images. With the full
-# training, 1,000 steps, it reaches 0.889 and Otsu 0.767 (README, `python -m tinydiff.bench.segmentation`).
+# training, 1,000 steps, it reaches 0.889 and Otsu 0.767 ([results](results/segmentation.md)).
 #
 # > This set, then, is given to the U-Net to train on, for as many generations as needed until an accuracy threshold is
 # > reached. — the article

@@ -569,7 +569,7 @@ assert (near < 0.15).mean() > 0.85 and (covered < 0.2).mean() > 0.95
 # %% [markdown]
 # Noise became moons (grey dots: the data). The colours show that the plane is cut in two: which moon a sample ends on
 # is decided by where it began. With the same formulas, images for points and a U-Net for the small network, this is the
-# preset `full-iadb`; and since x0 need not be noise, `python -m tinydiff.bench.iadb` leads sneakers to ankle boots.
+# preset `full-iadb`; and since x0 need not be noise, `python notebooks/results/iadb.py` leads sneakers to ankle boots.
 #
 # ## What to take away
 #

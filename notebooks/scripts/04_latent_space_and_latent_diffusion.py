@@ -11,7 +11,7 @@
 # - **Know first.** Notebooks 01 and 03: convolution; noise levels ᾱ and sampling.
 # - **Time.** Half a minute on two cores.
 # - **Reads.** [models/autoencoder.py](../tinydiff/models/autoencoder.py), [ops/loss.py](../tinydiff/ops/loss.py),
-#   [apps/summary.py](../tinydiff/apps/summary.py), [bench/latent_vs_pixel.py](../tinydiff/bench/latent_vs_pixel.py)
+#   [apps/summary.py](../tinydiff/apps/summary.py), [results/latent_vs_pixel.py](results/latent_vs_pixel.py)
 # - **Exercises.** [exercises/04](exercises/04_latent_space_and_latent_diffusion.ipynb)
 
 # %%
@@ -353,7 +353,7 @@ in_latents, in_pixels = seconds(pipe), seconds(pixels)
 print(f"latents {in_latents:.2f} s, pixels {in_pixels:.2f} s: {in_pixels / in_latents:.1f} times")
 
 # %% [markdown]
-# A longer measurement, in the README under "Latents or pixels?" (`python -m tinydiff.bench.latent_vs_pixel`): 0.94 s
+# A longer measurement ([results](results/latent-vs-pixel.md), `python notebooks/results/latent_vs_pixel.py`): 0.94 s
 # against 3.35 s for 16 images in 25 steps, 3.6 times.
 #
 # **Holds for the space; does not hold for the speed.** The gain is real, but the numbers of an image are not what

@@ -1,4 +1,4 @@
-"""Diffusion on latents against diffusion on pixels: `python -m tinydiff.bench.latent_vs_pixel`.
+"""Diffusion on latents against diffusion on pixels: `python notebooks/results/latent_vs_pixel.py`.
 
 Latent diffusion's promise is speed: the article says that a latent space 48 times smaller makes everything 48 times
 faster.  Here both models are measured on the same prompts, steps and guidance: multiply-adds and seconds for an image,
@@ -15,11 +15,11 @@ from pathlib import Path
 import numpy as np
 
 import tinydiff
+from samplers import Measure
+from studies import program, run, write_results
 from tinydiff import checkpoint
 from tinydiff.apps.summary import multiply_adds
 from tinydiff.autograd import Tensor
-from tinydiff.bench.program import program, run, write_results
-from tinydiff.bench.samplers import Measure
 from tinydiff.bench.timing import time_interleaved
 from tinydiff.cli.types import at_least, existing_folder, file_to_write
 from tinydiff.diffusion.guidance import GUIDANCE_INTERVAL, GUIDANCE_SCALE
@@ -48,10 +48,8 @@ class ModelCosts:
 
 def costs(name: str, pipe: TextToImage, folder: Path, measure: Measure) -> ModelCosts:
     unet = pipe.denoiser.unet
-    text, latent = (
-        Tensor(pipe.encode_prompt(measure.prompts[:1])),
-        Tensor(np.zeros((1, *pipe.latent_shape), np.float32)),
-    )
+    text = Tensor(pipe.encode_prompt(measure.prompts[:1]))
+    latent = Tensor(np.zeros((1, *pipe.latent_shape), np.float32))
     step = multiply_adds(unet, latent, np.zeros(1), text)
     decoder = getattr(pipe.autoencoder, "decoder", None)
     after = 0 if decoder is None else multiply_adds(decoder, latent)
@@ -87,10 +85,8 @@ def main() -> None:
     add("--pixels", type=existing_folder, metavar="DIR", help="a run of --preset pixels; else shipped")
     add("--json", type=file_to_write, metavar="FILE", help="write the figures to a file, too")
     args = parser.parse_args()
-    measure, folders = (
-        Measure(args.n),
-        {"latents": args.latents or shipped(), "pixels": args.pixels or shipped() / "pixels"},
-    )
+    measure = Measure(args.n)
+    folders = {"latents": args.latents or shipped(), "pixels": args.pixels or shipped() / "pixels"}
     both = [costs(name, tinydiff.load(folder), folder, measure) for name, folder in folders.items()]
     for key, value in asdict(both[0]).items():
         other = getattr(both[1], key)

@@ -1,6 +1,6 @@
 """What the U-Net of 2015 is worth: against thresholds, against itself without skip connections, and from how little.
 
-    python -m tinydiff.bench.segmentation -o DIR
+    python notebooks/results/segmentation.py -o DIR
 
 Everything learns from the left half of the shipped image of nuclei (thresholds are chosen by it) and is measured on the
 right half.  Writes a table (figures.json) and two images (methods.png, tiles.png) to DIR.
@@ -18,10 +18,10 @@ from pathlib import Path
 import numpy as np
 from scipy import ndimage
 
+from studies import program, run
 from tinydiff.apps.data.image_files import Pair
 from tinydiff.apps.data.nuclei import load_nuclei
 from tinydiff.apps.grid import save_grid
-from tinydiff.bench.program import program, run
 from tinydiff.cli.choices import SEGMENTATION_PRESETS
 from tinydiff.cli.results import write_json
 from tinydiff.cli.types import at_least

@@ -3,13 +3,11 @@
 import json
 import sys
 
-from tinydiff.bench import latent_vs_pixel
 
-
-def test_the_whole_comparison(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(latent_vs_pixel, "IMAGES", 2)
+def test_the_whole_comparison(study, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(study, "IMAGES", 2)
     monkeypatch.setattr(sys, "argv", ["latent_vs_pixel", "-n", "4", "--json", str(tmp_path / "s.json")])
-    latent_vs_pixel.main()
+    study.main()
     latents, pixels = json.loads((tmp_path / "s.json").read_text())
     assert latents["numbers"] == 256 and pixels["numbers"] == 3072
     assert pixels["gmac_step"] > latents["gmac_step"] > 0 and pixels["megabytes"] > 0

@@ -1,4 +1,4 @@
-"""What the benchmarks that are programs of their own share: `python -m tinydiff.bench.NAME`."""
+"""What the studies beside this file share: the scripts that made the figures and tables of the results' pages."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from tinydiff.errors import InputError
 
 
 def program(name: str, doc: str | None, out: str | None = None) -> Parser:
-    """Its parser, described by the first line of `doc`; with -o for a folder, where it writes to one."""
-    parser = Parser(prog=f"python -m tinydiff.bench.{name}", description=(doc or "").splitlines()[0])
+    """A script's parser, described by the first line of `doc`; with -o for a folder, where it writes to one."""
+    parser = Parser(prog=f"python notebooks/results/{name}.py", description=(doc or "").splitlines()[0])
     if out is not None:
         parser.add_argument("-o", "--output", type=folder_to_make, default=f"runs/{out}", metavar="DIR")
     return parser

@@ -1,4 +1,4 @@
-"""How good images get with each sampler, number of steps, and guidance: `python -m tinydiff.bench.samplers`.
+"""How good images get with each sampler, number of steps, and guidance: `python notebooks/results/samplers.py`.
 
 The same prompts and the same noise for all.  The measures are the evaluation classifier's, as in `tinydiff
 evaluate`: the Fréchet distance to real images over that of real images to real ones, how often the garment is the one
@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 import tinydiff
-from tinydiff.bench.program import program, run, write_results
+from studies import program, run, write_results
 from tinydiff.cli.types import at_least, existing_folder, guidance_scale
 from tinydiff.datasets import captioned_fashion
 from tinydiff.datasets.pixels import as_floats

@@ -1,4 +1,4 @@
-"""Iterative α-(de)blending between garments, and in the plane: `python -m tinydiff.bench.iadb`.
+"""Iterative α-(de)blending between garments, and in the plane: `python notebooks/results/iadb.py`.
 
 Nothing in IADB is Gaussian, so that it carries garments of one kind to those of another: here a small U-Net learns, on
 the shipped autoencoder's latents, to lead sneakers to ankle boots of the same colour.  Its test is on garments that no
@@ -14,11 +14,11 @@ from pathlib import Path
 
 import numpy as np
 
+from studies import program, run
 from tinydiff import ops
 from tinydiff.apps.grid import save_grid
 from tinydiff.apps.train.session import fit
 from tinydiff.autograd import Tensor, no_grad
-from tinydiff.bench.program import program, run
 from tinydiff.cli.types import at_least
 from tinydiff.datasets import BACKGROUNDS, COLOURS, GARMENTS, load_fashion, render
 from tinydiff.datasets.pixels import as_floats, as_pixels
@@ -110,9 +110,8 @@ def carry(autoencoder: Autoencoder, direction: Direction, images: np.ndarray, st
 def shares(images: np.ndarray, colours: tuple[np.ndarray, np.ndarray]) -> tuple[float, float]:
     """How many the evaluation classifier calls TO, and how many it sees in the colours that they had."""
     garment, colour, background = load_classifier(shipped()).classify(as_floats(images))
-    return float((garment == GARMENTS.index(TO)).mean()), float(
-        ((colour == colours[0]) & (background == colours[1])).mean()
-    )
+    kept = (colour == colours[0]) & (background == colours[1])
+    return float((garment == GARMENTS.index(TO)).mean()), float(kept.mean())
 
 
 def plot_plane(path: Path, seed: int = 0) -> None:

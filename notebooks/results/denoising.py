@@ -1,4 +1,4 @@
-"""Denoising by diffusion against non-local means, total variation and wavelets: `python -m tinydiff.bench.denoising`.
+"""Denoising by diffusion beside non-local means, total variation and wavelets: `python notebooks/results/denoising.py`.
 
 Test images of garments with Gaussian noise of three levels, which every method is told.  The classical ones are
 scikit-image's (`pip install "tinydiff[test]"`), each with the parameter that was best on training images.  Prints
@@ -17,8 +17,8 @@ from pathlib import Path
 import numpy as np
 
 import tinydiff
+from studies import program, run, write_results
 from tinydiff.apps.grid import save_grid
-from tinydiff.bench.program import program, run, write_results
 from tinydiff.cli.types import at_least, existing_folder
 from tinydiff.datasets import captioned_fashion
 from tinydiff.datasets.pixels import as_floats, as_pixels
@@ -30,9 +30,8 @@ SMALL_STEPS = 50
 SHOWN = 50  # the level, and
 IMAGES = 4  # how many test images the figure shows
 
-Method = Callable[
-    [np.ndarray], np.ndarray
-]  # noisy images (N, H, W, 3), which are [−1, 1] without their noise → clean ones
+# Noisy images (N, H, W, 3), which are in [−1, 1] without their noise → clean ones.
+Method = Callable[[np.ndarray], np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -51,7 +50,7 @@ def classical(sigma: float) -> dict[str, list[Method]]:
         import pywt  # noqa: F401  # scikit-image's wavelets are PyWavelets'
         from skimage import restoration
     except ImportError:
-        raise InputError("bench.denoising needs scikit-image and PyWavelets: pip install 'tinydiff[test]'") from None
+        raise InputError("denoising needs scikit-image and PyWavelets: pip install 'tinydiff[test]'") from None
     level = sigma / 255
 
     def of_each(clean: Callable[..., np.ndarray], **options: object) -> Method:
@@ -78,9 +77,8 @@ def classical(sigma: float) -> dict[str, list[Method]]:
 
 def noisy(clean: np.ndarray, sigma: float, seed: int) -> np.ndarray:
     """With Gaussian noise of `sigma` grey levels of 255."""
-    return clean + sigma / np.float32(127.5) * np.random.default_rng(seed).standard_normal(clean.shape).astype(
-        np.float32
-    )
+    noise = np.random.default_rng(seed).standard_normal(clean.shape).astype(np.float32)
+    return clean + sigma / np.float32(127.5) * noise
 
 
 def mean_psnr(found: np.ndarray, clean: np.ndarray) -> float:

@@ -6,16 +6,15 @@ import sys
 import pytest
 from PIL import Image
 
-from tinydiff.bench import samplers
 from tinydiff.diffusion.guidance import GUIDANCE_INTERVAL, GUIDANCE_SCALE
 from tinydiff.errors import InputError
 from tinydiff.weights import shipped
 
 
-def test_the_whole_comparison(tmp_path, monkeypatch, capsys):
+def test_the_whole_comparison(study, tmp_path, monkeypatch, capsys):
     command = "samplers -n 4 --steps 1 2 --samplers ddim heun --scales 1 3"
     monkeypatch.setattr(sys, "argv", [*command.split(), "-o", str(tmp_path)])
-    samplers.main()
+    study.main()
     rows = json.loads((tmp_path / "samplers.json").read_text())
     settings = [(row["sampler"], row["steps"], row["guidance"], row["below"]) for row in rows]
     high = GUIDANCE_INTERVAL[1]
@@ -33,7 +32,7 @@ def test_the_whole_comparison(tmp_path, monkeypatch, capsys):
             page.load()
 
 
-def test_weights_that_did_not_learn_to_deblend_are_refused():
-    rows = samplers.compare(4, [1], iadb=shipped(), samplers=[])
+def test_weights_that_did_not_learn_to_deblend_are_refused(study):
+    rows = study.compare(4, [1], iadb=shipped(), samplers=[])
     with pytest.raises(InputError, match="learnt to predict 'v_prediction'"):
         list(rows)
