@@ -66,8 +66,8 @@ def test_an_unknown_group_is_refused():
 
 
 def test_the_command_writes_json_and_an_image(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(conv, "SHAPES", [(1, 16, 16, 8)])
-    monkeypatch.setattr(conv, "OTHERS", [(1, 1, 1, 8, 8, 4)])
+    monkeypatch.setattr(conv, "SHAPES", [conv.Shape(1, 16, 16, 8)])
+    monkeypatch.setattr(conv, "OTHERS", [conv.Shape(1, 8, 8, 4, kernel=1)])
     arguments = ["bench", "conv", "--rounds", "1", "--json", str(tmp_path / "b.json"), "-o", str(tmp_path / "b.png")]
     assert cli.main(arguments) == 0
     written = json.loads((tmp_path / "b.json").read_text())

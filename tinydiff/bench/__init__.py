@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Callable, Iterator, Sequence
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
+from importlib.util import find_spec
 from typing import Any
 
-from tinydiff.bench.timing import Timing
+from tinydiff.bench.timing import Timing, has_torch
 from tinydiff.cli.choices import BENCHMARKS as GROUPS
 from tinydiff.errors import InputError
 
@@ -58,23 +59,18 @@ def bench(
 def conditions() -> dict[str, Any]:
     """What the figures depend on."""
     _start_torch()
+    import llvmlite.binding
     import numba
 
     from tinydiff.bench.peak import peak_rate
     from tinydiff.kernels.cpu.vectors import INSTRUCTIONS
 
-    found = {}
-    for package in ("numpy", "numba", "torch"):
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            found[package] = "not installed"
     return {
-        "processor": _processor(),
+        "processor": f"{llvmlite.binding.get_host_cpu_name()} ({platform.machine()})",
         "threads": numba.get_num_threads(),
         "instructions": INSTRUCTIONS,
         "peak, GFLOP/s": round(peak_rate()),
-        **found,
+        **{name: version(name) if find_spec(name) else "not installed" for name in ("numpy", "numba", "torch")},
     }
 
 
@@ -83,17 +79,10 @@ def _start_torch() -> None:
 
     Where Numba's OpenMP pool is there before PyTorch's, PyTorch's backward takes fifty times as long.
     """
-    try:
-        import torch
-    except ModuleNotFoundError:
+    if not has_torch():
         return
     import numba
+    import torch
 
     torch.set_num_threads(numba.config.NUMBA_NUM_THREADS)  # get_num_threads would start Numba's
     torch.nn.functional.conv2d(torch.ones(8, 16, 64, 64), torch.ones(16, 16, 3, 3)).sum()
-
-
-def _processor() -> str:
-    import llvmlite.binding as llvm
-
-    return f"{llvm.get_host_cpu_name()} ({platform.machine()})"

@@ -2,87 +2,108 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from tinydiff.bench.timing import Timing, assert_close, time_interleaved
+from tinydiff.bench.timing import Timing, assert_close, has_torch, time_interleaved
+from tinydiff.device import to_device, to_numpy
 from tinydiff.kernels import numpy_backend, reference, use
 
-# N, C, K, height and width: the shapes that U-Nets at this size and at Stable Diffusion's consist of
-SHAPES = [
-    (32, 32, 32, 32),
-    (32, 64, 64, 16),
-    (32, 128, 128, 8),
-    (32, 256, 256, 4),
-    (8, 64, 64, 64),
-    (1, 320, 320, 64),
+
+@dataclass(frozen=True)
+class Shape:
+    """N images of size × size and C channels, a kernel × kernel convolution to K channels, padded by kernel // 2."""
+
+    n: int
+    c: int
+    k: int
+    size: int
+    kernel: int = 3
+    stride: int = 1
+
+    @property
+    def padding(self) -> int:
+        return self.kernel // 2
+
+    @property
+    def out(self) -> int:
+        """Rows and columns of the output."""
+        return -(-self.size // self.stride)
+
+    @property
+    def work(self) -> int:
+        """Multiply-adds of the forward pass."""
+        return self.n * self.out**2 * self.k * self.kernel**2 * self.c
+
+    def __str__(self) -> str:
+        stride = f" stride {self.stride}" if self.stride > 1 else ""
+        return f"{self.kernel}×{self.kernel}{stride}, {self.n}×{self.size}×{self.size}, {self.c} → {self.k}"
+
+    def arrays(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Random x (N, H, W, C), w (KH, KW, C, K) and dy (N, H', W', K)."""
+        rng = np.random.default_rng(0)
+        x = rng.standard_normal((self.n, self.size, self.size, self.c), np.float32)
+        w = rng.standard_normal((self.kernel, self.kernel, self.c, self.k), np.float32)
+        dy = rng.standard_normal((self.n, self.out, self.out, self.k), np.float32)
+        return x, w / np.float32(np.sqrt(self.kernel**2 * self.c)), dy
+
+
+SHAPES = [  # what U-Nets at this size and at Stable Diffusion's consist of
+    Shape(32, 32, 32, 32),
+    Shape(32, 64, 64, 16),
+    Shape(32, 128, 128, 8),
+    Shape(32, 256, 256, 4),
+    Shape(8, 64, 64, 64),
+    Shape(1, 320, 320, 64),
 ]
-# kernel, stride, N, C, K, height and width
 OTHERS = [
-    (1, 1, 32, 128, 128, 16),
-    (3, 2, 32, 64, 64, 32),
-    (3, 1, 32, 3, 64, 32),
-    (3, 1, 32, 64, 3, 32),
+    Shape(32, 128, 128, 16, kernel=1),
+    Shape(32, 64, 64, 32, stride=2),
+    Shape(32, 3, 64, 32),
+    Shape(32, 64, 3, 32),
 ]
-LADDER = (1, 32, 32, 16)  # N, C, K, size: small, for the plain loops take seconds
+LADDER = Shape(1, 32, 32, 16)  # small, for the plain loops take seconds
 
 
-def conv_rows(rounds: int) -> Iterator[Timing]:
+def conv_rows(rounds: int, device: str = "cpu") -> Iterator[Timing]:
     """Forward alone and with both gradients; padding and the transforms of the weights are part of the time."""
-    for n, c, k, size in SHAPES:
-        yield from _race(3, 1, n, c, k, size, rounds)
-    for kernel, stride, n, c, k, size in OTHERS:
-        yield list(_race(kernel, stride, n, c, k, size, rounds))[1]
+    for shape in SHAPES:
+        yield from _time(shape, rounds, device)
+    for shape in OTHERS:
+        yield list(_time(shape, rounds, device))[1]
 
 
-def label(kernel: int, stride: int, n: int, c: int, k: int, size: int) -> str:
-    return f"{kernel}×{kernel}{f' stride {stride}' if stride > 1 else ''}, {n}×{size}×{size}, {c} → {k}"
-
-
-def _race(kernel: int, stride: int, n: int, c: int, k: int, size: int, rounds: int) -> Iterator[Timing]:
-    from tinydiff.kernels import cpu
-
-    rng = np.random.default_rng(0)
-    x = rng.standard_normal((n, size, size, c), np.float32)
-    w = rng.standard_normal((kernel, kernel, c, k), np.float32) / np.float32(np.sqrt(kernel * kernel * c))
-    sides = (kernel // 2,) * 4
-    y = cpu.conv2d_forward(x, w, None, stride, sides)
-    dy = rng.standard_normal(y.shape, np.float32)
-    x, w, dy = _at_a_cache_line(x), _at_a_cache_line(w), _at_a_cache_line(dy)
+def _time(shape: Shape, rounds: int, device: str) -> Iterator[Timing]:
+    kernels = importlib.import_module(f"tinydiff.kernels.{device}")
+    x, w, dy = (_place(a, device) for a in shape.arrays())
+    stride, sides = shape.stride, (shape.padding,) * 4
 
     def forward() -> Any:
-        return cpu.conv2d_forward(x, w, None, stride, sides)
-
-    def backward() -> Any:
-        return (
-            cpu.conv2d_input_grad(dy, w, x.shape, stride, sides),
-            cpu.conv2d_weight_grad(x, dy, (kernel, kernel), stride, sides),
-        )
+        return kernels.conv2d_forward(x, w, None, stride, sides)
 
     def both() -> Any:
-        return forward(), *backward()
+        dx = kernels.conv2d_input_grad(dy, w, x.shape, stride, sides)
+        return forward(), dx, kernels.conv2d_weight_grad(x, dy, w.shape[:2], stride, sides)
 
-    work = y.size * kernel * kernel * c
-    name = label(kernel, stride, n, c, k, size)
-    theirs = _torch_convolutions(x, w, dy, stride, kernel // 2)
-    if theirs is None:
-        ours, ours_both = time_interleaved(forward, both, rounds=rounds)
-        yield Timing("forward", name, ours, work=work)
-        yield Timing("forward and gradients", name, ours_both, work=3 * work)
-        return
-    for layout in theirs:
-        for what, a, b in zip(("y", "dx", "dw"), both(), layout(True), strict=True):
-            assert_close(f"{what} of {name}", a, _to_numpy(b, what))
-    ours, *others = time_interleaved(forward, *(lambda f=f: f(False) for f in theirs), rounds=rounds)
-    ours_both, *others_both = time_interleaved(both, *(lambda f=f: f(True) for f in theirs), rounds=rounds)
-    yield Timing("forward", name, ours, min(others), work=work)
-    yield Timing("forward and gradients", name, ours_both, min(others_both), work=3 * work)
+    theirs = [TorchConvolution(shape, device, last) for last in (True, False)] if has_torch(device) else []
+    for other in theirs:
+        for what, a, b in zip(("y", "dx", "dw"), both(), other.both(), strict=True):
+            b = b.permute(2, 3, 1, 0) if what == "dw" else b.permute(0, 2, 3, 1)
+            assert_close(f"{what} of {shape}", to_numpy(a), b.cpu().numpy())
+    ours, *others = time_interleaved(forward, *(other.forward for other in theirs), rounds=rounds, device=device)
+    yield Timing("forward", str(shape), ours, min(others, default=None), work=shape.work)
+    ours, *others = time_interleaved(both, *(other.both for other in theirs), rounds=rounds, device=device)
+    yield Timing("forward and gradients", str(shape), ours, min(others, default=None), work=3 * shape.work)
 
 
-def _at_a_cache_line(a: np.ndarray) -> np.ndarray:
+def _place(a: np.ndarray, device: str) -> Any:
     """The array where one would be that a kernel made, and where PyTorch's are; NumPy's begin anywhere."""
+    if device != "cpu":
+        return to_device(a, device)
     from tinydiff.kernels.cpu.arrays import empty
 
     copy = empty(*a.shape)
@@ -90,37 +111,26 @@ def _at_a_cache_line(a: np.ndarray) -> np.ndarray:
     return copy
 
 
-def _torch_convolutions(
-    x: np.ndarray, w: np.ndarray, dy: np.ndarray, stride: int, padding: int
-) -> list[Callable[[bool], Any]] | None:
-    """PyTorch's convolution, channels last and contiguous; None where PyTorch is not installed."""
-    try:
+class TorchConvolution:
+    """PyTorch's, on the shape's arrays with channels last in memory, or contiguous."""
+
+    def __init__(self, shape: Shape, device: str, channels_last: bool):
         import torch
-    except ModuleNotFoundError:
-        return None
 
-    def made(layout: Any) -> Callable[[bool], Any]:
-        arrays = [torch.from_numpy(a.transpose(0, 3, 1, 2).copy()) for a in (x, dy)]
-        x_, dy_ = (a.contiguous(memory_format=layout) for a in arrays)
-        w_ = torch.from_numpy(w.transpose(3, 2, 0, 1).copy()).contiguous(memory_format=layout)
+        layout = torch.channels_last if channels_last else torch.contiguous_format
+        self.torch, self.stride, self.padding = torch, shape.stride, shape.padding
+        self.x, self.w, self.dy = (
+            torch.from_numpy(a.transpose(axes).copy()).to(device).contiguous(memory_format=layout)
+            for a, axes in zip(shape.arrays(), [(0, 3, 1, 2), (3, 2, 0, 1), (0, 3, 1, 2)], strict=True)
+        )
 
-        @torch.no_grad()
-        def run(gradients: bool) -> Any:
-            y = torch.nn.functional.conv2d(x_, w_, stride=stride, padding=padding)
-            if not gradients:
-                return (y,)
-            dx, dw, _ = torch.ops.aten.convolution_backward(
-                dy_, x_, w_, None, [stride] * 2, [padding] * 2, [1, 1], False, [0, 0], 1, [True, True, False]
-            )
-            return y, dx, dw
+    def forward(self) -> Any:
+        return self.torch.nn.functional.conv2d(self.x, self.w, stride=self.stride, padding=self.padding)
 
-        return run
-
-    return [made(torch.channels_last), made(torch.contiguous_format)]
-
-
-def _to_numpy(tensor: Any, what: str) -> np.ndarray:
-    return tensor.permute(2, 3, 1, 0).numpy() if what == "dw" else tensor.permute(0, 2, 3, 1).numpy()
+    def both(self) -> Any:
+        geometry = [self.stride] * 2, [self.padding] * 2, [1, 1], False, [0, 0], 1, [True, True, False]
+        dx, dw, _ = self.torch.ops.aten.convolution_backward(self.dy, self.x, self.w, None, *geometry)
+        return self.forward(), dx, dw
 
 
 def ladder_rows(rounds: int) -> Iterator[Timing]:
@@ -133,25 +143,24 @@ def ladder_rows(rounds: int) -> Iterator[Timing]:
     from tinydiff.kernels import cpu
     from tinydiff.kernels.cpu import im2col, naive
 
-    n, c, k, size = LADDER
-    rng = np.random.default_rng(0)
-    x, w = rng.standard_normal((n, size, size, c), np.float32), rng.standard_normal((3, 3, c, k), np.float32)
+    x, w, _ = LADDER.arrays()
+    geometry = None, 1, (1, 1, 1, 1)  # no bias, the stride, the padding of each side
 
     def direct() -> np.ndarray:
         with use(winograd=False):
-            return cpu.conv2d_forward(x, w, None, 1, (1, 1, 1, 1))
+            return cpu.conv2d_forward(x, w, *geometry)
 
     rungs: dict[str, Callable[[], np.ndarray]] = {
-        "loops": lambda: reference.conv2d_forward(x, w, None, 1, (1, 1, 1, 1)),
-        "NumPy (BLAS)": lambda: numpy_backend.conv2d_forward(x, w, None, 1, (1, 1, 1, 1)),
-        "compiled loops": lambda: naive.conv2d_forward(x, w, None, 1, (1, 1, 1, 1)),
-        "im2col": lambda: im2col.conv2d_forward(x, w, None, 1, (1, 1, 1, 1)),
+        "loops": lambda: reference.conv2d_forward(x, w, *geometry),
+        "NumPy (BLAS)": lambda: numpy_backend.conv2d_forward(x, w, *geometry),
+        "compiled loops": lambda: naive.conv2d_forward(x, w, *geometry),
+        "im2col": lambda: im2col.conv2d_forward(x, w, *geometry),
         "micro-kernel": direct,
-        "Winograd": lambda: cpu.conv2d_forward(x, w, None, 1, (1, 1, 1, 1)),
+        "Winograd": lambda: cpu.conv2d_forward(x, w, *geometry),
     }
     expected = rungs["loops"]()
     (first,) = time_interleaved(rungs["loops"], rounds=1, warmup=0)
     for name, rung in rungs.items():
         assert_close(name, rung(), expected)
         (seconds,) = (first,) if name == "loops" else time_interleaved(rung, rounds=rounds)
-        yield Timing("ladder", name, seconds, first, against="the plain loops", work=x.size * 9 * k)
+        yield Timing("ladder", name, seconds, first, against="the plain loops", work=LADDER.work)

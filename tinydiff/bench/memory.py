@@ -31,14 +31,11 @@ def _in_a_process(side: str) -> float:
 def _measure(side: str) -> int:
     from tinydiff.bench import steps
     from tinydiff.kernels import reuse_memory
-    from tinydiff.training.optim import OptimConfig
 
     reuse_memory()
-    task, config = next(steps.tasks()), OptimConfig(steps=10_000, batch=64)
-    if side == "ours":
-        run = steps.trainer(task, config)
-    else:
-        run = steps.reference_trainer(task, config)[2]
+    task = steps.shipped_denoiser()
+    config = steps.optimiser_of(task)
+    run = steps.trainer(task, config) if side == "ours" else steps.reference_trainer(task, config)[2]
     before = _status("VmRSS")
     Path("/proc/self/clear_refs").write_text("5")  # forget the highest size so far
     for _ in range(STEPS):

@@ -31,20 +31,12 @@ REGISTERS, GRAIN, WARPS, BLOCKS = 65_536, 256, 64, 32
 SHARED = {(8, 0): 164 << 10, (9, 0): 228 << 10}
 
 
-def _array(axes: int, kind: Any = float32) -> Array:
-    return Array(kind, axes, "C")
-
-
-_1, _2, _3, _4 = (_array(axes) for axes in (1, 2, 3, 4))
-_ARGMAX = _array(4, int32)
+_1, _2, _3, _4 = (Array(float32, axes, "C") for axes in (1, 2, 3, 4))
+_ARGMAX = Array(int32, 4, "C")
 
 # Each kernel with the types that it is called with, and the threads of a block.
 KERNELS: dict[str, tuple[Any, tuple, int]] = {
-    "conv.convolve": (
-        conv._convolve,
-        (_1, *[int64] * 2, _3, int64, _1, *[int64] * 7, _3),
-        conv.THREADS,
-    ),
+    "conv.convolve": (conv._convolve, (_1, *[int64] * 2, _3, int64, _1, *[int64] * 7, _3), conv.THREADS),
     "conv.weight_grad": (conv._weight_grad, (_2, *[int64] * 2, _2, *[int64] * 6, _4), conv.THREADS),
     "naive.forward": (naive._forward, (_4, _4, _1, *[int64] * 3, _4), naive.THREADS),
     "naive.input_grad": (naive._input_grad, (_4, _4, *[int64] * 3, _4), naive.THREADS),
@@ -80,7 +72,8 @@ def no_compiler() -> str | None:
     try:
         compile_ptx("pointwise.upsample", CAPABILITIES[0])
     except Exception as error:  # NVVM's own kinds of errors differ from one version of Numba to the next
-        return f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}"
+        lines = str(error).strip().splitlines() or [""]
+        return f"{type(error).__name__}: {lines[0]}"
     return None
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from tinydiff.bench.timing import Timing, geometric_mean
 from tinydiff.cli.results import write_json
 from tinydiff.errors import InputError
-from tinydiff.viz.figures import save_figure
+from tinydiff.viz.figures import save_figure, subplots
 
 
 def line(row: Timing) -> str:
@@ -24,16 +24,14 @@ def line(row: Timing) -> str:
 
 def summary(rows: Sequence[Timing]) -> list[str]:
     """Geometric means of the ratios of 3×3 convolutions over the shapes of `conv.SHAPES`."""
-    from tinydiff.bench.conv import SHAPES, label
+    from tinydiff.bench.conv import SHAPES
 
-    names = {label(3, 1, *shape) for shape in SHAPES}
-    lines = []
+    names, lines = {str(shape) for shape in SHAPES}, []
     for group in ("forward", "forward and gradients"):
         ratios = [row.ratio for row in rows if row.group == group and row.name in names and row.ratio]
         if ratios:
-            lines.append(
-                f"{group:<22} {'geometric mean of 3×3':<42} ratio {geometric_mean(ratios):.2f}, least {min(ratios):.2f}"
-            )
+            mean, least = geometric_mean(ratios), min(ratios)
+            lines.append(f"{group:<22} {'geometric mean of 3×3':<42} ratio {mean:.2f}, least {least:.2f}")
     return lines
 
 
@@ -47,8 +45,6 @@ def write_image(path: Path, rows: Sequence[Timing], conditions: dict[str, Any]) 
 
     Raises InputError where the rows have neither.
     """
-    from matplotlib.figure import Figure
-
     shown = [(row, row.ratio, f"{row.ratio:.2f}") for row in rows if row.ratio is not None and row.against == "PyTorch"]
     where = f"on {conditions['threads']} threads with {conditions['instructions']}"
     line, caption = 1.0, f"times as fast as PyTorch {conditions['torch']}, {where}\n(memory: PyTorch's over tinydiff's)"
@@ -57,8 +53,7 @@ def write_image(path: Path, rows: Sequence[Timing], conditions: dict[str, Any]) 
         line, caption = conditions["peak, GFLOP/s"], f"GFLOP/s, {where}; the line is the peak of multiply-adds"
     if not shown:
         raise InputError("bench: nothing to draw, these groups have no rates and PyTorch is not installed")
-    figure = Figure(figsize=(8, 0.9 + 0.3 * len(shown)), layout="constrained")
-    axes = figure.subplots()
+    figure, axes = subplots((8, 0.9 + 0.3 * len(shown)))
     colours = {"forward": "#9ecae1", "forward and gradients": "#4292c6"}
     largest = max(value for _, value, _ in shown)
     for i, (row, value, text) in enumerate(reversed(shown)):

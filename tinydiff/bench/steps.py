@@ -6,16 +6,19 @@ Both hold the same weights; their outputs, gradients and first ten losses must b
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from importlib.util import find_spec
+from itertools import count
 from typing import Any
 
+import numba
 import numpy as np
 
+import tinydiff
 from tinydiff import ops
 from tinydiff.autograd import Tensor
-from tinydiff.bench.timing import Timing, assert_close, time_interleaved
+from tinydiff.bench.timing import Timing, assert_close, has_torch, time_interleaved
 from tinydiff.errors import InputError, MismatchError
 from tinydiff.models.autoencoder import Autoencoder
 from tinydiff.models.denoiser import Denoiser
@@ -23,22 +26,10 @@ from tinydiff.models.text_encoder import TextEncoderConfig
 from tinydiff.models.unet import UNetConfig
 from tinydiff.nn.module import Module
 from tinydiff.training.optim import AdamW, OptimConfig, ema_decay, learning_rate
-from tinydiff.training.presets import TEXT_WIDTH
-from tinydiff.training.presets import preset as preset_named
+from tinydiff.training.presets import preset
 
 LOSSES = 10  # that must be the same
-PIXELS = UNetConfig(
-    3,
-    3,
-    block_out_channels=(32, 64, 128),
-    layers_per_block=2,
-    down_block_types=("DownBlock2D", "DownBlock2D", "CrossAttnDownBlock2D"),
-    norm_num_groups=8,
-    cross_attention_dim=TEXT_WIDTH,
-)
-TEXT = TextEncoderConfig(
-    vocab_size=54, max_position_embeddings=16, hidden_size=TEXT_WIDTH, num_hidden_layers=2, num_attention_heads=4
-)
+TEXT = TextEncoderConfig(vocab_size=54, max_position_embeddings=16)
 
 
 @dataclass(frozen=True)
@@ -54,14 +45,16 @@ class Task:
 
 def tasks() -> Iterator[Task]:
     """Made one after the other, so that one model's memory is free before the next is made."""
-    full = preset_named("full")
     yield shipped_denoiser()
-    yield autoencoder_task("autoencoder, 32×32×3, batch 32", full.autoencoder, 32)
-    yield denoiser_task("pixel-space denoiser, 32×32×3, batch 32", PIXELS, 32, 32)
+    yield autoencoder_task("autoencoder, 32×32×3, batch 32", preset("full").autoencoder, 32)
+    pixels = replace(
+        preset("pixels").denoiser, block_out_channels=(32, 64, 128), layers_per_block=2, num_attention_heads=8
+    )
+    yield denoiser_task("pixel-space denoiser, 32×32×3, batch 32", pixels, 32, 32)
 
 
 def shipped_denoiser(device: str = "cpu") -> Task:
-    return denoiser_task("denoiser, 8×8×4, batch 64", preset_named("full").denoiser, 8, 64, device)
+    return denoiser_task("denoiser, 8×8×4, batch 64", preset("full").denoiser, 8, 64, device)
 
 
 def denoiser_task(name: str, config: UNetConfig, size: int, batch: int, device: str = "cpu") -> Task:
@@ -121,9 +114,9 @@ def autoencoder_task(name: str, config: Any, batch: int) -> Task:
     return Task(name, batch, model, loss, reference)
 
 
-def has_reference() -> bool:
+def has_reference(device: str = "cpu") -> bool:
     """Whether PyTorch is here to compare with.  Raises InputError where diffusers is missing beside it."""
-    if find_spec("torch") is None:
+    if not has_torch(device):
         return False
     if find_spec("diffusers") is None:
         raise InputError("bench: PyTorch's models are those of diffusers, which is missing: pip install diffusers")
@@ -133,7 +126,7 @@ def has_reference() -> bool:
 def step_rows(rounds: int) -> Iterator[Timing]:
     """Forward, backward, clipping, AdamW and EMA."""
     for task in tasks():
-        config = OptimConfig(steps=10_000, batch=task.batch, warmup=100)
+        config = optimiser_of(task)
         references = [reference_trainer(task, config, last) for last in (True, False)] if has_reference() else []
         for model, reference_loss, _ in references:
             check_gradients(task, model, reference_loss)
@@ -146,16 +139,18 @@ def step_rows(rounds: int) -> Iterator[Timing]:
         yield Timing("training step", task.name, seconds, min(others, default=None))
 
 
+def optimiser_of(task: Task) -> OptimConfig:
+    return OptimConfig(steps=10_000, batch=task.batch, warmup=100)
+
+
 def trainer(task: Task, config: OptimConfig) -> Callable[[], float]:
     """One training step at each call, which returns its loss."""
-    optimiser, step = AdamW(task.model, config), 0
+    optimiser, steps = AdamW(task.model, config), count()
 
     def run() -> float:
-        nonlocal step
         loss = task.loss()
         loss.backward()
-        optimiser.step(step)
-        step += 1
+        optimiser.step(next(steps))
         return loss.item()
 
     return run
@@ -168,13 +163,11 @@ def reference_trainer(
     from tinydiff.bench.torch_reference import Trainer
 
     model, loss = task.reference(channels_last)
-    optimiser, step = Trainer(model, config), 0
+    optimiser, steps = Trainer(model, config), count()
 
     def run() -> float:
-        nonlocal step
-        value = optimiser.step(loss(), learning_rate(config, step), ema_decay(config, step))
-        step += 1
-        return value
+        step = next(steps)
+        return optimiser.step(loss(), learning_rate(config, step), ema_decay(config, step))
 
     return model, loss, run
 
@@ -206,8 +199,6 @@ def _stir(model: Module, rng: np.random.Generator) -> None:
 
 def sampling_rows(rounds: int) -> Iterator[Timing]:
     """Sixteen images from a prompt, 25 steps with guidance: text encoder, denoiser, sampler and decoder."""
-    import tinydiff
-
     pipe = tinydiff.load()
     prompts = ["a red dress on a white background"] * 16
     name = "16 images, 25 steps, guidance"
@@ -227,23 +218,19 @@ def sampling_rows(rounds: int) -> Iterator[Timing]:
 
 def thread_rows(rounds: int) -> Iterator[Timing]:
     """The training step on all threads against one."""
-    import numba
-
     threads = numba.get_num_threads()
     if threads < 2:
         return
     for task in tasks():
-        run = trainer(task, OptimConfig(steps=10_000, batch=task.batch, warmup=100))
-
-        def on(count: int, run: Callable[[], float] = run) -> Callable[[], None]:
-            def call() -> None:
-                numba.set_num_threads(count)
-                try:
-                    run()
-                finally:
-                    numba.set_num_threads(threads)
-
-            return call
-
-        seconds, alone = time_interleaved(on(threads), on(1), rounds=rounds)
+        run = trainer(task, optimiser_of(task))
+        seconds, alone = time_interleaved(partial(_on, threads, run), partial(_on, 1, run), rounds=rounds)
         yield Timing("threads", task.name, seconds, alone, against="one thread")
+
+
+def _on(threads: int, run: Callable[[], float]) -> None:
+    before = numba.get_num_threads()
+    numba.set_num_threads(threads)
+    try:
+        run()
+    finally:
+        numba.set_num_threads(before)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.util import find_spec
 
 import numpy as np
 
@@ -39,8 +40,11 @@ class Timing:
 REST = 0.02  # seconds before each turn: the other's idle threads spin for a while before they sleep
 
 
-def time_interleaved(*contenders: Callable[[], object], rounds: int = 15, warmup: int = 2) -> list[float]:
+def time_interleaved(
+    *contenders: Callable[[], object], rounds: int = 15, warmup: int = 2, device: str = "cpu"
+) -> list[float]:
     """Median seconds of each contender over interleaved rounds; a turn is a rest, a call that warms up, a timed one."""
+    wait = waiter(device)
     for _ in range(warmup):
         for contender in contenders:
             contender()
@@ -49,10 +53,31 @@ def time_interleaved(*contenders: Callable[[], object], rounds: int = 15, warmup
         for contender, seconds in zip(contenders, times, strict=True):
             time.sleep(REST)
             contender()
+            wait()
             start = time.perf_counter()
             contender()
+            wait()
             seconds.append(time.perf_counter() - start)
     return [float(np.median(seconds)) for seconds in times]
+
+
+def waiter(device: str) -> Callable[[], None]:
+    """What waits until the device has done its work: on a GPU a launch returns at once."""
+    if device == "cpu":
+        return lambda: None
+    import cupy
+
+    return cupy.cuda.Device().synchronize
+
+
+def has_torch(device: str = "cpu") -> bool:
+    """Whether PyTorch is here and reaches the device; on a GPU it then computes in float32 as we do, not in TF32."""
+    if find_spec("torch") is None:
+        return False
+    import torch
+
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
+    return device == "cpu" or torch.cuda.is_available()
 
 
 def geometric_mean(numbers: list[float]) -> float:

@@ -9,6 +9,7 @@ of 368, on one thread, in the faster of the two memory formats.
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -55,32 +56,16 @@ def channels_first(images: np.ndarray, channels_last: bool = True) -> torch.Tens
 
 
 def make_unet(config: UNetConfig) -> nn.Module:
-    return UNet2DConditionModel(
-        in_channels=config.in_channels,
-        out_channels=config.out_channels,
-        block_out_channels=config.block_out_channels,
-        layers_per_block=config.layers_per_block,
-        down_block_types=config.down_block_types,
-        up_block_types=tuple(name.replace("Down", "Up") for name in reversed(config.down_block_types)),
-        attention_head_dim=config.num_attention_heads,  # the number of heads, by that name for old files' sake
-        norm_num_groups=config.norm_num_groups,
-        cross_attention_dim=config.cross_attention_dim,
-    )
+    fields = asdict(config)
+    heads = fields.pop("num_attention_heads")  # which diffusers calls attention_head_dim, for old files' sake
+    up = tuple(name.replace("Down", "Up") for name in reversed(config.down_block_types))
+    return UNet2DConditionModel(**fields, attention_head_dim=heads, up_block_types=up)
 
 
 def make_autoencoder(config: AutoencoderConfig) -> nn.Module:
     levels = len(config.block_out_channels)
-    return AutoencoderKL(
-        in_channels=config.in_channels,
-        out_channels=config.in_channels,
-        latent_channels=config.latent_channels,
-        block_out_channels=config.block_out_channels,
-        layers_per_block=config.layers_per_block,
-        down_block_types=("DownEncoderBlock2D",) * levels,
-        up_block_types=("UpDecoderBlock2D",) * levels,
-        norm_num_groups=config.norm_num_groups,
-        mid_block_add_attention=config.mid_block_add_attention,
-    )
+    down, up = ("DownEncoderBlock2D",) * levels, ("UpDecoderBlock2D",) * levels
+    return AutoencoderKL(**asdict(config), out_channels=config.in_channels, down_block_types=down, up_block_types=up)
 
 
 class SelfAttention(nn.Module):
