@@ -28,8 +28,7 @@ from tinydiff.models.unet import UNet, UNetConfig
 from tinydiff.training.loop import Task
 from tinydiff.training.optim import OptimConfig
 from tinydiff.viz.figures import save_figure
-from tinydiff.viz.plane import exact_direction
-from tinydiff.viz.process import plane
+from tinydiff.viz.process import exact_direction, plane
 from tinydiff.weights import load_autoencoder, load_classifier, shipped
 
 FROM, TO = "sneaker", "ankle boot"

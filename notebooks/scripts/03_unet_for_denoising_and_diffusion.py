@@ -42,8 +42,7 @@ from tinydiff.diffusion import (
 )
 from tinydiff.diffusion.iadb import blend, deblend
 from tinydiff.evaluation.metrics import psnr
-from tinydiff.viz.plane import exact_direction
-from tinydiff.viz.process import plane, reverse_process, schedules
+from tinydiff.viz.process import exact_direction, plane, reverse_process, schedules
 from tinydiff.weights import shipped
 
 viz.style()

@@ -6,7 +6,7 @@ import pytest
 from tinydiff.diffusion import Options, ddim_step, make_schedule, sample
 from tinydiff.diffusion.iadb import blend, deblend
 from tinydiff.errors import InputError
-from tinydiff.viz.plane import exact_direction
+from tinydiff.viz.process import exact_direction
 
 
 def test_blend_is_a_straight_line():

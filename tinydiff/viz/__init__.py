@@ -10,22 +10,7 @@ from tinydiff.viz.figures import PALETTE, panels, save_figure, style, subplots
 from tinydiff.viz.steppers import as_image, filmstrip, save_gif, stepper
 
 __all__ = [
-    "GAP",
-    "MARGIN",
-    "PALETTE",
-    "TEXT",
-    "WHITE",
-    "as_image",
-    "filmstrip",
-    "grid",
-    "loss_curves",
-    "panels",
-    "save_figure",
-    "save_gif",
-    "save_grid",
-    "stepper",
-    "style",
-    "subplots",
-    "upscaled",
-    "wrapped",
+    *("GAP", "MARGIN", "PALETTE", "TEXT", "WHITE", "as_image", "filmstrip", "grid"),
+    *("loss_curves", "panels", "save_figure", "save_gif", "save_grid", "stepper", "style"),
+    *("subplots", "upscaled", "wrapped"),
 ]

@@ -6,17 +6,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tinydiff.apps.summary import LayerSummary, summary
 from tinydiff.errors import InputError
+from tinydiff.models.autoencoder import Autoencoder
+from tinydiff.pipelines.text_to_image import TextToImage
 from tinydiff.viz.figures import PALETTE, subplots
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from tinydiff.apps.summary import LayerSummary
-    from tinydiff.pipelines.text_to_image import TextToImage
-
-PIXELS, LATENTS, WORDS = "#fbe3d6", "#ddebf7", "#e2f0d9"  # the three spaces' backgrounds
-BLUE, ORANGE, GREEN = PALETTE[0], PALETTE[1], PALETTE[2]
+PIXELS, LATENTS, TEXT = "#fbe3d6", "#ddebf7", "#e2f0d9"  # the three spaces' backgrounds
+BLUE, ORANGE, GREEN, *_ = PALETTE
+Point = tuple[float, float]
 
 
 def parts(pipe: TextToImage) -> dict[str, LayerSummary]:
@@ -24,17 +25,14 @@ def parts(pipe: TextToImage) -> dict[str, LayerSummary]:
 
     Raises InputError for a model of pixels, which has no autoencoder.
     """
-    from tinydiff.apps.summary import summary
-
-    decoder = getattr(pipe.autoencoder, "decoder", None)
-    if decoder is None:
+    if not isinstance(pipe.autoencoder, Autoencoder):
         raise InputError("parts: this model works on pixels, there is no autoencoder to show")
     latent = np.zeros((1, *pipe.latent_shape), np.float32)
     image = np.zeros((1, pipe.size, pipe.size, 3), np.float32)
     words = pipe.encode_prompt(["a"])
     return {
-        "encoder": summary(pipe.autoencoder.encoder, image, depth=0).total,  # type: ignore[union-attr]
-        "decoder": summary(decoder, latent, depth=0).total,
+        "encoder": summary(pipe.autoencoder.encoder, image, depth=0).total,
+        "decoder": summary(pipe.autoencoder.decoder, latent, depth=0).total,
         "unet": summary(pipe.denoiser.unet, latent, np.zeros(1), words, depth=0).total,
         "text encoder": summary(pipe.denoiser.text_encoder, pipe.vocabulary.unconditional(1), depth=0).total,
     }
@@ -48,18 +46,18 @@ def architecture(pipe: TextToImage, steps: int = 25) -> Figure:
     found = parts(pipe)
     latent, size = "×".join(map(str, pipe.latent_shape)), pipe.size
     length, width = found["text encoder"].shape[1:]
-    figure, axes = subplots((13, 6.2))
+    figure, axes = subplots((13, 6.2), bare=True)
     axes.set(xlim=(0, 130), ylim=(0, 60))
-    axes.axis("off")
     _space(axes, 1, 34, PIXELS, "pixel space")
     _space(axes, 37, 55, LATENTS, "latent space")
-    _space(axes, 94, 35, WORDS, "words")
+    _space(axes, 94, 35, TEXT, "text")
 
     _box(axes, 12, 37, 20, 12, f"encoder\n{_size(found['encoder'])}", BLUE)
     _box(axes, 12, 8, 20, 12, f"decoder\n{_size(found['decoder'])}", BLUE)
     levels = f"noise: {pipe.schedule.num_train_timesteps:,} levels\n{pipe.schedule.name} schedule"
     _box(axes, 53, 37, 28, 12, levels, ORANGE)
-    unet = f"U-Net, asked {steps} times\npredicts {pipe.prediction_type}\n{_size(found['unet'])}"
+    predicted = pipe.prediction_type.removesuffix("_prediction")
+    unet = f"U-Net, called {steps} times\npredicts {predicted}\n{_size(found['unet'])}"
     _box(axes, 45, 6, 38, 16, unet, BLUE)
     _box(axes, 100, 8, 23, 12, f"text encoder\n{_size(found['text encoder'])}", GREEN)
     _box(axes, 100, 37, 23, 12, f"Word2Vec\n{len(pipe.vocabulary)} words", GREEN)
@@ -73,12 +71,7 @@ def architecture(pipe: TextToImage, steps: int = 25) -> Figure:
     _arrow(axes, (100, 14), (83, 14), "cross-\nattention")
     axes.text(126, 53.5, "“a red dress …”", ha="right", va="center", fontsize=11, style="italic")
     _arrow(axes, (118, 52), (118, 49), "")
-    axes.annotate(  # the loop of the U-Net
-        "",
-        (70, 22),
-        (50, 22),
-        arrowprops={"arrowstyle": "->", "lw": 1.8, "connectionstyle": "arc3,rad=-0.45", "color": "#333333"},
-    )
+    _arrow(axes, (50, 22), (70, 22), "", bend=-0.45)  # the loop of the U-Net
     axes.text(60, 28.4, f"$z_{{t}}$ → $z_{{t−1}}$, {latent}", ha="center", fontsize=12)
     return figure
 
@@ -105,14 +98,15 @@ def _box(axes: Any, left: float, bottom: float, width: float, height: float, tex
     axes.text(x, bottom + (height - 4) / 2, "\n".join(rest), fontsize=10.5, **centred)
 
 
-def _rounded(axes: Any, corner: tuple[float, float], width: float, height: float, radius: int, **style: Any) -> None:
+def _rounded(axes: Any, corner: Point, width: float, height: float, radius: int, **style: Any) -> None:
     from matplotlib.patches import FancyBboxPatch
 
     axes.add_patch(FancyBboxPatch(corner, width, height, boxstyle=f"round,pad=0,rounding_size={radius}", **style))
 
 
-def _arrow(axes: Any, start: tuple[float, float], end: tuple[float, float], text: str, side: str = "above") -> None:
-    axes.annotate("", end, start, arrowprops={"arrowstyle": "->", "lw": 1.8, "color": "#333333"})
+def _arrow(axes: Any, start: Point, end: Point, text: str, side: str = "above", bend: float = 0) -> None:
+    style = {"arrowstyle": "->", "lw": 1.8, "color": "#333333", "connectionstyle": f"arc3,rad={bend}"}
+    axes.annotate("", end, start, arrowprops=style)
     x, y = (start[0] + end[0]) / 2, (start[1] + end[1]) / 2
     if side == "right":
         axes.text(x + 1, y, text, ha="left", va="center", fontsize=11)

@@ -20,8 +20,8 @@ def attention_figure(found: AttentionMaps) -> Figure:
     steps = len(found.maps)
     columns = sorted({round(i) for i in np.linspace(0, steps - 1, min(SHOWN, steps))})
     rows = len(found.words) + 1
-    size = 1.5 * (len(columns) + 1) + 1.2, 1.5 * rows
-    figure, axes = subplots(size, rows, len(columns) + 1, squeeze=False)
+    size, no_ticks = (1.5 * (len(columns) + 1) + 1.2, 1.5 * rows), dict[str, list](xticks=[], yticks=[])
+    figure, axes = subplots(size, rows, len(columns) + 1, squeeze=False, subplot_kw=no_ticks)
     for place, step in enumerate([*columns, None]):
         axes[0, place].imshow(found.image if step is None else found.predicted[step])
         axes[0, place].set_title("the image; mean" if step is None else f"step {step + 1}", fontsize=11)
@@ -30,8 +30,5 @@ def attention_figure(found: AttentionMaps) -> Figure:
             mesh = axes[row, place].imshow(shown, vmin=0, vmax=found.maps.mean(0).max(), cmap="viridis")
     for row, name in enumerate(["expected", *found.words]):
         axes[row, 0].set_ylabel(name, fontsize=12, rotation=0, ha="right", va="center")
-    for one in axes.flat:
-        one.set_xticks([])
-        one.set_yticks([])
     figure.colorbar(mesh, ax=axes[1:, -1], shrink=0.8, label="weight of the word")
     return figure

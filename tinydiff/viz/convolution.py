@@ -33,15 +33,13 @@ def window(step: int, x: np.ndarray, w: np.ndarray, stride: int = 1, padding: in
     done = np.where(np.arange(y.size).reshape(y.shape) <= step, y, np.nan)
 
     figure, axes = subplots((13, 2.75), 1, 5, width_ratios=(1.35, 1, 1, 1, 1.35))
-    low, high = float(padded.min()), max(float(padded.max()), float(padded.min()) + 1e-9)
-    _grid(axes[0], padded, f"image, padding {padding}" if padding else "image")
-    axes[0].images[0].set(cmap="gray", clim=(low, high))
+    greys = float(padded.min()), max(float(padded.max()), float(padded.min()) + 1e-9)
+    _grid(axes[0], padded, f"image, padding {padding}" if padding else "image", "gray", greys)
     _outline(axes[0], top, left, w.shape)
-    _numbers(axes[1], here, "window", "gray", (low, high))
+    _numbers(axes[1], here, "window", "gray", greys)
     _numbers(axes[2], w, "× kernel", SIGNED, _around_zero(w))
     _numbers(axes[3], here * w, f"products, sum {_short(y[i, j])}", SIGNED, _around_zero(padded.max() * w))
-    _grid(axes[4], done, f"output ({i}, {j})")
-    axes[4].images[0].set(cmap=SIGNED, clim=_around_zero(y))
+    _grid(axes[4], done, f"output ({i}, {j})", SIGNED, _around_zero(y))
     _outline(axes[4], i, j, (1, 1))
     return figure
 
@@ -64,16 +62,13 @@ def applied(image: np.ndarray, kernels: Mapping[str, np.ndarray]) -> Figure:
         raise InputError(f"applied: kernels of {[w.shape for w in kernels.values()]}, expected odd sides, one or more")
     figure, axes = subplots((2.15 * (len(kernels) + 1), 4.6), 2, len(kernels) + 1)
     axes[0, 0].axis("off")
-    _grid(axes[1, 0], image, "the image")
-    axes[1, 0].images[0].set(cmap="gray")
+    greys = image.min(), image.max()
+    _grid(axes[1, 0], image, "the image", "gray", greys)
     for (name, w), (above, below) in zip(kernels.items(), axes[:, 1:].T, strict=True):
         _numbers(above, w, name, SIGNED, _around_zero(w))
         y = convolved(image, w, padding=w.shape[0] // 2)
-        _grid(below, y, "")
-        if abs(w.sum()) < 1e-6:  # it answers differences
-            below.images[0].set(cmap=SIGNED, clim=_around_zero(y))
-        else:
-            below.images[0].set(cmap="gray", clim=(image.min(), image.max()))
+        differences = abs(w.sum()) < 1e-6  # are what it answers
+        _grid(below, y, "", *((SIGNED, _around_zero(y)) if differences else ("gray", greys)))
     return figure
 
 
@@ -86,8 +81,8 @@ def strides(height: int, width: int, size: int, settings: Sequence[tuple[int, in
     for axes, (stride, padding) in zip(row[0], settings, strict=True):
         y = convolved(np.ones((height, width)), np.ones((size, size)), stride, padding)
         padded = np.pad(np.ones((height, width)), padding)
-        _grid(axes, padded, f"stride {stride}, padding {padding}\n{height}×{width} → {y.shape[0]}×{y.shape[1]}")
-        axes.images[0].set(cmap="gray", clim=(-2, 1))
+        title = f"stride {stride}, padding {padding}\n{height}×{width} → {y.shape[0]}×{y.shape[1]}"
+        _grid(axes, padded, title, "gray", (-2, 1))
         axes.set_xticks(np.arange(padded.shape[1] + 1) - 0.5, minor=True)
         axes.set_yticks(np.arange(padded.shape[0] + 1) - 0.5, minor=True)
         axes.grid(which="minor", color="0.8", linewidth=1)
@@ -139,24 +134,22 @@ def lines(
     """Curves (abscissae, ordinates) by their names, one colour each.  Raises InputError for none."""
     if not series:
         raise InputError("lines: no curves to draw")
-    figure, axes = subplots((9, 3.6))
+    figure, axes = subplots((9, 3.6), grid=True)
     for name, (abscissae, ordinates) in series.items():
         axes.plot(abscissae, ordinates, "o-", markersize=4, label=name)
     axes.set(title=title, xlabel=x, ylabel=y, yscale="log" if log else "linear")
-    axes.grid(alpha=0.3)
     axes.legend(frameon=False)
     return figure
 
 
-def _grid(axes: Axes, values: np.ndarray, title: str) -> None:
-    axes.imshow(values)
+def _grid(axes: Axes, values: np.ndarray, title: str, cmap: str, limits: tuple[float, float]) -> None:
+    axes.imshow(values, cmap=cmap, clim=limits)
     axes.set(title=title, xticks=[], yticks=[])
 
 
 def _numbers(axes: Axes, values: np.ndarray, title: str, cmap: str, limits: tuple[float, float]) -> None:
     """The array with its numbers written into its cells, dark on bright and bright on dark."""
-    _grid(axes, values, title)
-    axes.images[0].set(cmap=cmap, clim=limits)
+    _grid(axes, values, title, cmap, limits)
     for (i, j), value in np.ndenumerate(values):
         red, green, blue, _ = axes.images[0].to_rgba(value)
         ink = "black" if 0.3 * red + 0.6 * green + 0.1 * blue > 0.5 else "white"

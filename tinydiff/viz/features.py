@@ -9,18 +9,16 @@ import numpy as np
 
 from tinydiff.autograd import Tensor, no_grad
 from tinydiff.errors import InputError
+from tinydiff.models.unet2015 import UNet2015
+from tinydiff.nn.module import forward_hook
 from tinydiff.viz.figures import panels, subplots
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from tinydiff.models.unet2015 import UNet2015
-
 
 def activations(model: Any, *inputs: Any) -> dict[str, np.ndarray]:
     """Every module's output, by the module's name ("" is the model itself), for plain arrays or Tensors as inputs."""
-    from tinydiff.nn.module import forward_hook
-
     names = {id(module): name for name, module in model.named_modules()}
     found: dict[str, np.ndarray] = {}
 
@@ -81,9 +79,7 @@ def u_shape(model: UNet2015, image: np.ndarray) -> Figure:
     """
     found = activations(model, image[None].astype(np.float32))
     levels = len(model.config.block_out_channels)
-    figure, axes = subplots((10.5, 2.25 * levels), levels, 3)
-    for own in axes.flat:
-        own.axis("off")
+    figure, axes = subplots((10.5, 2.25 * levels), levels, 3, bare=True)
     for level in range(levels):
         lowest = level == levels - 1
         places = [(1, f"down.{level}")] if lowest else [(0, f"down.{level}"), (2, f"up.{levels - 2 - level}")]

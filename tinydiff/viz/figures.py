@@ -27,19 +27,15 @@ def style() -> None:
     from cycler import cycler
     from matplotlib.figure import Figure
 
-    matplotlib.rcParams.update(
-        {
-            "font.size": 13,
-            "axes.titlesize": 14,
-            "axes.prop_cycle": cycler(color=PALETTE),
-            "axes.grid": False,
-            "grid.alpha": 0.3,
-            "figure.dpi": 72,
-            "figure.constrained_layout.use": True,
-            "image.interpolation": "nearest",
-            "lines.linewidth": 2,
-        }
-    )
+    matplotlib.rcParams |= {
+        "font.size": 13,
+        "axes.titlesize": 14,
+        "axes.prop_cycle": cycler(color=PALETTE),
+        "figure.dpi": 72,
+        "figure.constrained_layout.use": True,
+        "image.interpolation": "nearest",
+        "lines.linewidth": 2,
+    }
     if "IPython" in sys.modules and (shell := sys.modules["IPython"].get_ipython()) is not None:
         shell.display_formatter.formatters["image/png"].for_type(Figure, _as_png)
 
@@ -50,12 +46,23 @@ def _as_png(figure: Figure) -> bytes:
     return buffer.getvalue()
 
 
-def subplots(size: tuple[float, float], rows: int = 1, columns: int = 1, **options: Any) -> tuple[Figure, Any]:
-    """A figure of (width, height) inches and its axes, as pyplot's `subplots`, without pyplot's window behind it."""
+def subplots(
+    size: tuple[float, float], rows: int = 1, columns: int = 1, bare: bool = False, grid: bool = False, **options: Any
+) -> tuple[Figure, Any]:
+    """A figure of (width, height) inches and its axes, as pyplot's `subplots`, without pyplot's window behind it.
+
+    bare: axes without frame and ticks, for images; grid: with a faint grid, for curves.
+    """
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=size, layout="constrained")
-    return figure, figure.subplots(rows, columns, **options)
+    axes = figure.subplots(rows, columns, **options)
+    for own in figure.axes:
+        if grid:
+            own.grid(alpha=0.3)
+        if bare:
+            own.axis("off")
+    return figure, axes
 
 
 def panels(
@@ -84,9 +91,7 @@ def panels(
     columns = min(columns or len(images), len(images))
     rows = math.ceil(len(images) / columns)
     height = size + 0.35 * (titles is not None)
-    figure, axes = subplots((size * columns, height * rows), rows, columns, squeeze=False)
-    for own in axes.flat:
-        own.axis("off")
+    figure, axes = subplots((size * columns, height * rows), rows, columns, bare=True, squeeze=False)
     mesh = None
     for own, image, title in zip(axes.flat, images, titles or [""] * len(images), strict=False):
         if image.ndim == 3:

@@ -55,14 +55,13 @@ def denoising_step(autoencoder: Any, seen: Sequence[tuple[np.ndarray, np.ndarray
 
 def sizes(curves: Mapping[str, tuple[Sequence[float], Sequence[float]]], title: str) -> Figure:
     """Quality against size: name → (numbers for an image, PSNR in dB); a curve of one point is a star."""
-    figure, axes = subplots((8, 4))
+    figure, axes = subplots((8, 4), grid=True)
     for (name, (numbers, quality)), colour in zip(curves.items(), PALETTE, strict=False):
         single = len(numbers) == 1
         axes.plot(numbers, quality, "*" if single else "o-", ms=18 if single else 6, color=colour, label=name)
     axes.set(xscale="log", xlabel="numbers for an image", ylabel="PSNR, dB", title=title)
     axes.set_xticks([16, 64, 256, 1024, 3072], ["16", "64", "256", "1,024", "3,072"])
     axes.minorticks_off()
-    axes.grid(alpha=0.3)
     axes.legend()
     return figure
 
@@ -74,13 +73,12 @@ def signal_to_noise(schedules: Mapping[str, tuple[np.ndarray, Mapping[str, float
     """
     if not schedules or any(v <= 0 for _, variances in schedules.values() for v in variances.values()):
         raise InputError("signal_to_noise: expected one schedule or more, and variances above 0")
-    figure, ((*row,),) = subplots((6 * len(schedules), 4), 1, len(schedules), sharey=True, squeeze=False)
+    figure, ((*row,),) = subplots((6 * len(schedules), 4), 1, len(schedules), grid=True, sharey=True, squeeze=False)
     for axes, (title, (alpha_bar, variances)) in zip(row, schedules.items(), strict=True):
         for (name, variance), colour in zip(variances.items(), PALETTE, strict=False):
             axes.plot(variance * alpha_bar / (1 - alpha_bar), color=colour, label=f"{name}: variance {variance:.3g}")
         axes.axhline(1, color="#777777", lw=1, ls="--")
         axes.set(title=title, xlabel="timestep t", yscale="log", ylim=(1e-4, 1e4))
-        axes.grid(alpha=0.3)
         axes.legend(loc="lower left")
     row[0].set_ylabel("signal to noise, ratio of variances")
     return figure

@@ -1,4 +1,4 @@
-"""Diffusion to look at: schedules, an image at many noise levels, the way back step by step, and the plane."""
+"""Diffusion to look at: schedules, the way back step by step, and the plane, where the perfect network is known."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tinydiff.diffusion.iadb import Direction
 from tinydiff.diffusion.samplers import Options
 from tinydiff.errors import InputError
 from tinydiff.pipelines.text_to_image import TextToImage
 from tinydiff.viz.figures import PALETTE, panels, subplots
+from tinydiff.viz.latents import shown
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
 
 def schedules(*chosen: Any) -> Figure:
     """ᾱ of each Schedule, and the signal-to-noise ratio ᾱ/(1 − ᾱ) on a log scale, against the timestep."""
-    figure, (left, right) = subplots((10, 3.6), 1, 2)
+    figure, (left, right) = subplots((10, 3.6), 1, 2, grid=True)
     for schedule, colour in zip(chosen, PALETTE, strict=False):
         alpha_bar = schedule.alpha_bar
         left.plot(alpha_bar, color=colour, label=schedule.name)
@@ -27,8 +29,6 @@ def schedules(*chosen: Any) -> Figure:
     left.set(title="share of the image, ᾱ", xlabel="timestep t", ylabel="ᾱ")
     right.set(title="signal-to-noise ratio", xlabel="timestep t", ylabel="ᾱ/(1 − ᾱ)", yscale="log", ylim=(1e-4, 1e4))
     left.legend()
-    for axes in (left, right):
-        axes.grid(alpha=0.3)
     return figure
 
 
@@ -58,9 +58,29 @@ def reverse_process(
     pipe.sample(pipe.encode_prompt([prompt]), noise, steps, rng, guidance_scale, sampler=sampler, options=options)
 
     def decoded(place: int) -> np.ndarray:
-        return np.clip(pipe.autoencoder.decode(np.stack([pair[place] for pair in seen])) / 2 + 0.5, 0, 1)
+        return shown(pipe.autoencoder.decode(np.stack([pair[place] for pair in seen])))
 
     return Process(decoded(0), decoded(1), pipe.schedule.timesteps(steps))
+
+
+def exact_direction(points: np.ndarray) -> Direction:
+    """The D that a perfect network would learn, where x0 ~ N(0, 1) and x1 is one of `points` (P, D), each as likely.
+
+        E[x1 | x] = Σ w_i·x1_i,   w_i ∝ exp(−‖x − α·x1_i‖² / (2·(1 − α)²)),   E[x0 | x] = (x − α·E[x1 | x])/(1 − α)
+
+    In the plane it shows what deblending does, with nothing to train: every sample of noise ends at one of the points.
+    """
+    if points.ndim != 2 or not len(points):
+        raise InputError(f"exact_direction: points are {points.shape}, expected (P, D), one or more")
+
+    def direction(x: Any, alpha: float) -> Any:
+        squares = ((x[:, None] - alpha * points) ** 2).sum(-1)  # (N, P)
+        exponents = -squares / (2 * (1 - alpha) ** 2)
+        weights = np.exp(exponents - exponents.max(1, keepdims=True))
+        x1 = weights @ points / weights.sum(1, keepdims=True)  # (N, D)
+        return x1 - (x - alpha * x1) / (1 - alpha)
+
+    return direction
 
 
 def plane(
@@ -81,18 +101,14 @@ def plane(
     if groups is None:
         groups = ((paths[-1][:, None] - targets) ** 2).sum(-1).argmin(1)
     colours = np.array(PALETTE)[groups % len(PALETTE)]
-    figure, axes = subplots((3.3 * (1 + len(ends)), 3.6), 1, 1 + len(ends), sharex=True, sharey=True)
+    figure, axes = subplots((3.3 * (1 + len(ends)), 3.6), 1, 1 + len(ends), grid=True, sharex=True, sharey=True)
     first, *others = np.atleast_1d(axes)
-    few = len(targets) <= 12
+    circle = {"s": 90, "facecolors": "none", "edgecolors": "#333333"}
     for axes in (first, *others):
-        if few:
-            axes.scatter(*targets.T, s=90, facecolors="none", edgecolors="#333333")
-        else:
-            axes.scatter(*targets.T, s=3, color="#bbbbbb")
+        axes.scatter(*targets.T, **(circle if len(targets) <= 12 else {"s": 3, "color": "#bbbbbb"}))
         axes.set_aspect("equal")
-        axes.grid(alpha=0.3)
-    for i in range(min(followed, len(colours))):
-        first.plot(*np.array(paths)[:, i].T, color=colours[i], lw=0.8, alpha=0.8)
+    for path, colour in zip(np.stack(paths, 1)[:followed], colours, strict=False):
+        first.plot(*path.T, color=colour, lw=0.8, alpha=0.8)
     first.scatter(*paths[0].T, s=4, color=colours)
     first.set_title(f"{min(followed, len(colours))} paths")
     for axes, (title, samples) in zip(others, ends.items(), strict=True):

@@ -18,7 +18,7 @@ LABEL = 18  # pixels of the text above a frame
 
 
 def as_image(drawing: Any, dpi: int = 72) -> Image.Image:
-    """A Figure or an image, as a PIL image in RGB."""
+    """A Figure, a PIL image or an uint8 array, as a PIL image in RGB."""
     if isinstance(drawing, Image.Image):
         return drawing.convert("RGB")
     if isinstance(drawing, np.ndarray):
@@ -34,8 +34,7 @@ def filmstrip(
 ) -> Image.Image:
     """`draw(step)` for each of `steps`, side by side with its number above it.
 
-    draw returns a Figure, a PIL image or an uint8 array.  columns: frames in a row, else all.  Raises InputError for
-    no steps.
+    draw returns what `as_image` takes.  columns: frames in a row, else all.  Raises InputError for no steps.
     """
     if not steps:
         raise InputError("filmstrip: no steps to draw")
@@ -91,7 +90,7 @@ def stepper(
 
 
 def save_gif(frames: Sequence[Any], path: str | Path, milliseconds: int = 120, last: int = 1500) -> None:
-    """An animation of frames (Figures, PIL images or uint8 arrays) that repeats; the last one stays longer.
+    """An animation of frames, what `as_image` takes each, that repeats; the last one stays longer.
 
     The file appears whole or not at all.  Raises InputError for no frames.
     """
@@ -100,6 +99,4 @@ def save_gif(frames: Sequence[Any], path: str | Path, milliseconds: int = 120, l
     images = [as_image(frame) for frame in frames]
     times = [milliseconds] * (len(images) - 1) + [last]
     with written_whole(path) as beside:
-        images[0].save(
-            beside, format="GIF", save_all=True, append_images=images[1:], duration=times, loop=0, optimize=True
-        )
+        images[0].save(beside, "GIF", save_all=True, append_images=images[1:], duration=times, loop=0, optimize=True)

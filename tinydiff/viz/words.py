@@ -30,7 +30,7 @@ def word_map(vectors: np.ndarray, words: Sequence[str], kinds: Mapping[str, Sequ
     if len(vectors) != len(words):
         raise InputError(f"word_map: {len(words)} words for {len(vectors)} vectors, expected one for each")
     places = principal_plane(vectors)
-    figure, axes = subplots((11, 7.6))
+    figure, axes = subplots((11, 7.6), grid=True)
     colours: dict[str, str] = {}
     for (kind, own), colour in zip(kinds.items(), PALETTE, strict=False):
         rows = [i for i, word in enumerate(words) if word in own]
@@ -43,13 +43,10 @@ def word_map(vectors: np.ndarray, words: Sequence[str], kinds: Mapping[str, Sequ
         line = {"arrowstyle": "-", "color": colour, "lw": 0.6, "alpha": 0.6}
         axes.annotate(word, place, label, color=colour, fontsize=11, va="center", arrowprops=line)
     both = np.concatenate([places, labels])
-    axes.set_xlim(both[:, 0].min() - 0.05 * spans[0], both[:, 0].max() + 0.14 * spans[0])
-    axes.set_ylim(both[:, 1].min() - 0.05 * spans[1], both[:, 1].max() + 0.05 * spans[1])
-    axes.set(
-        xlabel="first principal component", ylabel="second", title="word vectors in the plane of their largest spread"
-    )
+    (left, bottom), (right, top) = both.min(0) - 0.05 * spans, both.max(0) + [0.14, 0.05] * spans
+    axes.set(xlim=(left, right), ylim=(bottom, top), title="word vectors in the plane of their largest spread")
+    axes.set(xlabel="first principal component", ylabel="second")
     axes.legend()
-    axes.grid(alpha=0.3)
     return figure
 
 
@@ -78,9 +75,8 @@ def attention_table(weights: np.ndarray, rows: Sequence[str], columns: Sequence[
     figure, axes = subplots((1.1 * len(columns) + 2.2, 0.62 * len(rows) + 1.4))
     axes.imshow(weights, vmin=0, vmax=1, cmap="Blues", aspect="auto")
     for i, j in np.ndindex(weights.shape):
-        axes.text(
-            j, i, f"{weights[i, j]:.2f}", ha="center", va="center", color="white" if weights[i, j] > 0.6 else "black"
-        )
+        ink = "white" if weights[i, j] > 0.6 else "black"
+        axes.text(j, i, f"{weights[i, j]:.2f}", ha="center", va="center", color=ink)
     axes.set_xticks(range(len(columns)), columns)
     axes.set_yticks(range(len(rows)), rows)
     axes.set(title=title, xlabel="answers", ylabel="asks")
