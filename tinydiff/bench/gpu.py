@@ -116,8 +116,8 @@ def gpu_rows(rounds: int) -> Iterator[Timing]:
 
     yield from conv_rows(rounds, "cuda")
     full = steps.shipped_denoiser("cuda")
-    config = steps.optimiser_of(full)
-    theirs = [steps.reference_trainer(full, config)[2]] if steps.has_reference("cuda") else []
+    config = full.optim
+    theirs = [steps.reference_trainer(full, config, device="cuda")[2]] if steps.has_reference("cuda") else []
     (on_cpu,) = time_interleaved(steps.trainer(steps.shipped_denoiser("cpu"), config), rounds=3)
     seconds, *others = time_interleaved(steps.trainer(full, config), *theirs, rounds=rounds, device="cuda")
     yield Timing("training step", full.name, seconds, min(others, default=None))

@@ -34,7 +34,7 @@ def _measure(side: str) -> int:
 
     reuse_memory()
     task = steps.shipped_denoiser()
-    config = steps.optimiser_of(task)
+    config = task.optim
     run = steps.trainer(task, config) if side == "ours" else steps.reference_trainer(task, config)[2]
     before = _status("VmRSS")
     Path("/proc/self/clear_refs").write_text("5")  # forget the highest size so far

@@ -20,7 +20,7 @@ from tinydiff import ops
 from tinydiff.autograd import Tensor
 from tinydiff.bench.timing import Timing, assert_close, has_torch, time_interleaved
 from tinydiff.errors import InputError, MismatchError
-from tinydiff.models.autoencoder import Autoencoder
+from tinydiff.models.autoencoder import Autoencoder, AutoencoderConfig
 from tinydiff.models.denoiser import Denoiser
 from tinydiff.models.text_encoder import TextEncoderConfig
 from tinydiff.models.unet import UNetConfig
@@ -34,13 +34,16 @@ TEXT = TextEncoderConfig(vocab_size=54, max_position_embeddings=16)
 
 @dataclass(frozen=True)
 class Task:
-    """A model, its loss, and how the reference is made, channels last or not, and computes the same loss."""
+    """A model and its loss on one batch, whose arrays are kept for the reference."""
 
     name: str
-    batch: int
     model: Module
+    inputs: tuple[np.ndarray, ...]
     loss: Callable[[], Tensor]
-    reference: Callable[[bool], tuple[Any, Callable[[], Any]]]
+
+    @property
+    def optim(self) -> OptimConfig:
+        return OptimConfig(steps=10_000, batch=len(self.inputs[0]), warmup=100)
 
 
 def tasks() -> Iterator[Task]:
@@ -65,23 +68,13 @@ def denoiser_task(name: str, config: UNetConfig, size: int, batch: int, device: 
     x, target = rng.standard_normal((2, batch, size, size, config.in_channels), np.float32)
     t, tokens = rng.integers(0, 1000, batch), rng.integers(0, TEXT.vocab_size, (batch, TEXT.max_position_embeddings))
 
-    def reference(channels_last: bool) -> tuple[Any, Callable[[], Any]]:
-        import torch
-
-        from tinydiff.bench import torch_reference as theirs
-
-        other = theirs.carry_over(model, theirs.Denoiser(config, TEXT), channels_last).to(device)
-        x_, target_ = (theirs.channels_first(a.copy(), channels_last).to(device) for a in (x, target))
-        t_, tokens_ = (torch.from_numpy(a.copy()).to(device) for a in (t, tokens))
-        return other, lambda: torch.nn.functional.mse_loss(other(x_, t_, tokens_), target_)
-
     def loss() -> Tensor:
         return ops.mse_loss(model(Tensor(model.place(x)), t, tokens), Tensor(model.place(target)))
 
-    return Task(name, batch, model, loss, reference)
+    return Task(name, model, (x, target, t, tokens), loss)
 
 
-def autoencoder_task(name: str, config: Any, batch: int) -> Task:
+def autoencoder_task(name: str, config: AutoencoderConfig, batch: int) -> Task:
     rng = np.random.default_rng(0)
     model = Autoencoder(config, rng)
     _stir(model, rng)
@@ -94,24 +87,7 @@ def autoencoder_task(name: str, config: Any, batch: int) -> Task:
         kl = ops.kl_loss(mean, log_variance) * np.float32(1e-6)
         return ops.l1_loss(y, Tensor(x)) + ops.mse_loss(y, Tensor(x)) + kl
 
-    def reference(channels_last: bool) -> tuple[Any, Callable[[], Any]]:
-        import torch.nn.functional as F
-
-        from tinydiff.bench import torch_reference as theirs
-
-        other = theirs.carry_over(model, theirs.make_autoencoder(config), channels_last)
-        x_, noise_ = (theirs.channels_first(a.copy(), channels_last) for a in (x, noise))
-
-        def reference_loss() -> Any:
-            latents = other.encode(x_).latent_dist
-            mean, log_variance = latents.mean, latents.logvar
-            y = other.decode(mean + (log_variance / 2).exp() * noise_).sample
-            kl = 0.5e-6 * (mean**2 + log_variance.exp() - 1 - log_variance).sum() / batch
-            return F.l1_loss(y, x_) + F.mse_loss(y, x_) + kl
-
-        return other, reference_loss
-
-    return Task(name, batch, model, loss, reference)
+    return Task(name, model, (x, noise), loss)
 
 
 def has_reference(device: str = "cpu") -> bool:
@@ -126,7 +102,7 @@ def has_reference(device: str = "cpu") -> bool:
 def step_rows(rounds: int) -> Iterator[Timing]:
     """Forward, backward, clipping, AdamW and EMA."""
     for task in tasks():
-        config = optimiser_of(task)
+        config = task.optim
         references = [reference_trainer(task, config, last) for last in (True, False)] if has_reference() else []
         for model, reference_loss, _ in references:
             check_gradients(task, model, reference_loss)
@@ -137,10 +113,6 @@ def step_rows(rounds: int) -> Iterator[Timing]:
                 assert_close(f"loss {i + 1} of {task.name}", np.array([loss]), np.array([step()]))
         seconds, *others = time_interleaved(ours, *theirs, rounds=rounds)
         yield Timing("training step", task.name, seconds, min(others, default=None))
-
-
-def optimiser_of(task: Task) -> OptimConfig:
-    return OptimConfig(steps=10_000, batch=task.batch, warmup=100)
 
 
 def trainer(task: Task, config: OptimConfig) -> Callable[[], float]:
@@ -157,12 +129,12 @@ def trainer(task: Task, config: OptimConfig) -> Callable[[], float]:
 
 
 def reference_trainer(
-    task: Task, config: OptimConfig, channels_last: bool = True
+    task: Task, config: OptimConfig, channels_last: bool = True, device: str = "cpu"
 ) -> tuple[Any, Callable[[], Any], Callable[[], float]]:
     """The reference's model, its loss, and its training step."""
-    from tinydiff.bench.torch_reference import Trainer
+    from tinydiff.bench.torch_reference import Trainer, model_and_loss
 
-    model, loss = task.reference(channels_last)
+    model, loss = model_and_loss(task.model, task.inputs, channels_last, device)
     optimiser, steps = Trainer(model, config), count()
 
     def run() -> float:
@@ -222,7 +194,7 @@ def thread_rows(rounds: int) -> Iterator[Timing]:
     if threads < 2:
         return
     for task in tasks():
-        run = trainer(task, optimiser_of(task))
+        run = trainer(task, task.optim)
         seconds, alone = time_interleaved(partial(_on, threads, run), partial(_on, 1, run), rounds=rounds)
         yield Timing("threads", task.name, seconds, alone, against="one thread")
 

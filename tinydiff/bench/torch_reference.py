@@ -9,7 +9,9 @@ of 368, on one thread, in the faster of the two memory formats.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -21,6 +23,7 @@ from torch import nn
 from tinydiff.device import to_numpy
 from tinydiff.diffusion.guidance import GUIDANCE_INTERVAL, GUIDANCE_SCALE
 from tinydiff.errors import MismatchError
+from tinydiff.models import denoiser
 from tinydiff.models.autoencoder import Autoencoder, AutoencoderConfig
 from tinydiff.models.text_encoder import TextEncoderConfig
 from tinydiff.models.unet import UNetConfig
@@ -117,6 +120,34 @@ class Denoiser(nn.Module):
 
     def forward(self, x: Any, t: Any, tokens: Any) -> Any:
         return self.unet(x, t, self.text_encoder(tokens)).sample
+
+
+def model_and_loss(
+    ours: Module, inputs: Sequence[np.ndarray], channels_last: bool = True, device: str = "cpu"
+) -> tuple[nn.Module, Callable[[], torch.Tensor]]:
+    """The reference of a denoiser or an autoencoder, with its weights, and the loss of `steps.Task` on its inputs."""
+    loss: Callable[..., torch.Tensor]
+    if isinstance(ours, Autoencoder):
+        theirs, loss = make_autoencoder(ours.config), autoencoder_loss
+    else:
+        assert isinstance(ours, denoiser.Denoiser)
+        theirs, loss = Denoiser(ours.unet.config, ours.text_encoder.config), denoiser_loss
+    theirs = carry_over(ours, theirs, channels_last).to(device)
+    copies = [a.copy() for a in inputs]
+    tensors = [channels_first(a, channels_last) if a.ndim == 4 else torch.from_numpy(a) for a in copies]
+    return theirs, partial(loss, theirs, *(tensor.to(device) for tensor in tensors))
+
+
+def denoiser_loss(model: Any, x: Any, target: Any, t: Any, tokens: Any) -> Any:
+    return F.mse_loss(model(x, t, tokens), target)
+
+
+def autoencoder_loss(model: Any, x: Any, noise: Any) -> Any:
+    latents = model.encode(x).latent_dist
+    mean, log_variance = latents.mean, latents.logvar
+    y = model.decode(mean + (log_variance / 2).exp() * noise).sample
+    kl = 0.5e-6 * (mean**2 + log_variance.exp() - 1 - log_variance).sum() / len(x)
+    return F.l1_loss(y, x) + F.mse_loss(y, x) + kl
 
 
 class Pipeline:

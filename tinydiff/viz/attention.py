@@ -20,7 +20,8 @@ def attention_figure(found: AttentionMaps) -> Figure:
     steps = len(found.maps)
     columns = sorted({round(i) for i in np.linspace(0, steps - 1, min(SHOWN, steps))})
     rows = len(found.words) + 1
-    size, no_ticks = (1.5 * (len(columns) + 1) + 1.2, 1.5 * rows), dict[str, list](xticks=[], yticks=[])
+    size = 1.5 * (len(columns) + 1) + 1.2, 1.5 * rows
+    no_ticks: dict[str, list] = {"xticks": [], "yticks": []}
     figure, axes = subplots(size, rows, len(columns) + 1, squeeze=False, subplot_kw=no_ticks)
     for place, step in enumerate([*columns, None]):
         axes[0, place].imshow(found.image if step is None else found.predicted[step])

@@ -68,7 +68,8 @@ def applied(image: np.ndarray, kernels: Mapping[str, np.ndarray]) -> Figure:
         _numbers(above, w, name, SIGNED, _around_zero(w))
         y = convolved(image, w, padding=w.shape[0] // 2)
         differences = abs(w.sum()) < 1e-6  # are what it answers
-        _grid(below, y, "", *((SIGNED, _around_zero(y)) if differences else ("gray", greys)))
+        cmap, limits = (SIGNED, _around_zero(y)) if differences else ("gray", greys)
+        _grid(below, y, "", cmap, limits)
     return figure
 
 
