@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tinydiff.diffusion.samplers import Options
 from tinydiff.errors import InputError
 from tinydiff.viz.figures import PALETTE, panels
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from tinydiff.diffusion.samplers import Options
-from tinydiff.pipelines.text_to_image import TextToImage
+    from tinydiff.pipelines.text_to_image import TextToImage
 
 
 def schedules(*chosen: Any) -> Figure:
