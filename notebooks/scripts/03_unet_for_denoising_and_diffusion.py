@@ -330,7 +330,8 @@ assert np.allclose(ends[1], 0, atol=1e-9) and off[1] > 2.9 and off[16] < 0.01
 # > The step usually corresponds with the noise step in the training data … — the article
 #
 # **Does not hold today.** Our network learnt 1,000 levels and generates in 25 steps, in the plane 16 are enough. The
-# steps are those of a numerical solution of a differential equation; better methods need fewer (README, *Samplers*).
+# steps are those of a numerical solution of a differential equation; better methods need fewer
+# ([results](results/samplers-and-guidance.md)).
 #
 # ## ε, x0 or v
 #
