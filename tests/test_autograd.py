@@ -1,5 +1,8 @@
 """The tape: what collects gradients, what is refused and with which advice."""
 
+import inspect
+import threading
+
 import numpy as np
 import pytest
 
@@ -96,6 +99,15 @@ def test_no_grad_records_nothing_and_ends_with_its_block():
     assert (x * 2).requires_grad
 
 
+def test_no_grad_holds_for_its_own_thread_alone():
+    x, recorded = leaf(1.0), []
+    with no_grad():
+        thread = threading.Thread(target=lambda: recorded.append((x * 2).requires_grad))
+        thread.start()
+        thread.join()
+        assert recorded == [True] and not (x * 2).requires_grad
+
+
 def test_detach_ends_the_history():
     x = leaf(3.0)
     (x * x.detach()).backward()
@@ -172,7 +184,7 @@ def test_an_array_may_be_given_by_name():
 
 
 def test_gradients_that_nobody_needs_are_not_computed(monkeypatch):
-    """The pictures of the first layer are no parameters; neither is a frozen weight."""
+    """The images of the first layer are no parameters; neither is a frozen weight."""
     from tinydiff.kernels import cpu
 
     called = []
@@ -189,6 +201,40 @@ def test_gradients_that_nobody_needs_are_not_computed(monkeypatch):
         ops.conv2d(*tensors, padding=1).backward(np.ones((1, 4, 4, 3), np.float32))
         assert called == expected
         assert [t.grad is not None for t in tensors] == [t.requires_grad for t in tensors]
+
+
+def test_a_selective_op_receives_which_gradients_are_needed():
+    seen = []
+
+    @op(selective=True)
+    def product(a, b, c=None):
+        def backward(dy, needs_input_grad=(True, True, True)):
+            seen.append(needs_input_grad)
+            return dy * b if needs_input_grad[0] else None, dy * a if needs_input_grad[1] else None, None
+
+        return a * b, backward
+
+    a, b = leaf(2.0), leaf(3.0)
+    product(a, Tensor(np.array([5.0]))).backward()
+    product(np.array([7.0]), b).backward()
+    product(a, b).backward()
+    assert seen == [(True, False, False), (False, True, False), (True, True, False)]
+    assert a.grad == 5 + 3 and b.grad == 7 + 2
+    assert product.forward(2.0, 3.0)[1](1.0) == (3.0, 2.0, None)
+
+
+def test_a_call_promises_a_tensor_and_forward_a_pair():
+    signature = inspect.signature(ops.conv2d)
+    assert signature.return_annotation is Tensor and ops.conv2d.__annotations__["return"] is Tensor
+    assert list(signature.parameters) == ["x", "w", "b", "stride", "padding"]
+    assert "tuple" in inspect.signature(ops.conv2d.forward).return_annotation
+
+
+def test_repr_shows_few_values_and_of_many_the_shape_and_the_range():
+    assert repr(leaf(1.0, 2.0)) == "Tensor(array([1., 2.]), requires_grad=True)"
+    image = Tensor(np.linspace(-1, 1, 48, dtype=np.float32).reshape(1, 4, 4, 3))
+    assert repr(image) == "Tensor(shape=(1, 4, 4, 3), dtype=float32, min=-1, max=1)"
+    assert repr(Tensor(np.zeros((0, 3)))) == "Tensor(array([], shape=(0, 3), dtype=float64))"
 
 
 def test_an_optional_array_by_its_name_gets_its_gradient():

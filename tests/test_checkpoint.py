@@ -13,6 +13,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from tinydiff import checkpoint
+from tinydiff.apps.train import session
 from tinydiff.errors import InputError
 
 ARRAYS = {
@@ -86,7 +87,7 @@ def test_a_save_replaces_the_old_file(saved):
 def test_the_header_is_readable_by_anyone(saved):
     content = saved.read_bytes()
     header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])["__metadata__"]
-    assert header == {"tinydiff": '{"version": "1", "config": {"width": 32}}'}
+    assert header == {"tinydiff": '{"version": "2", "config": {"width": 32}}'}
 
 
 def test_load_missing(path):
@@ -128,7 +129,7 @@ def test_load_another_version(path):
     save_file({"x": np.ones(2)}, path, {"tinydiff": '{"version": "99", "config": {}}'})
     with pytest.raises(InputError) as error:
         checkpoint.load(path)
-    assert_one_line(error, path, "version 99", "reads 1")
+    assert_one_line(error, path, "version 99", "expected 2")
 
 
 @pytest.mark.parametrize("entry", ["{", "1", '{"version": "1"}', '{"config": {}}'])
@@ -192,6 +193,7 @@ FULL_DISK = """
 import resource, sys, numpy as np
 from tinydiff.errors import InputError
 from tinydiff import checkpoint
+from tinydiff.apps.train import session
 resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
 try:
     checkpoint.save(sys.argv[1], {"x": np.ones(100_000)}, {})
@@ -211,6 +213,7 @@ def test_a_write_that_the_system_cuts_short_keeps_the_old_file(saved):
 SAVE_FOR_EVER = """
 import sys, numpy as np
 from tinydiff import checkpoint
+from tinydiff.apps.train import session
 for i in range(10**9):
     checkpoint.save(sys.argv[1], {"x": np.full(200_000, i), "y": np.full(200_000, i)}, {"i": i})
     print(i, flush=True)
@@ -241,17 +244,17 @@ def test_kill_9_in_the_midst_of_a_save_loses_nothing(path):
     assert_kept(path)
 
 
-def test_fit_state_names_the_first_wrong_array():
+def test_check_arrays_names_the_first_wrong_array():
     expected = {"a": (2, 3), "b": (4,)}
     a, b = np.zeros((2, 3)), np.zeros(4)
-    checkpoint.fit_state({"b": b, "a": a}, expected, "m.safetensors")
+    checkpoint.check_arrays({"b": b, "a": a}, expected, "m.safetensors")
     for arrays, words in [
         ({"a": a}, ["b is missing", "(4,)"]),
         ({"a": a.T, "b": b}, ["a has shape (3, 2)", "expected (2, 3)"]),
         ({"a": a, "b": b, "c": b}, ["c with shape (4,)", "unexpected"]),
     ]:
         with pytest.raises(InputError) as error:
-            checkpoint.fit_state(arrays, expected, "m.safetensors")
+            checkpoint.check_arrays(arrays, expected, "m.safetensors")
         assert_one_line(error, "m.safetensors", *words)
 
 
@@ -260,13 +263,13 @@ def test_a_restored_generator_goes_on_with_the_same_bits(kind):
     rng = np.random.Generator(getattr(np.random, kind)(3))
     rng.standard_normal(5)
     rng.integers(0, 9, 3, np.int32)  # leaves half of a 64-bit draw behind, which must come along
-    state = json.loads(json.dumps(checkpoint.generator_state(rng)))
+    state = json.loads(json.dumps(session.generator_state(rng)))
     ahead = rng.integers(0, 2**31, 1001, np.int32)
-    np.testing.assert_array_equal(checkpoint.restore_generator(state).integers(0, 2**31, 1001, np.int32), ahead)
+    np.testing.assert_array_equal(session.restore_generator(state).integers(0, 2**31, 1001, np.int32), ahead)
 
 
 @pytest.mark.parametrize("state", [None, {}, {"bit_generator": "RandomState"}, {"bit_generator": "PCG64"}])
 def test_a_damaged_generator_state_is_refused(state):
     with pytest.raises(InputError) as error:
-        checkpoint.restore_generator(state)
+        session.restore_generator(state)
     assert_one_line(error, "restore_generator")

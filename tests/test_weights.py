@@ -1,7 +1,7 @@
 """Weight files: what is saved comes back as float16 can hold it, and each thing wrong with a file is one clear line."""
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,10 +17,11 @@ from tinydiff.models.classifier import Classifier, ClassifierConfig
 from tinydiff.models.denoiser import Denoiser
 from tinydiff.models.text_encoder import TextEncoderConfig
 from tinydiff.models.unet import UNetConfig
+from tinydiff.training.presets import SchedulerConfig
 from tinydiff.weights import load_autoencoder, load_classifier, load_denoiser, load_words, save_weights, shipped
 
 WORDS = Vocabulary().words
-AUTOENCODER = AutoencoderConfig(block_out_channels=(8, 8), layers_per_block=1, norm_num_groups=4)
+AUTOENCODER = AutoencoderConfig(scaling_factor=0.3, block_out_channels=(8, 8), layers_per_block=1, norm_num_groups=4)
 UNET = UNetConfig(
     block_out_channels=(8, 16),
     layers_per_block=1,
@@ -30,17 +31,22 @@ UNET = UNetConfig(
     cross_attention_dim=8,
 )
 TEXT = TextEncoderConfig(len(WORDS) + 3, LENGTH, hidden_size=8, num_hidden_layers=1, num_attention_heads=2)
-JUDGE = ClassifierConfig(block_out_channels=(8, 8), norm_num_groups=4)
+CLASSIFIER = ClassifierConfig(block_out_channels=(8, 8), norm_num_groups=4)
 
-LOADERS = {"autoencoder": load_autoencoder, "words": load_words, "denoiser": load_denoiser, "judge": load_classifier}
+LOADERS = {
+    "autoencoder": load_autoencoder,
+    "words": load_words,
+    "denoiser": load_denoiser,
+    "classifier": load_classifier,
+}
 CONFIGS = {
-    "autoencoder": {"model": asdict(AUTOENCODER), "scaling_factor": 0.3},
+    "autoencoder": {"model": asdict(AUTOENCODER)},
     "words": {"words": WORDS},
     "denoiser": {
-        **{"unet": asdict(UNET), "text": asdict(TEXT)},
-        **{"schedule": "cosine", "kind": "v", "latent": [8, 8, 4], "words": WORDS},
+        **{"unet": asdict(UNET), "text_encoder": asdict(TEXT), "scheduler": asdict(SchedulerConfig())},
+        **{"latent_shape": [8, 8, 4], "words": WORDS},
     },
-    "judge": {"model": asdict(JUDGE)},
+    "classifier": {"model": asdict(CLASSIFIER)},
 }
 KEYS = [(part, key) for part, config in CONFIGS.items() for key in config]
 
@@ -52,7 +58,7 @@ def arrays_of(part):
     model = {
         "autoencoder": lambda: Autoencoder(AUTOENCODER, rng),
         "denoiser": lambda: Denoiser(UNET, TEXT, rng),
-        "judge": lambda: Classifier(JUDGE, rng),
+        "classifier": lambda: Classifier(CLASSIFIER, rng),
     }[part]()
     # Numbers everywhere, where a new model has zeros and ones.
     return {name: (a + 0.1 * rng.standard_normal(a.shape)).astype(np.float32) for name, a in model.state_dict().items()}
@@ -105,18 +111,21 @@ def test_the_configuration_comes_back(tmp_path):
     for part in LOADERS:
         save_weights(tmp_path, part, arrays_of(part), CONFIGS[part])
     autoencoder, (denoiser, config) = load_autoencoder(tmp_path), load_denoiser(tmp_path)
-    assert autoencoder.config == AUTOENCODER and autoencoder.scaling_factor == 0.3
+    assert autoencoder.config == AUTOENCODER
     assert denoiser.unet.config == UNET and denoiser.text_encoder.config == TEXT
     assert {key: config[key] for key in CONFIGS["denoiser"]} == json.loads(json.dumps(CONFIGS["denoiser"]))
-    assert load_words(tmp_path)[1] == WORDS and load_classifier(tmp_path).config == JUDGE
+    assert load_words(tmp_path)[1] == WORDS and load_classifier(tmp_path).config == CLASSIFIER
 
 
-def test_the_latent_scale_is_applied(tmp_path):
+def test_the_scaling_factor_is_applied(tmp_path):
     images = np.random.default_rng(1).uniform(-1, 1, (2, 8, 8, 3)).astype(np.float32)
     latents = {}
     for scale in (1.0, 2.0):
         save_weights(
-            tmp_path, "autoencoder", arrays_of("autoencoder"), {"model": asdict(AUTOENCODER), "scaling_factor": scale}
+            tmp_path,
+            "autoencoder",
+            arrays_of("autoencoder"),
+            {"model": asdict(replace(AUTOENCODER, scaling_factor=scale))},
         )
         latents[scale] = load_autoencoder(tmp_path).encode(images)
     np.testing.assert_array_equal(latents[2.0], 2 * latents[1.0])
@@ -138,12 +147,18 @@ def test_truncated(file, part, keep):
 
 def test_another_version(file, part):
     arrays, config = checkpoint.load(file)
-    save_file(arrays, file, {"tinydiff": json.dumps({"version": "2", "config": config})})
-    assert "version 2, this tinydiff reads 1" in one_line(part, file.parent)
+    save_file(arrays, file, {"tinydiff": json.dumps({"version": "3", "config": config})})
+    assert "version 3, expected 2" in one_line(part, file.parent)
+
+
+def test_version_1_names_the_command_that_converts_it(file, part):
+    arrays, config = checkpoint.load(file)
+    save_file(arrays, file, {"tinydiff": json.dumps({"version": "1", "config": config})})
+    assert f"`tinydiff convert {file.parent}`" in one_line(part, file.parent)
 
 
 def test_another_part(file, part):
-    other = "words" if part == "judge" else "judge"
+    other = "words" if part == "classifier" else "classifier"
     save_weights(file.parent, other, arrays_of(other), CONFIGS[other])
     (file.parent / f"{other}.safetensors").replace(file)
     assert f"holds the part {other!r}, expected {part!r}" in one_line(part, file.parent)
@@ -154,7 +169,7 @@ def test_another_part(file, part):
     [
         ("autoencoder", "decoder.up_blocks.0.upsamplers.0.conv.weight"),
         ("denoiser", "unet.mid_block.attentions.0.transformer_blocks.0.attn2.to_k.weight"),
-        ("judge", "heads.1.bias"),
+        ("classifier", "heads.1.bias"),
     ],
 )
 def test_a_wrong_array_is_named(tmp_path, part, name):
@@ -184,8 +199,8 @@ def test_a_missing_entry_of_the_configuration_is_named(tmp_path, part, key):
 
 @pytest.mark.parametrize("model", [{"widths": [8, 8], "depth": 3}, [8, 8], "large", None])
 def test_a_configuration_that_does_not_fit(tmp_path, model):
-    save_weights(tmp_path, "judge", arrays_of("judge"), {"model": model})
-    assert "'model' configuration does not fit ClassifierConfig" in one_line("judge", tmp_path)
+    save_weights(tmp_path, "classifier", arrays_of("classifier"), {"model": model})
+    assert "'model' configuration does not fit ClassifierConfig" in one_line("classifier", tmp_path)
 
 
 @pytest.mark.filterwarnings("ignore:overflow")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from tinydiff import apps, datasets, diffusion, evaluation, kernels, models, nn, ops, segmentation, training, viz
+    from tinydiff.apps.denoising import load_denoiser
     from tinydiff.apps.summary import summary
     from tinydiff.apps.train.run import train
     from tinydiff.autograd import Tensor, no_grad
@@ -29,6 +30,7 @@ _HOMES = {
     "Tensor": "autograd",
     "evaluate": "evaluation.evaluate",
     "load": "pipelines.text_to_image",
+    "load_denoiser": "apps.denoising",
     "load_segmenter": "segmentation.segmenter",
     "no_grad": "autograd",
     "summary": "apps.summary",
@@ -46,6 +48,7 @@ __all__ = [
     "evaluation",
     "kernels",
     "load",
+    "load_denoiser",
     "load_segmenter",
     "models",
     "nn",

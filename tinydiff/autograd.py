@@ -14,34 +14,49 @@ import contextlib
 import functools
 import inspect
 from collections.abc import Callable, Iterator, Sequence
+from contextvars import ContextVar
 from typing import Any
 
 import numpy as np
 
 from tinydiff import kernels
+from tinydiff.device import array_module
 
 Array = Any  # a NumPy array, or a CuPy array on a GPU
 Backward = Callable[..., tuple]  # dy → a gradient for each array that went in
 
-_recording = True
+_recording: ContextVar[bool] = ContextVar("recording", default=True)
 
 
 @contextlib.contextmanager
 def no_grad() -> Iterator[None]:
-    """Within this block nothing is recorded: results are plain values, and memory is freed at once."""
-    global _recording
-    before, _recording = _recording, False
+    """Within this block, in this thread, nothing is recorded: results are plain values, and memory is freed at once.
+
+    >>> x = Tensor(np.ones(2), requires_grad=True)
+    >>> with no_grad():
+    ...     (x * 2).requires_grad
+    False
+    """
+    token = _recording.set(False)
     try:
         yield
     finally:
-        _recording = before
+        _recording.reset(token)
 
 
 class Tensor:
     """An array that remembers how it was made.
 
-    `data` is the array, read-only: backward functions still need the values that the forward saw, so a change in
-    place would make gradients wrong in silence.  `grad` is filled by `backward` at leaves with `requires_grad`.
+    data: the array, read-only: a change in place would make gradients wrong in silence, since backward functions still
+        need the values that the forward saw.
+    requires_grad: whether `backward` fills its `grad`, an array of the same shape.
+    parents, backward: set by ops alone: for each input the tensor that waits for its gradient, or None; and the
+        function that makes these gradients, called as `backward(dy, needs_input_grad)`.
+
+    >>> x = Tensor(np.array([1.0, 2.0]), requires_grad=True)
+    >>> (x * x).backward(np.ones(2))
+    >>> x.grad
+    array([2., 4.])
     """
 
     __array_ufunc__ = None  # so that `array + tensor` comes to Tensor.__radd__, and not to NumPy
@@ -75,6 +90,7 @@ class Tensor:
         return self._data.ndim
 
     def item(self) -> float:
+        """The number that a tensor of one element holds."""
         return self._data.item()
 
     def detach(self) -> Tensor:
@@ -82,12 +98,18 @@ class Tensor:
         return Tensor(self._data)
 
     def __repr__(self) -> str:
-        return f"Tensor({self._data!r}{', requires_grad=True' if self.requires_grad else ''})"
+        """Few values as they are; of many the shape, the type and the range."""
+        a = self._data
+        values = repr(a)
+        if a.size > 12:
+            low, high = float(a.min()), float(a.max())
+            values = f"shape={a.shape}, dtype={a.dtype}, min={low:.4g}, max={high:.4g}"
+        return f"Tensor({values}{', requires_grad=True' if self.requires_grad else ''})"
 
     def backward(self, dy: Array | None = None) -> None:
         """Add d(self)/d(leaf) to the `.grad` of every leaf; each node is visited once, outputs first.
 
-        `dy` is the gradient that arrives from above, of this tensor's shape; a scalar needs none (it is 1).
+        dy: the gradient that arrives from above, of this tensor's shape; a scalar needs none (it is 1).
         Raises RuntimeError if this tensor is not on the tape, if it is no scalar and `dy` is missing, or if the
         same graph was walked before (each node frees what it kept as soon as its backward has run).
         """
@@ -99,7 +121,7 @@ class Tensor:
                     f"backward: the root has shape {self.shape}, not one element; "
                     "pass the upstream gradient, backward(dy), or reduce to a scalar loss first"
                 )
-            dy = np.ones(self.shape, self.dtype) if isinstance(self._data, np.ndarray) else self._data * 0 + 1
+            dy = array_module(self._data).ones_like(self._data)
         elif _shape(dy) != self.shape:
             raise RuntimeError(f"backward: the upstream gradient has shape {_shape(dy)}, expected {self.shape}")
         grads = {id(self): dy}
@@ -115,8 +137,9 @@ class Tensor:
                     "backward: this graph was walked before and is freed; run the forward again, "
                     "or add the losses and call backward once"
                 )
-            for parent, dx in zip(node._parents, node._backward(g), strict=True):
-                if parent is not None and parent.requires_grad:
+            needs_input_grad = tuple(parent is not None for parent in node._parents)
+            for parent, dx in zip(node._parents, node._backward(g, needs_input_grad), strict=True):
+                if parent is not None:
                     key = id(parent)
                     grads[key] = dx if key not in grads else kernels.add(grads[key], dx)
             node._backward, node._parents = None, ()  # what it kept is freed here
@@ -137,6 +160,7 @@ class Tensor:
     __radd__, __rmul__ = __add__, __mul__
 
     def reshape(self, *shape: int) -> Tensor:
+        """The same values in another shape, of which one number may be −1."""
         return reshape(self, shape=shape)
 
     def _refuse_in_place(self, *_: Any) -> Tensor:
@@ -148,15 +172,17 @@ class Tensor:
     __setitem__ = __iadd__ = __isub__ = __imul__ = __itruediv__ = _refuse_in_place
 
 
-def op(forward: Callable[..., tuple[Array, Backward]]) -> Any:
-    """Lift `forward(*arrays, **options) -> (y, backward)` to Tensors.
+def op(forward: Any = None, *, selective: bool = False) -> Any:
+    """Lift `forward(*arrays, **options) -> (y, backward)` to Tensors; it stays at hand as the op's `forward`.
 
-    `backward(dy)` returns one gradient for each array that came in, None for one that has none (indices, say).  Where a
-    gradient is costly it may take `needs` too, which says for each array whether anyone waits for its gradient.
-    `forward` stays at hand on the op for whoever works on plain arrays: notebooks, exercises, tests.
+    `backward(dy)` returns one gradient for each array that came in, None for one that has none (indices, say).
+    selective: it is `backward(dy, needs_input_grad=(True, …))`, and leaves out (None) the costly gradients that nobody
+        waits for, those of the images in the first layer for instance.
     """
-    parameters = inspect.signature(forward).parameters.values()
-    arrays_in = [p for p in parameters if p.kind is not p.KEYWORD_ONLY]
+    if forward is None:
+        return functools.partial(op, selective=selective)
+    signature = inspect.signature(forward)
+    arrays_in = [p for p in signature.parameters.values() if p.kind is not p.KEYWORD_ONLY]
 
     @functools.wraps(forward)
     def apply(*inputs: Any, **options: Any) -> Tensor:
@@ -167,35 +193,35 @@ def op(forward: Callable[..., tuple[Array, Backward]]) -> Any:
             inputs = (*inputs, options.pop(p.name, p.default))
         arrays = [i.data if isinstance(i, Tensor) else i for i in inputs]
         y, backward = forward(*arrays, **options)
-        parents = [i if isinstance(i, Tensor) else None for i in inputs]
-        needs = tuple(p is not None and p.requires_grad for p in parents)
-        if _recording and any(needs):
-            for array in arrays:
-                read_only(array)
-            return Tensor(y, parents, _without_waste(backward, needs))
-        return Tensor(y)
+        parents = [i if isinstance(i, Tensor) and i.requires_grad else None for i in inputs]
+        if not _recording.get() or all(parent is None for parent in parents):
+            return Tensor(y)
+        for array in arrays:
+            read_only(array)
+        return Tensor(y, parents, backward if selective else lambda dy, needs_input_grad: backward(dy))
 
     apply.forward = forward  # type: ignore[attr-defined]
+    apply.__signature__ = signature.replace(return_annotation=Tensor)  # type: ignore[attr-defined]
+    apply.__annotations__ = forward.__annotations__ | {"return": Tensor}
+    both = f"On Tensors it gives a Tensor; `{forward.__name__}.forward(…)` on plain arrays gives (y, backward)."
+    apply.__doc__ = f"{inspect.getdoc(forward) or ''}\n\n{both}".lstrip()
     return apply
-
-
-def _without_waste(backward: Backward, needs: tuple[bool, ...]) -> Backward:
-    """Gradients that nobody needs, the pictures' in the first layer say, are left out where the op knows how."""
-    code = getattr(backward, "__code__", None)
-    takes_needs = code is not None and "needs" in code.co_varnames[: code.co_argcount]
-    return functools.partial(backward, needs=needs) if takes_needs else backward
 
 
 def unbroadcast(dy: Array, shape: tuple[int, ...]) -> Array:
     """Sum `dy` over the axes that broadcasting has added or stretched, back to `shape`."""
     if dy.shape == shape:
         return dy
-    fast = kernels.find_kernel("sum_positions", dy)
-    if fast is not None and len(shape) == dy.ndim > 2 and shape == (dy.shape[0], *[1] * (dy.ndim - 2), dy.shape[-1]):
-        return fast(dy).reshape(shape)
     dy = dy.sum(axis=tuple(range(dy.ndim - len(shape))))
     stretched = tuple(i for i, n in enumerate(shape) if n == 1 and dy.shape[i] != 1)
     return dy.sum(axis=stretched, keepdims=True) if stretched else dy
+
+
+def read_only(array: Array) -> Array:
+    """The array, which from here on refuses to be changed in place; CuPy's have no such switch."""
+    if isinstance(array, np.ndarray):
+        array.setflags(write=False)
+    return array
 
 
 def _shape(a: Any) -> tuple[int, ...]:
@@ -215,20 +241,17 @@ def _parents_first(root: Tensor) -> list[Tensor]:
         elif id(node) not in seen:
             seen.add(id(node))
             stack.append((node, True))
-            stack += [(p, False) for p in node._parents if p is not None and p.requires_grad]
+            stack += [(parent, False) for parent in node._parents if parent is not None]
     return order
-
-
-def read_only(array: Array) -> Array:
-    """The array, which from here on refuses to be changed in place; CuPy's have no such switch."""
-    if isinstance(array, np.ndarray):
-        array.setflags(write=False)
-    return array
 
 
 @op
 def add(a: Array, b: Array) -> tuple[Array, Backward]:
-    """a + b, broadcast; both get dy back."""
+    """a + b, broadcast; both get dy back.
+
+    >>> add(np.ones((2, 1)), np.ones(3)).shape
+    (2, 3)
+    """
 
     def backward(dy: Array) -> tuple:
         return unbroadcast(dy, _shape(a)), unbroadcast(dy, _shape(b))
@@ -238,7 +261,11 @@ def add(a: Array, b: Array) -> tuple[Array, Backward]:
 
 @op
 def subtract(a: Array, b: Array) -> tuple[Array, Backward]:
-    """a − b, broadcast; a gets dy back and b gets −dy."""
+    """a − b, broadcast; a gets dy back and b gets −dy.
+
+    >>> subtract(np.array([3.0]), 1)
+    Tensor(array([2.]))
+    """
 
     def backward(dy: Array) -> tuple:
         return unbroadcast(dy, _shape(a)), unbroadcast(-dy, _shape(b))
@@ -248,7 +275,11 @@ def subtract(a: Array, b: Array) -> tuple[Array, Backward]:
 
 @op
 def multiply(a: Array, b: Array) -> tuple[Array, Backward]:
-    """a·b, elementwise and broadcast; a gets dy·b back and b gets dy·a."""
+    """a·b, elementwise and broadcast; a gets dy·b back and b gets dy·a.
+
+    >>> multiply(np.array([3.0]), 2)
+    Tensor(array([6.]))
+    """
 
     def backward(dy: Array) -> tuple:
         return unbroadcast(dy * b, _shape(a)), unbroadcast(dy * a, _shape(b))
@@ -258,7 +289,11 @@ def multiply(a: Array, b: Array) -> tuple[Array, Backward]:
 
 @op
 def reshape(x: Array, *, shape: tuple[int, ...]) -> tuple[Array, Backward]:
-    """The same values in another shape; so is the gradient."""
+    """The same values in another shape; so is the gradient.
+
+    >>> reshape(np.ones((2, 6)), shape=(3, -1)).shape
+    (3, 4)
+    """
 
     def backward(dy: Array) -> tuple:
         return (dy.reshape(x.shape),)

@@ -90,25 +90,6 @@ def check_arrays(arrays: dict[str, np.ndarray], expected: dict[str, tuple[int, .
             raise InputError(f"{path}: array {name} with shape {array.shape} is unexpected, the model has none such")
 
 
-def generator_state(rng: np.random.Generator) -> dict[str, Any]:
-    """Where `rng` stands in its stream, as JSON can hold it; `restore_generator` goes on from there."""
-    return _arrays_to_lists(dict(rng.bit_generator.state))
-
-
-def restore_generator(state: dict[str, Any]) -> np.random.Generator:
-    """A generator that goes on where the one given to `generator_state` stood.  Raises InputError on other input."""
-    known = {"PCG64", "PCG64DXSM", "MT19937", "Philox", "SFC64"}
-    name = state.get("bit_generator") if isinstance(state, dict) else None
-    if name not in known:
-        raise InputError(f"restore_generator: the state is of {name!r}, expected one of {', '.join(sorted(known))}")
-    bits = getattr(np.random, name)()
-    try:
-        bits.state = state
-    except (KeyError, IndexError, TypeError, ValueError, OverflowError) as error:
-        raise InputError(f"restore_generator: damaged {name} state: {error!r}") from error
-    return np.random.Generator(bits)
-
-
 def _config(path: Path, header: dict[str, str], expected: str) -> dict[str, Any]:
     if FORMAT not in header:
         raise InputError(f"{path}: a safetensors file, but not one that tinydiff wrote (its header doesn't say so)")
@@ -122,9 +103,3 @@ def _config(path: Path, header: dict[str, str], expected: str) -> dict[str, Any]
     if version != expected:
         raise InputError(f"{path}: a checkpoint of version {version}, expected {expected}")
     return config
-
-
-def _arrays_to_lists(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _arrays_to_lists(inner) for key, inner in value.items()}
-    return value.tolist() if isinstance(value, np.ndarray) else value

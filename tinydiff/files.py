@@ -23,7 +23,8 @@ def written_whole(path: str | Path) -> Iterator[Path]:
     the writer: a full disk, Ctrl-C, kill −9.
     """
     path = Path(path)
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    # Always the same name: what a killed process left behind is overwritten by the next one, and never piles up.
+    beside = path.with_name(f".{path.name}.partial")
     try:
         yield beside
         os.replace(beside, path)

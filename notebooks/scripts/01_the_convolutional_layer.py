@@ -14,7 +14,8 @@
 # - **Time.** Half a minute on two cores; a minute more where the kernels are not compiled yet.
 # - **Reads.** [ops/conv.py](../tinydiff/ops/conv.py), [kernels/reference.py](../tinydiff/kernels/reference.py),
 #   [kernels/numpy_backend.py](../tinydiff/kernels/numpy_backend.py),
-#   [kernels/cpu/naive.py](../tinydiff/kernels/cpu/naive.py), [kernels/cpu/micro_kernel.py](../tinydiff/kernels/cpu/micro_kernel.py),
+#   [kernels/cpu/naive.py](../tinydiff/kernels/cpu/naive.py), [kernels/cpu/im2col.py](../tinydiff/kernels/cpu/im2col.py),
+#   [kernels/cpu/micro_kernel.py](../tinydiff/kernels/cpu/micro_kernel.py),
 #   [kernels/cpu/winograd.py](../tinydiff/kernels/cpu/winograd.py),
 #   [kernels/cuda/naive.py](../tinydiff/kernels/cuda/naive.py), [gradcheck.py](../tinydiff/gradcheck.py)
 # - **Exercises.** [exercises/01_the_convolutional_layer.ipynb](exercises/01_the_convolutional_layer.ipynb)
@@ -579,7 +580,7 @@ print(f"3×3, 64 → 128 channels: {weights:,} weights, {adds:,} multiply-adds o
 
 # %%
 from tinydiff.kernels import numpy_backend, reference
-from tinydiff.kernels.cpu import micro_kernel, naive, winograd
+from tinydiff.kernels.cpu import im2col, micro_kernel, naive, winograd
 
 show(reference.conv2d_forward)
 
@@ -587,8 +588,9 @@ show(reference.conv2d_forward)
 # **Rung 1, plain loops.** Python interprets each of the seven nested loops, and makes an object of each number.
 #
 # **Rung 2, NumPy.** Turn the loops inside out: for each of the nine taps (the kernel's places), shift the whole
-# picture and multiply it by that tap's `(C, K)` matrix. Nine matrix products remain, and those run in a library that
-# others have tuned for decades (BLAS).
+# image and multiply it by that tap's `(C, K)` matrix. Nine matrix products remain, and those run in a library that
+# others have tuned for decades (BLAS): on a micro-kernel like that of rung 5. So this rung is fast long before we know
+# why, and with many channels it stays ahead of rungs 3 and 4.
 
 # %%
 show(numpy_backend.conv2d_forward)
@@ -603,16 +605,30 @@ show(naive)
 # The innermost loop over k becomes vector instructions, 8 or 16 numbers at once. Yet each multiply-add still loads y
 # and stores it again, so that the processor mostly moves numbers.
 #
-# **Rung 4, the register tile.** Keep 12 pixels × 32 filters of sums (on AVX-512) in the processor's registers until
+# **Rung 4, im2col.** Copy every output position's patch into a row of a matrix, and the whole convolution is one
+# matrix product. It costs memory, nine times the image for a 3×3 kernel; but a product's loops may be ordered as one
+# likes. Here each number of w that is loaded serves four positions, and a block of w stays in the cache meanwhile:
+
+# %%
+show(im2col.matmul_blocked)
+
+# %% [markdown]
+# **Rung 5, the micro-kernel.** Keep 12 pixels × 32 filters of sums (on AVX-512) in the processor's registers until
 # they are done. Each step then loads 2 vectors of w and 12 single numbers of x, and does 24 vector multiply-adds with
-# them: the arithmetic units are hardly ever idle. The loop is emitted instruction by instruction, since compilers do
-# not find it:
+# them: the arithmetic units are hardly ever idle. And nothing is copied: a table of addresses, the *indirection
+# buffer*, says where each patch's pixels are. This is what it computes, in NumPy:
+
+# %%
+show(micro_kernel.model)
+
+# %% [markdown]
+# And this is the same loop emitted instruction by instruction, since compilers do not find it:
 
 # %%
 show(micro_kernel.multiply_rows)
 
 # %% [markdown]
-# **Rung 5, Winograd.** The tile does every multiplication at full speed; Winograd does fewer of them. A convolution
+# **Rung 6, Winograd.** The micro-kernel does every multiplication at full speed; Winograd does fewer of them. A convolution
 # is a product of polynomials, whose coefficients are the pixels and the kernel's numbers, and a polynomial is known
 # from its values at a few points. So: evaluate both (matrices Bᵀ and G), multiply values, and interpolate (Aᵀ). Four
 # outputs of a 3-tap kernel in one dimension need 12 multiplications directly, and 6 values this way:
@@ -638,8 +654,8 @@ print(f"two dimensions: {values.size} multiplications instead of {direct.size * 
 # %%
 rungs = {
     "loops": {"backend": "reference"},
-    "NumPy": {"backend": "numpy"},
-    "register tile": {"backend": "cpu", "winograd": False},
+    "NumPy (BLAS)": {"backend": "numpy"},
+    "micro-kernel": {"backend": "cpu", "winograd": False},
     "Winograd": {"backend": "cpu", "winograd": True},
 }
 
@@ -653,7 +669,8 @@ def climb(rung, x, w):
 rng = np.random.default_rng(0)
 x, w = rng.standard_normal((1, 16, 16, 32), np.float32), rng.standard_normal((3, 3, 32, 32), np.float32)
 results = {rung: climb(rung, x, w) for rung in rungs}
-results["compiled loops"] = naive.conv2d_forward(x, w, 1, (1, 1, 1, 1))
+results["compiled loops"] = naive.conv2d_forward(x, w, None, 1, (1, 1, 1, 1))
+results["im2col"] = im2col.conv2d_forward(x, w, None, 1, (1, 1, 1, 1))
 for name, y in results.items():
     off = abs(y - results["loops"]).max() / abs(results["loops"]).max()
     print(f"{name:>14}: differs by {off:.0e} of the largest value")
@@ -670,8 +687,12 @@ small_rows = {row.name: row for row in ladder_rows(rounds=7)}
 x, w = rng.standard_normal((32, 16, 16, 64), np.float32), rng.standard_normal((3, 3, 64, 64), np.float32)
 work = x.size * 9 * 64  # multiply-adds
 large = [name for name in rungs if name != "loops"]
-contenders = [partial(climb, name, x, w) for name in large] + [partial(naive.conv2d_forward, x, w, 1, (1, 1, 1, 1))]
-large_rates = dict(zip([*large, "compiled loops"], [1e-9 * work / s for s in race(*contenders, rounds=7)], strict=True))
+contenders = {name: partial(climb, name, x, w) for name in large}
+contenders["compiled loops"] = partial(naive.conv2d_forward, x, w, None, 1, (1, 1, 1, 1))
+contenders["im2col"] = partial(im2col.conv2d_forward, x, w, None, 1, (1, 1, 1, 1))
+large_rates = {
+    name: 1e-9 * work / seconds for name, seconds in zip(contenders, race(*contenders.values(), rounds=7), strict=True)
+}
 
 for name, row in small_rows.items():
     print(f"{name:>14}: {1e3 * row.ours:10.3f} ms, {row.ratio:8,.0f} times as fast as the loops")
@@ -687,11 +708,12 @@ bars(
 
 # %% [markdown]
 # The largest step is away from the interpreter: three orders of magnitude and more. What is left above it is another
-# factor of five to ten. Winograd needs many channels and positions to pay; then it gets through more of the direct
-# way's multiply-adds in a second than the tile can do, because it does not do them. Times are this machine's, on one
-# thread: run the cell for yours.
+# factor of five to ten. NumPy stands above the two rungs after it because BLAS brings a micro-kernel of its own;
+# compare those two with each other, and the micro-kernel with BLAS. Winograd needs many channels and positions to pay;
+# then it gets through more of the direct way's multiply-adds in a second than the micro-kernel can do, because it does
+# not do them. Times are this machine's, on one thread: run the cell for yours.
 #
-# **Rung 6, a GPU.** Thousands of threads, and each makes one number of y. The four outer loops of the definition
+# **Rung 7, a GPU.** Thousands of threads, and each makes one number of y. The four outer loops of the definition
 # vanish: a thread asks for its number, `cuda.grid(1)`, and computes from it which n, i, j, k are its own. The inner
 # three loops stand as before. It is shown here and not run, since no GPU is needed for anything in these notebooks.
 
@@ -703,7 +725,7 @@ show(gpu_plain._forward)
 
 # %% [markdown]
 # As on the CPU, this moves more than it computes: each x and each w is fetched anew for each product. The cure is the
-# tile again. In [kernels/cuda/conv.py](../tinydiff/kernels/cuda/conv.py) 64 threads together fetch a piece of x and
+# same: sums that stay in registers. In [kernels/cuda/conv.py](../tinydiff/kernels/cuda/conv.py) 64 threads together fetch a piece of x and
 # of w into memory that they share, and each multiplies an 8×8 part of the result whose sums stay in registers:
 
 # %%

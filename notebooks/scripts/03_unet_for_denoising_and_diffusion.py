@@ -40,8 +40,9 @@ from tinydiff.diffusion import (
     target,
     to_x0_and_noise,
 )
-from tinydiff.diffusion.iadb import blend, deblend, exact_direction
+from tinydiff.diffusion.iadb import blend, deblend
 from tinydiff.evaluation.metrics import psnr
+from tinydiff.viz.plane import exact_direction
 from tinydiff.viz.process import plane, reverse_process, schedules
 from tinydiff.weights import shipped
 

@@ -1,4 +1,4 @@
-"""Grids: the right picture in the right place, its caption under it, and no half-written file."""
+"""Grids: the right image in the right place, its caption under it, and no half-written file."""
 
 from pathlib import Path
 
@@ -12,12 +12,12 @@ from tinydiff import viz
 
 @pytest.fixture
 def images() -> np.ndarray:
-    """Five pictures of one colour each."""
+    """Five images of one colour each."""
     colours = np.array([[200, 0, 0], [0, 200, 0], [0, 0, 200], [0, 0, 0], [250, 200, 100]], np.uint8)
     return np.broadcast_to(colours[:, None, None], (5, 8, 8, 3)).copy()
 
 
-def test_pictures_stand_row_by_row(images: np.ndarray) -> None:
+def test_images_stand_row_by_row(images: np.ndarray) -> None:
     page = viz.grid(images, columns=2, scale=4)
     step = 8 * 4 + viz.GAP
     assert page.size == (2 * viz.MARGIN + 2 * step - viz.GAP, 2 * viz.MARGIN + 3 * step - viz.GAP)
@@ -27,7 +27,7 @@ def test_pictures_stand_row_by_row(images: np.ndarray) -> None:
     assert page.getpixel((viz.MARGIN + 16 + step, viz.MARGIN + 16 + 2 * step)) == viz.WHITE
 
 
-def test_a_caption_is_written_under_its_picture(images: np.ndarray) -> None:
+def test_a_caption_is_written_under_its_image(images: np.ndarray) -> None:
     page = np.asarray(viz.grid(images[:2], ["a red dress", ""], columns=2, scale=12))
     below = page[viz.MARGIN + 8 * 12 + 2 : -viz.MARGIN]
     left, right = np.split(below, [page.shape[1] // 2], axis=1)
@@ -42,7 +42,7 @@ def test_a_long_caption_is_broken_between_words() -> None:
     assert viz.wrapped("", 128, font) == []
 
 
-def test_sixteen_pictures_make_a_square(images: np.ndarray) -> None:
+def test_sixteen_images_make_a_square(images: np.ndarray) -> None:
     page = viz.grid(np.repeat(images[:1], 16, axis=0), scale=4)
     assert page.width == page.height == 2 * viz.MARGIN + 4 * (32 + viz.GAP) - viz.GAP
 

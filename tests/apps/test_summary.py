@@ -43,9 +43,11 @@ def test_the_table_goes_from_the_whole_to_its_parts():
     names = [row.name for row in found.rows]
     assert names[0] == "" and "down.0.conv1" in names and len(names) == len(set(names)) == 1 + 3 * 3 + 2 * 4 + 1
     assert found.total.parameters == sum(p.data.size for p in model.parameters())
-    leaves = [row for row in found.rows if row.kind in ("Convolution", "UpBlock")]
-    inside = sum(row.multiply_adds for row in leaves if row.kind == "Convolution" and not row.name.startswith("up"))
-    inside += sum(row.multiply_adds for row in leaves if row.kind == "UpBlock")
+    leaves = [row for row in found.rows if row.layer_type in ("Convolution", "UpBlock")]
+    inside = sum(
+        row.multiply_adds for row in leaves if row.layer_type == "Convolution" and not row.name.startswith("up")
+    )
+    inside += sum(row.multiply_adds for row in leaves if row.layer_type == "UpBlock")
     assert found.total.multiply_adds == inside
     assert found.total.shape == (1, 8, 8, 2) and found.total.milliseconds > 0
     assert all(row.milliseconds <= found.total.milliseconds for row in found.rows)
@@ -54,7 +56,7 @@ def test_the_table_goes_from_the_whole_to_its_parts():
     short = tinydiff.summary(model, np.zeros((1, 8, 8, 2), np.float32), depth=1)
     assert [row.name for row in short.rows] == ["", "down.0", "down.1", "down.2", "up.0", "up.1", "classify"]
     text = str(short).splitlines()
-    assert text[0].split() == ["layer", "kind", "output", "parameters", "multiply-adds", "ms"]
+    assert text[0].split() == ["layer", "type", "output", "parameters", "multiply-adds", "ms"]
     assert "(all)" in text[2] and "1×8×8×2" in text[2] and f"{found.total.multiply_adds:,}" in text[2]
     assert short._repr_html_().count("<tr>") == 8
 

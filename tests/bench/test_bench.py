@@ -8,12 +8,12 @@ from PIL import Image
 
 from tinydiff import bench, cli
 from tinydiff.bench import conv, report, timing
-from tinydiff.bench.timing import Row
-from tinydiff.cli import parser
+from tinydiff.bench.timing import Timing
+from tinydiff.cli import choices
 from tinydiff.errors import InputError, MismatchError
 
 
-def test_race_interleaves_and_takes_the_median(monkeypatch):
+def test_timing_interleaves_and_takes_the_median(monkeypatch):
     clock, order = [0.0], []
     seconds = iter([9, 1, 9, 10, 9, 5, 9, 30, 9, 3, 9, 20])  # a, b, a, b, a, b, each after a call that does not count
     monkeypatch.setattr(timing.time, "perf_counter", lambda: clock[0])
@@ -25,39 +25,39 @@ def test_race_interleaves_and_takes_the_median(monkeypatch):
 
         return run
 
-    assert timing.race(contender("a"), contender("b"), rounds=3, warmup=0) == [3, 20]
+    assert timing.time_interleaved(contender("a"), contender("b"), rounds=3, warmup=0) == [3, 20]
     assert order == ["a", "a", "b", "b"] * 3
 
 
-def test_a_row_knows_its_ratio_and_rate():
-    row = Row("forward", "x", ours=0.5, theirs=1.0, work=1e9)
+def test_a_timing_knows_its_ratio_and_rate():
+    row = Timing("forward", "x", ours=0.5, theirs=1.0, work=1e9)
     assert row.ratio == 2 and row.rate == 4
-    assert Row("forward", "x", 1.0).ratio is None and Row("forward", "x", 1.0).rate is None
+    assert Timing("forward", "x", 1.0).ratio is None and Timing("forward", "x", 1.0).rate is None
     assert timing.geometric_mean([1, 4]) == 2
 
 
 def test_only_equal_work_is_timed():
     a = np.array([1.0, 2.0])
-    timing.agree("y", a, a + 1e-5)
+    timing.assert_close("y", a, a + 1e-5)
     for other in (a + 1e-3, a[:1], np.array([1.0, np.nan])):
         with pytest.raises(MismatchError, match="^bench: y "):
-            timing.agree("y", other, a)
+            timing.assert_close("y", other, a)
 
 
 def test_the_ladder_climbs():
     rows = {row.name: row for row in bench.bench(["ladder"], rounds=1)}
-    assert list(rows) == ["loops", "NumPy", "compiled loops", "register tile", "Winograd"]
+    assert list(rows) == ["loops", "NumPy (BLAS)", "compiled loops", "im2col", "micro-kernel", "Winograd"]
     assert all(row.ratio > 10 for name, row in rows.items() if name != "loops")
 
 
 def test_the_command_line_knows_every_group():
-    assert parser.BENCHMARKS == bench.GROUPS == tuple(bench._groups())
+    assert choices.BENCHMARKS == bench.GROUPS == tuple(bench._groups())
 
 
-def test_a_disagreement_is_one_line_and_status_1(monkeypatch, capsys):
-    monkeypatch.setattr(conv, "agree", lambda name, *_: timing.agree(name, np.ones(1), np.zeros(1)))
+def test_a_mismatch_is_one_line_and_status_1(monkeypatch, capsys):
+    monkeypatch.setattr(conv, "assert_close", lambda name, *_: timing.assert_close(name, np.ones(1), np.zeros(1)))
     assert cli.main(["bench", "ladder", "--rounds", "1"]) == 1
-    assert capsys.readouterr().err.splitlines()[-1].startswith("tinydiff: bench: loops differs from the twin's by")
+    assert capsys.readouterr().err.splitlines()[-1].startswith("tinydiff: bench: loops differs from the reference's by")
 
 
 def test_an_unknown_group_is_refused():
@@ -65,7 +65,7 @@ def test_an_unknown_group_is_refused():
         bench.bench(["speed"])
 
 
-def test_the_command_writes_json_and_a_picture(tmp_path, monkeypatch, capsys):
+def test_the_command_writes_json_and_an_image(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(conv, "SHAPES", [(1, 16, 16, 8)])
     monkeypatch.setattr(conv, "OTHERS", [(1, 1, 1, 8, 8, 4)])
     arguments = ["bench", "conv", "--rounds", "1", "--json", str(tmp_path / "b.json"), "-o", str(tmp_path / "b.png")]
@@ -79,22 +79,24 @@ def test_the_command_writes_json_and_a_picture(tmp_path, monkeypatch, capsys):
 
 
 def test_lines_read_well():
-    assert "1.50 ms   PyTorch   3.00 ms   ratio     2.00" in report.line(Row("forward", "x", 1.5e-3, 3e-3))
-    assert "2 MB   PyTorch      4 MB   ratio     2.00" in report.line(Row("memory", "x", 2 << 20, 4 << 20))
+    assert "1.50 ms   PyTorch   3.00 ms   ratio     2.00" in report.line(Timing("forward", "x", 1.5e-3, 3e-3))
+    assert "2 MB   PyTorch      4 MB   ratio     2.00" in report.line(Timing("memory", "x", 2 << 20, 4 << 20))
 
 
 CONDITIONS = {"torch": "2.0", "threads": 2, "instructions": "avx2", "peak, GFLOP/s": 100}
 
 
 @pytest.mark.parametrize(
-    "rows", [[Row("training step", "x", 1.0, 2.0)], [Row("forward", "x", 1.0, work=1e9)]], ids=["PyTorch", "the peak"]
+    "rows",
+    [[Timing("training step", "x", 1.0, 2.0)], [Timing("forward", "x", 1.0, work=1e9)]],
+    ids=["PyTorch", "the peak"],
 )
-def test_a_picture_beside_pytorch_or_the_peak(rows, tmp_path):
-    report.write_picture(tmp_path / "b.png", rows, CONDITIONS)
+def test_an_image_beside_pytorch_or_the_peak(rows, tmp_path):
+    report.write_image(tmp_path / "b.png", rows, CONDITIONS)
     Image.open(tmp_path / "b.png").verify()
 
 
-def test_a_picture_of_nothing_is_refused(tmp_path):
+def test_an_image_of_nothing_is_refused(tmp_path):
     with pytest.raises(InputError, match="nothing to draw"):
-        report.write_picture(tmp_path / "b.png", [Row("training step", "x", 1.0)], CONDITIONS)
+        report.write_image(tmp_path / "b.png", [Timing("training step", "x", 1.0)], CONDITIONS)
     assert not list(tmp_path.iterdir())

@@ -7,9 +7,9 @@ from tinydiff.bench import latent_vs_pixel
 
 
 def test_the_whole_comparison(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(latent_vs_pixel, "PICTURES", 2)
-    monkeypatch.setattr(sys, "argv", ["spaces", "-n", "4", "--json", str(tmp_path / "s.json")])
-    assert latent_vs_pixel.main() == 0
+    monkeypatch.setattr(latent_vs_pixel, "IMAGES", 2)
+    monkeypatch.setattr(sys, "argv", ["latent_vs_pixel", "-n", "4", "--json", str(tmp_path / "s.json")])
+    latent_vs_pixel.main()
     latents, pixels = json.loads((tmp_path / "s.json").read_text())
     assert latents["numbers"] == 256 and pixels["numbers"] == 3072
     assert pixels["gmac_step"] > latents["gmac_step"] > 0 and pixels["megabytes"] > 0

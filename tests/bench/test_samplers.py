@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from tinydiff.bench import samplers
-from tinydiff.diffusion.guidance import GUIDANCE, INTERVAL
+from tinydiff.diffusion.guidance import GUIDANCE_INTERVAL, GUIDANCE_SCALE
 from tinydiff.errors import InputError
 from tinydiff.weights import shipped
 
@@ -15,12 +15,12 @@ from tinydiff.weights import shipped
 def test_the_whole_comparison(tmp_path, monkeypatch, capsys):
     command = "samplers -n 4 --steps 1 2 --samplers ddim heun --scales 1 3"
     monkeypatch.setattr(sys, "argv", [*command.split(), "-o", str(tmp_path)])
-    assert samplers.main() == 0
+    samplers.main()
     rows = json.loads((tmp_path / "samplers.json").read_text())
     settings = [(row["sampler"], row["steps"], row["guidance"], row["below"]) for row in rows]
-    high = INTERVAL[1]
+    high = GUIDANCE_INTERVAL[1]
     assert settings == [
-        *((name, steps, GUIDANCE, high) for name in ("ddim", "heun") for steps in (1, 2)),
+        *((name, steps, GUIDANCE_SCALE, high) for name in ("ddim", "heun") for steps in (1, 2)),
         *(("ddim", 25, scale, below) for below in (1.0, high) for scale in (1.0, 3.0)),
     ]
     assert rows[0]["frechet_ratio"] == rows[2]["frechet_ratio"]  # one step is the same for both
@@ -34,6 +34,6 @@ def test_the_whole_comparison(tmp_path, monkeypatch, capsys):
 
 
 def test_weights_that_did_not_learn_to_deblend_are_refused():
-    rows = samplers.compare(4, [1], deblending=shipped(), samplers=[])
-    with pytest.raises(InputError, match="learnt 'v', not to deblend"):
+    rows = samplers.compare(4, [1], iadb=shipped(), samplers=[])
+    with pytest.raises(InputError, match="learnt to predict 'v_prediction'"):
         list(rows)

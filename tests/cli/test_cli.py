@@ -1,9 +1,11 @@
 """The command line: what it passes on, and that each mistake is one line, exit status 2 and nothing written."""
 
+import argparse
 import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -12,13 +14,14 @@ from PIL import Image
 
 import tinydiff
 from tinydiff import cli, viz
-from tinydiff.diffusion.guidance import GUIDANCE, INTERVAL
+from tinydiff.cli.types import number
+from tinydiff.diffusion.guidance import GUIDANCE_INTERVAL, GUIDANCE_SCALE
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parent.parent.parent
 
 
 class Pipe:
-    """Stands for the pipeline: remembers what it was asked and draws grey pictures."""
+    """Stands for the pipeline: remembers what it was asked and generates grey images."""
 
     def __init__(self) -> None:
         self.asked: dict = {}
@@ -55,15 +58,20 @@ def test_generate_writes_a_grid(pipe: Pipe, tmp_path: Path, capsys: pytest.Captu
     assert run("generate", "a red dress", "a blue bag", "-n", "5", "--seed", "7", "--sampler", "ddpm") == 0
     assert pipe.asked == {
         "prompts": ["a red dress"] * 5 + ["a blue bag"] * 5,
-        **{"steps": 25, "guidance": GUIDANCE, "seed": 7, "sampler": "ddpm"},
+        **{
+            "steps": 25,
+            "guidance_scale": GUIDANCE_SCALE,
+            "guidance_interval": GUIDANCE_INTERVAL,
+            "seed": 7,
+            "sampler": "ddpm",
+        },
     }
-    assert pipe.interval == INTERVAL
     assert "picture.png" in capsys.readouterr().out
     assert [file.name for file in tmp_path.iterdir()] == ["picture.png"]
     assert Image.open("picture.png").width == 2 * viz.MARGIN + 5 * (128 + viz.GAP) - viz.GAP  # a row for each prompt
 
 
-def test_generate_draws_sixteen_of_each_prompt(pipe: Pipe) -> None:
+def test_generate_makes_sixteen_of_each_prompt(pipe: Pipe) -> None:
     assert run("generate", "a red dress", "a blue bag") == 0
     assert len(pipe.asked["prompts"]) == 32
 
@@ -82,8 +90,8 @@ BAD = {
     "unknown word": (["generate", "a red zebra"], "zebra"),
     "no steps": (["generate", "a", "--steps", "0"], "--steps: got 0"),
     "steps in words": (["generate", "a", "--steps", "many"], "--steps: got many"),
-    "no pictures": (["generate", "a", "-n", "0"], "-n: got 0"),
-    "fewer than no pictures": (["generate", "a", "-n", "-3"], "-n: got -3"),
+    "no images": (["generate", "a", "-n", "0"], "-n: got 0"),
+    "fewer than no images": (["generate", "a", "-n", "-3"], "-n: got -3"),
     "negative seed": (["generate", "a", "--seed", "-1"], "--seed: got -1"),
     "guidance is no number": (["generate", "a", "--guidance", "nan"], "--guidance: got nan"),
     "interval beyond the schedule": (["generate", "a", "--interval", "0", "1.5"], "--interval: got 1.5"),
@@ -157,6 +165,41 @@ def test_train_passes_its_arguments_on(pipe: Pipe, monkeypatch: pytest.MonkeyPat
     assert asked == [(("all",), {**options, "images": None, "captions": None, "size": 32})]
 
 
+def test_the_former_name_of_a_part_is_accepted(pipe: Pipe, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list = []
+    monkeypatch.setitem(vars(tinydiff), "train", lambda part, **options: asked.append(part))
+    assert run("train", "judge") == run("train", "classifier") == 0
+    assert asked == ["classifier", "classifier"]
+
+
+@pytest.mark.parametrize(
+    ("asked", "text", "value"),
+    [
+        (number(0, 1), "0", 0.0),
+        (number(0, 1, above=True), "1", 1.0),
+        (number(0, 1, above=True, below=True), "0.5", 0.5),
+        (number(0), "1e9", 1e9),
+    ],
+)
+def test_a_number_in_its_range_is_read(asked: Callable[[str], float], text: str, value: float) -> None:
+    assert asked(text) == value
+
+
+@pytest.mark.parametrize(
+    ("asked", "text", "expected"),
+    [
+        (number(0, 1), "1.5", "a number of at least 0, at most 1"),
+        (number(0, 1, above=True), "0", "a number above 0, at most 1"),
+        (number(0, 1, above=True, below=True), "1", "a number above 0, below 1"),
+        (number(0), "inf", "a number of at least 0"),
+        (number(0), "many", "a number of at least 0"),
+    ],
+)
+def test_another_number_is_refused(asked: Callable[[str], float], text: str, expected: str) -> None:
+    with pytest.raises(argparse.ArgumentTypeError, match=f"got {text}, expected {expected}"):
+        asked(text)
+
+
 @pytest.mark.parametrize(("error", "status"), [(KeyboardInterrupt(), 130), (FloatingPointError("step 3: loss"), 1)])
 def test_an_interrupted_training_says_so(
     error: BaseException, status: int, pipe: Pipe, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -172,7 +215,7 @@ def test_an_interrupted_training_says_so(
 def test_evaluate_prints_a_table_and_writes_json(
     pipe: Pipe, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    figures = {"data": "shipped", "seen": {"garment": 0.912, "colour": 1.0}, "Fréchet ratio": 5.25, "pictures": 2000}
+    figures = {"data": "shipped", "seen": {"garment": 0.912, "colour": 1.0}, "Fréchet ratio": 5.25, "images": 2000}
     monkeypatch.setitem(vars(tinydiff), "evaluate", lambda weights, **options: figures)
     assert run("evaluate", "--json", "figures.json") == 0
     out = capsys.readouterr().out
@@ -196,7 +239,7 @@ def test_help_and_mistakes_import_nothing_heavy(argv: list[str]) -> None:
 def test_doctor_looks_at_everything(capsys: pytest.CaptureFixture[str]) -> None:
     assert run("doctor") == 0
     out = capsys.readouterr().out
-    for word in ("numba", "threads", "threading layer", "instructions", "register tile", "writable", "cuda"):
+    for word in ("numba", "threads", "threading layer", "instructions", "micro-kernel", "writable", "cuda"):
         assert word in out
     assert "failed" not in out
 

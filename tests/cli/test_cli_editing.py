@@ -1,4 +1,4 @@
-"""The commands that change pictures, from the command line."""
+"""The commands that change images, from the command line."""
 
 import numpy as np
 import pytest
@@ -16,7 +16,7 @@ def shoe(tmp_path):
     return tmp_path / "shoe-1.png"
 
 
-def test_a_picture_is_changed_where_the_mask_is_white(shoe, tmp_path):
+def test_an_image_is_changed_where_the_mask_is_white(shoe, tmp_path):
     mask = np.zeros((50, 50), np.uint8)
     mask[:, 25:] = 255
     Image.fromarray(mask).save(tmp_path / "mask.png")
@@ -37,7 +37,7 @@ def test_a_picture_is_changed_where_the_mask_is_white(shoe, tmp_path):
     assert change[:14].max() < 8 < change[18:].mean()
 
 
-def test_strength_and_mask_need_a_picture(tmp_path, capsys):
+def test_strength_and_mask_need_an_image(tmp_path, capsys):
     for option in (["--strength", "0.5"], ["--mask", __file__]):
         assert main(["generate", PROMPT, *option, "-o", str(tmp_path / "x.png")]) == 2
         assert "name it with --init" in capsys.readouterr().err
@@ -45,7 +45,7 @@ def test_strength_and_mask_need_a_picture(tmp_path, capsys):
         main(["generate", PROMPT, "--init", __file__, "--strength", "1.5"])
     assert "got 1.5, expected a number above 0, at most 1" in capsys.readouterr().err
     assert main(["generate", PROMPT, "--init", __file__, "-o", str(tmp_path / "x.png")]) == 2
-    assert "not a picture that can be read" in capsys.readouterr().err
+    assert "not an image that can be read" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
 
 
@@ -54,7 +54,7 @@ def test_between_prompts_and_seeds(tmp_path, capsys):
         out = tmp_path / f"{len(other)}.png"
         assert main(["interpolate", PROMPT, *other, "-n", "3", "--steps", "2", "-o", str(out)]) == 0
         assert Image.open(out).width > 3 * 128
-    assert "3 pictures" in capsys.readouterr().out
+    assert "3 images" in capsys.readouterr().out
     assert main(["interpolate", PROMPT, "a red zebra", "-o", str(tmp_path / "x.png")]) == 2
     assert "zebra" in capsys.readouterr().err
 
@@ -70,7 +70,7 @@ def test_inversion_says_its_error_for_each_number_of_steps(shoe, tmp_path, capsy
     )
 
 
-def test_pictures_of_more_than_8_bits_are_refused(tmp_path, capsys):
+def test_images_of_more_than_8_bits_are_refused(tmp_path, capsys):
     Image.fromarray(np.arange(64 * 64, dtype=np.uint16).reshape(64, 64)).save(tmp_path / "deep.png")
     assert main(["invert", str(tmp_path / "deep.png"), PROMPT, "-o", str(tmp_path / "i.png")]) == 2
     assert "expected 8 bits" in capsys.readouterr().err

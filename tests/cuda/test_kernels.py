@@ -56,13 +56,13 @@ CONVOLUTIONS = [
 
 
 @pytest.mark.parametrize("shape", CONVOLUTIONS)
-@pytest.mark.parametrize("rung", [conv, naive], ids=["tiled", "plain"])
+@pytest.mark.parametrize("rung", [conv, naive], ids=["tiled", "naive"])
 def test_convolution(rung, shape):
     n, height, width, channels, filters, kernel, stride, padding = shape
     x, w = normal(n, height, width, channels), normal(*kernel, channels, filters, seed=1)
-    y = on_card(rung.conv2d_forward, x, w, stride, padding)
+    y = on_card(rung.conv2d_forward, x, w, None, stride, padding)
     wide_x, wide_w = x.astype(np.float64), w.astype(np.float64)
-    assert_close(y, reference.conv2d_forward(wide_x, wide_w, stride, padding))
+    assert_close(y, reference.conv2d_forward(wide_x, wide_w, None, stride, padding))
     dy = normal(*y.shape, seed=2)
     dx = on_card(rung.conv2d_input_grad, dy, w, x.shape, stride, padding)
     dw = on_card(rung.conv2d_weight_grad, x, dy, kernel, stride, padding)
@@ -71,10 +71,11 @@ def test_convolution(rung, shape):
     assert_close(dw, reference.conv2d_weight_grad(wide_x, wide_dy, kernel, stride, padding))
 
 
-def test_convolution_adds_the_bias():
+@pytest.mark.parametrize("rung", [conv, naive], ids=["tiled", "naive"])
+def test_convolution_adds_the_bias(rung):
     x, w, b = normal(1, 3, 3, 2), normal(3, 3, 2, 3, seed=1), normal(3, seed=2)
-    y = on_card(cuda.conv2d_forward, x, w, 1, (1, 1, 1, 1), b)
-    assert_close(y, reference.conv2d_forward(x.astype(np.float64), w.astype(np.float64), 1, (1, 1, 1, 1)) + b)
+    y = on_card(rung.conv2d_forward, x, w, b, 1, (1, 1, 1, 1))
+    assert_close(y, reference.conv2d_forward(x.astype(np.float64), w.astype(np.float64), b, 1, (1, 1, 1, 1)))
 
 
 def test_gradient_by_the_weights_in_parts(monkeypatch):
@@ -94,8 +95,8 @@ def test_the_cards_own_tile_in_the_simulator(monkeypatch):
     for name, size in sizes.items():
         monkeypatch.setattr(conv, name, size)
     x, w = normal(1, 9, 8, 9), normal(1, 1, 9, 3, seed=1)
-    y = cuda.conv2d_forward(x, w, 1, (0, 0, 0, 0))
-    assert_close(y, reference.conv2d_forward(x.astype(np.float64), w.astype(np.float64), 1, (0, 0, 0, 0)))
+    y = cuda.conv2d_forward(x, w, None, 1, (0, 0, 0, 0))
+    assert_close(y, reference.conv2d_forward(x.astype(np.float64), w.astype(np.float64), None, 1, (0, 0, 0, 0)))
     dw = cuda.conv2d_weight_grad(x, y, (1, 1), 1, (0, 0, 0, 0))
     assert_close(dw, reference.conv2d_weight_grad(x.astype(np.float64), y.astype(np.float64), (1, 1), 1, (0, 0, 0, 0)))
 
@@ -103,13 +104,13 @@ def test_the_cards_own_tile_in_the_simulator(monkeypatch):
 @pytest.mark.parametrize("shape, size", [((2, 4, 6, 3), 2), ((1, 6, 3, 5), 3), ((3, 8, 8, 7), 2)])
 def test_max_pool(shape, size):
     x = np.round(normal(*shape))  # with equal values, of which the first wins
-    y, winner = on_card(cuda.max_pool2d_forward, x, size)
-    expected, expected_winner = reference.max_pool2d_forward(x, size)
+    y, argmax = on_card(cuda.max_pool2d_forward, x, size)
+    expected, expected_argmax = reference.max_pool2d_forward(x, size)
     np.testing.assert_array_equal(y, expected)
-    np.testing.assert_array_equal(winner, expected_winner)
+    np.testing.assert_array_equal(argmax, expected_argmax)
     dy = normal(*y.shape, seed=1)
-    dx = on_card(cuda.max_pool2d_backward, dy, winner, size)
-    np.testing.assert_array_equal(dx, reference.max_pool2d_backward(dy, winner, size))
+    dx = on_card(cuda.max_pool2d_backward, dy, argmax, size)
+    np.testing.assert_array_equal(dx, reference.max_pool2d_backward(dy, argmax, size))
 
 
 def test_max_pool_keeps_nan():
@@ -149,4 +150,4 @@ def test_group_norm(shape, groups, silu):
 def test_another_type_is_refused():
     x, w = to_device(normal(1, 3, 3, 1).astype(np.float64), "cuda"), to_device(normal(1, 1, 1, 1), "cuda")
     with pytest.raises(TypeError, match="float32, not float64"):
-        cuda.conv2d_forward(x, w, 1, (0, 0, 0, 0))
+        cuda.conv2d_forward(x, w, None, 1, (0, 0, 0, 0))

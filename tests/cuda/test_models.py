@@ -93,10 +93,10 @@ def test_pictures(card):
     rng = np.random.default_rng(0)
     vocabulary = Vocabulary()
     text = replace(TEXT, vocabulary=len(vocabulary), length=LENGTH)
-    parts = Autoencoder(AUTOENCODER, rng), Denoiser(UNET, text, rng), vocabulary, make_schedule("cosine")
+    parts = Autoencoder(AUTOENCODER, rng), Denoiser(UNET, text, rng), vocabulary, make_schedule("squaredcos_cap_v2")
     for parameter in parts[1].parameters():
         parameter.assign((parameter.data + 0.1 * rng.standard_normal(parameter.shape)).astype(np.float32))
-    pipe = TextToImage(*parts, kind="v", latent=(2, 2, 2))
+    pipe = TextToImage(*parts, prediction_type="v_prediction", latent_shape=(2, 2, 2))
     prompt = ["a red dress on a white background"]
     expected = pipe.generate(prompt, steps=2, sampler="ddpm")
     pictures = pipe.to("cuda").generate(prompt, steps=2, sampler="ddpm")

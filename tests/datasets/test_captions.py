@@ -112,7 +112,7 @@ def test_words_alone_make_the_vocabulary_again(vocabulary):
 
 
 def test_null_caption(vocabulary):
-    np.testing.assert_array_equal(vocabulary.null(2, length=4), [[BEGIN, END, PAD, PAD]] * 2)
+    np.testing.assert_array_equal(vocabulary.unconditional(2, length=4), [[BEGIN, END, PAD, PAD]] * 2)
 
 
 @pytest.mark.parametrize("prompt", ["", "  ", " ,. "])

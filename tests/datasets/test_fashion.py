@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tinydiff.apps.data.fashion_subset import EACH, first_of_each, make_subset
+from tinydiff.apps.data.fashion_subset import EACH, first_of_each, make_subset, write_idx
 from tinydiff.datasets import (
     BACKGROUNDS,
     COLOURS,
@@ -18,7 +18,6 @@ from tinydiff.datasets import (
     fashion,
     load_fashion,
     render,
-    write_idx,
 )
 from tinydiff.datasets.captions import sentences
 from tinydiff.datasets.idx import read_labelled

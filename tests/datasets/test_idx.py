@@ -6,7 +6,8 @@ import struct
 import numpy as np
 import pytest
 
-from tinydiff.datasets import read_idx, read_labelled, write_idx
+from tinydiff.apps.data.fashion_subset import write_idx
+from tinydiff.datasets import read_idx, read_labelled
 from tinydiff.errors import InputError
 
 IMAGES = np.arange(3 * 4 * 5, dtype=np.uint8).reshape(3, 4, 5)

@@ -72,7 +72,7 @@ def test_bad_input_is_refused():
 def test_outside_the_interval_the_prompt_alone_is_asked():
     x, condition, null = arrays()
     network = Network()
-    predict = classifier_free_guidance(network, condition, null, 3.0, within=(3, 8))
+    predict = classifier_free_guidance(network, condition, null, 3.0, interval=(3, 8))
     for t in (2, 3, 7, 8):
         guided_there = 3 <= t < 8
         expected = classifier_free_guidance(Network(), condition, null, 3.0 if guided_there else 1.0)(x, t)
@@ -82,7 +82,7 @@ def test_outside_the_interval_the_prompt_alone_is_asked():
 
 def test_0_is_the_empty_prompt_outside_the_interval_too():
     x, condition, null = arrays()
-    out = classifier_free_guidance(Network(), condition, null, 0, within=(3, 8))(x, 9)
+    out = classifier_free_guidance(Network(), condition, null, 0, interval=(3, 8))(x, 9)
     np.testing.assert_array_equal(out, Network()(x, 9, *null))
 
 
@@ -90,11 +90,21 @@ def test_a_pipeline_s_interval_is_in_shares_of_its_schedule(monkeypatch):
     pipe = tinydiff.load()
     asked = []
     monkeypatch.setattr(pipe, "predict", lambda x, t, words: asked.append((t, len(x))) or np.zeros_like(x))
-    pipe.interval = (0.2, 0.6)
-    pipe.generate(["a red dress"], steps=10)
+    pipe.generate(["a red dress"], steps=10, guidance_interval=(0.2, 0.6))
     assert [t for t, count in asked if count == 2] == [t for t, _ in asked if 200 <= t < 600] and len(asked) == 10
     assert {count for _, count in asked} == {1, 2}
     for bad in ((0.6, 0.6), (-0.1, 1), (0, 1.1)):
-        pipe.interval = bad
         with pytest.raises(InputError, match="interval must be low, high with 0 ≤ low < high ≤ 1"):
-            pipe.generate(["a red dress"], steps=10)
+            pipe.generate(["a red dress"], steps=10, guidance_interval=bad)
+
+
+def test_a_negative_prompt_takes_the_empty_one_s_place():
+    pipe = tinydiff.load()
+    asked = []
+    pipe.predict = lambda x, t, text: asked.append(text) or np.zeros_like(x)
+    pipe.generate(["a red dress"], steps=1, guidance_interval=(0, 1), negative_prompt="a blue dress")
+    np.testing.assert_array_equal(asked[0], pipe.encode_prompt(["a blue dress", "a red dress"]))
+    one, other = (tinydiff.load().generate(["a red dress"], steps=4, negative_prompt=p) for p in (None, "a red bag"))
+    assert (one != other).any()
+    with pytest.raises(InputError, match="zebra"):
+        pipe.generate(["a red dress"], negative_prompt="a zebra")

@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
-from tinydiff.diffusion import make_schedule, sample_ddim
-from tinydiff.diffusion.iadb import blend, deblend, exact_direction
+from tinydiff.diffusion import Options, ddim_step, make_schedule, sample
+from tinydiff.diffusion.iadb import blend, deblend
 from tinydiff.errors import InputError
+from tinydiff.viz.plane import exact_direction
 
 
 def test_blend_is_a_straight_line():
@@ -69,24 +70,25 @@ def test_the_exact_direction_is_the_mean_over_all_that_could_have_been_blended()
 
 def test_one_step_of_it_is_ddim_s():
     """The same network, asked in the coordinates of either, is led to the same points."""
-    schedule, steps = make_schedule("deblend", 1000), 10
+    schedule, steps = make_schedule("iadb", 1000), 10
     timesteps = schedule.timesteps(steps)
     alphas = [1 - (t + 0.5) / 1000 for t in timesteps]
     scale = [np.hypot(a, 1 - a) for a in alphas]
 
-    def network(x, alpha):  # any function of the blended picture
+    def network(x, alpha):  # any function of the blended image
         return np.tanh(x) - 0.3 * alpha
 
     passed = []
     x = np.random.default_rng(0).standard_normal((4, 3))
-    sample_ddim(
+    sample(
+        ddim_step,
         lambda x, t: network(x * scale[timesteps.index(t)], alphas[timesteps.index(t)]),
         x / scale[0],
         schedule,
         steps,
         None,
         "iadb",
-        callback=lambda done, x, x0: passed.append(x),
+        Options(callback=lambda done, x, x0: passed.append(x)),
     )
     for i, (here, there) in enumerate(zip(alphas, [*alphas[1:], 1.0], strict=True)):
         x = x + (there - here) * network(x, here)

@@ -6,6 +6,7 @@ follow a recursion, with no randomness in the comparison: `Impulses` feeds one u
 """
 
 import warnings
+from functools import partial
 from itertools import pairwise
 
 import numpy as np
@@ -13,19 +14,41 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from tinydiff.diffusion import (
-    SAMPLERS,
-    SCHEDULES,
-    Schedule,
-    add_noise,
-    invert_ddim,
-    make_schedule,
-    sample_ddim,
-    sample_ddpm,
-    sample_dpm,
-    sample_heun,
-)
+from tinydiff import diffusion
+from tinydiff.diffusion import SCHEDULES, Options, Schedule, add_noise, invert_ddim, make_schedule
+from tinydiff.diffusion.samplers import State, ddim_step, ddpm_step, dpm_step, heun_step, sample
 from tinydiff.errors import InputError
+
+
+def sampler(step):
+    """The sampling loop with this step, told all its options by name."""
+
+    def run(predict, x, schedule, steps, rng, prediction_type="v_prediction", eta=None, **options):
+        chosen = step if eta is None else partial(step, eta=eta)
+        return sample(chosen, predict, x, schedule, steps, rng, prediction_type, Options(**options))
+
+    return run
+
+
+sample_ddpm, sample_ddim, sample_dpm, sample_heun = map(sampler, (ddpm_step, ddim_step, dpm_step, heun_step))
+SAMPLERS = {"ddim": sample_ddim, "ddpm": sample_ddpm, "dpm": sample_dpm, "heun": sample_heun}
+
+
+def test_every_sampler_is_tried_here():
+    assert list(diffusion.SAMPLERS) == list(SAMPLERS)
+    assert list(diffusion.SAMPLERS.values()) == [ddim_step, ddpm_step, dpm_step, heun_step]
+
+
+def test_a_step_sees_the_one_before_it_and_no_more():
+    seen = []
+
+    def step(state: State):
+        seen.append(state)
+        return state.x, 0.0
+
+    sampler(step)(crooked, start(), make_schedule("squaredcos_cap_v2"), 4, None)
+    assert seen[0].before is None and all(two.before.x0 is one.x0 for one, two in pairwise(seen))
+    assert all(state.before is None or state.before.before is None for state in seen)  # memory: two states, not all
 
 
 def quiet(name, T):
@@ -34,14 +57,19 @@ def quiet(name, T):
         return make_schedule(name, T)
 
 
-def exact(schedule, mean, variance, kind):
+def exact(schedule, mean, variance, prediction_type):
     """The best possible network for data ~ N(mean, variance)."""
 
     def predict(x, t):
         a = schedule.alpha_bar[t]
         noise = np.sqrt(1 - a) * (x - np.sqrt(a) * mean) / (a * variance + 1 - a)  # E[ε | x_t]
         x0 = mean + np.sqrt(a) * variance * (x - np.sqrt(a) * mean) / (a * variance + 1 - a)  # E[x0 | x_t]
-        return {"epsilon": noise, "v": np.sqrt(a) * noise - np.sqrt(1 - a) * x0, "iadb": x0 - noise}[kind]
+        return {
+            "epsilon": noise,
+            "sample": x0,
+            "v_prediction": np.sqrt(a) * noise - np.sqrt(1 - a) * x0,
+            "iadb": x0 - noise,
+        }[prediction_type]
 
     return predict
 
@@ -57,10 +85,10 @@ class Impulses:
         return np.eye(1, shape[0], self.drawn, dtype=dtype)[0]
 
 
-def mean_and_variance(sampler, schedule, steps, mean, variance, kind="v", **options):
+def mean_and_variance(sampler, schedule, steps, mean, variance, prediction_type="v_prediction", **options):
     """Of what the sampler draws, exactly: place 0 holds the start's share, j that of step j, the last one no noise."""
     x, rng = np.eye(1, steps + 1)[0], Impulses()
-    out = sampler(exact(schedule, mean, variance, kind), x, schedule, steps, rng, kind, **options)
+    out = sampler(exact(schedule, mean, variance, prediction_type), x, schedule, steps, rng, prediction_type, **options)
     return out[-1], np.sum((out[:-1] - out[-1]) ** 2), rng.drawn
 
 
@@ -85,47 +113,47 @@ def recursion(schedule, steps, m, v, eta):
     return mean, variance
 
 
-RULES = [(sample_ddpm, {}), (sample_ddim, {}), (sample_ddim, {"eta": 0.4}), (sample_ddim, {"eta": 1.0})]
+STEPS = [(sample_ddpm, {}), (sample_ddim, {}), (sample_ddim, {"eta": 0.4}), (sample_ddim, {"eta": 1.0})]
 IDS = ["ddpm", "ddim", "ddim .4", "ddim 1"]
 
 
-def check(rule, name, T, steps, kind, m, v):
-    sampler, options = RULES[rule]
+def check(step, name, T, steps, prediction_type, m, v):
+    run, options = STEPS[step]
     schedule = quiet(name, T)
-    mean, variance, drawn = mean_and_variance(sampler, schedule, steps, m, v, kind, **options)
-    eta = None if sampler is sample_ddpm else options.get("eta", 0.0)
+    mean, variance, drawn = mean_and_variance(run, schedule, steps, m, v, prediction_type, **options)
+    eta = None if run is sample_ddpm else options.get("eta", 0.0)
     expected_mean, expected_variance = recursion(schedule, steps, m, v, eta)
     assert mean == pytest.approx(expected_mean, rel=1e-7, abs=1e-9)
     assert variance == pytest.approx(expected_variance, rel=1e-7, abs=1e-12)
     assert drawn == (0 if eta == 0 else steps - 1)  # no noise at the last step
 
 
-@pytest.mark.parametrize("rule", range(len(RULES)), ids=IDS)
+@pytest.mark.parametrize("step", range(len(STEPS)), ids=IDS)
 @pytest.mark.parametrize("name", SCHEDULES)
 @pytest.mark.parametrize("steps", [1, 2, 5, 25, 1000])
-def test_recursion_is_met(rule, name, steps):
-    check(rule, name, 1000, steps, "v", 0.3, 0.25)
+def test_recursion_is_met(step, name, steps):
+    check(step, name, 1000, steps, "v_prediction", 0.3, 0.25)
 
 
 @settings(max_examples=150, deadline=None)
 @given(
-    rule=st.integers(0, len(RULES) - 1),
+    step=st.integers(0, len(STEPS) - 1),
     name=st.sampled_from(sorted(SCHEDULES)),
     T_steps=st.integers(1, 200).flatmap(lambda T: st.tuples(st.just(T), st.integers(1, T))),
-    kind=st.sampled_from(["epsilon", "v", "iadb"]),
+    prediction_type=st.sampled_from(diffusion.PREDICTION_TYPES),
     m=st.floats(-2, 2),
     v=st.floats(0.01, 4),
 )
-@example(rule=0, name="cosine", T_steps=(1, 1), kind="epsilon", m=1.0, v=1.0)
-def test_recursion_is_met_anywhere(rule, name, T_steps, kind, m, v):
-    check(rule, name, *T_steps, kind, m, v)
+@example(step=0, name="squaredcos_cap_v2", T_steps=(1, 1), prediction_type="epsilon", m=1.0, v=1.0)
+def test_recursion_is_met_anywhere(step, name, T_steps, prediction_type, m, v):
+    check(step, name, *T_steps, prediction_type, m, v)
 
 
-@pytest.mark.parametrize("rule", range(len(RULES)), ids=IDS)
-def test_more_steps_come_closer_to_the_truth(rule):
-    sampler, options = RULES[rule]
-    schedule = make_schedule("cosine")
-    found = [mean_and_variance(sampler, schedule, n, 0.3, 0.25, **options)[:2] for n in (1, 5, 25, 125, 1000)]
+@pytest.mark.parametrize("step", range(len(STEPS)), ids=IDS)
+def test_more_steps_come_closer_to_the_truth(step):
+    run, options = STEPS[step]
+    schedule = make_schedule("squaredcos_cap_v2")
+    found = [mean_and_variance(run, schedule, n, 0.3, 0.25, **options)[:2] for n in (1, 5, 25, 125, 1000)]
     errors = [abs(variance - 0.25) for _, variance in found]
     assert errors == sorted(errors, reverse=True)
     assert errors[-1] < errors[-2] / 6  # both are of first order: 8 times the steps, about an eighth of the error
@@ -133,26 +161,26 @@ def test_more_steps_come_closer_to_the_truth(rule):
     assert found[-1][0] == pytest.approx(0.3, abs=1e-4)
 
 
-def test_one_step_lands_on_the_mean_picture():
+def test_one_step_lands_on_the_mean_image():
     for sampler in (sample_ddpm, sample_ddim):
-        mean, variance, drawn = mean_and_variance(sampler, make_schedule("cosine"), 1, 0.3, 0.25)
+        mean, variance, drawn = mean_and_variance(sampler, make_schedule("squaredcos_cap_v2"), 1, 0.3, 0.25)
         assert mean == pytest.approx(0.3, abs=1e-8) and variance < 1e-9 and drawn == 0
 
 
 def test_published_shrinkage_at_25_steps():
     """Few steps shrink the variance: .25 comes out as .196 or .220 under the cosine schedule, trailing steps."""
-    schedule = make_schedule("cosine")
+    schedule = make_schedule("squaredcos_cap_v2")
     assert mean_and_variance(sample_ddpm, schedule, 25, 0.0, 0.25)[1] == pytest.approx(0.1963, abs=5e-5)
     assert mean_and_variance(sample_ddim, schedule, 25, 0.0, 0.25)[1] == pytest.approx(0.2204, abs=5e-5)
 
 
-@pytest.mark.parametrize("rule", range(len(RULES)), ids=IDS)
-def test_real_draws_have_the_recursions_mean_and_variance(rule):
-    """The same with a Generator: fresh, independent noise for each picture and step, within 4 standard errors."""
-    sampler, options = RULES[rule]
-    schedule, rng, n = make_schedule("cosine"), np.random.default_rng(0), 40_000
-    out = sampler(exact(schedule, 0.3, 0.25, "v"), rng.standard_normal(n), schedule, 10, rng, **options)
-    eta = None if sampler is sample_ddpm else options.get("eta", 0.0)
+@pytest.mark.parametrize("step", range(len(STEPS)), ids=IDS)
+def test_real_draws_have_the_recursions_mean_and_variance(step):
+    """The same with a Generator: fresh, independent noise for each image and step, within 4 standard errors."""
+    run, options = STEPS[step]
+    schedule, rng, n = make_schedule("squaredcos_cap_v2"), np.random.default_rng(0), 40_000
+    out = run(exact(schedule, 0.3, 0.25, "v_prediction"), rng.standard_normal(n), schedule, 10, rng, **options)
+    eta = None if run is sample_ddpm else options.get("eta", 0.0)
     mean, variance = recursion(schedule, 10, 0.3, 0.25, eta)
     assert abs(out.mean() - mean) < 4 * np.sqrt(variance / n)
     assert abs(out.var() - variance) < 4 * variance * np.sqrt(2 / n)
@@ -168,7 +196,7 @@ def crooked(x, t):
 
 @pytest.mark.parametrize("steps", [1, 2, 25, 1000])
 def test_ddim_with_eta_1_is_ddpm(steps):
-    schedule = make_schedule("cosine")
+    schedule = make_schedule("squaredcos_cap_v2")
     ddpm = sample_ddpm(crooked, start(), schedule, steps, np.random.default_rng(2))
     ddim = sample_ddim(crooked, start(), schedule, steps, np.random.default_rng(2), eta=1.0)
     np.testing.assert_allclose(ddim, ddpm, rtol=1e-7, atol=1e-9)
@@ -188,7 +216,7 @@ def test_dpm_sees_the_listed_timesteps_and_heun_looks_ahead(steps):
         sampler(lambda x, t: seen.append(t) or crooked(x, t), start(), schedule, steps, None)
         return seen
 
-    gentle, steep = quiet("scaled_linear", 1000), make_schedule("cosine")
+    gentle, steep = quiet("scaled_linear", 1000), make_schedule("squaredcos_cap_v2")
     listed = gentle.timesteps(steps)
     assert asked(sample_dpm, gentle) == listed
     assert asked(sample_heun, gentle) == [t for pair in pairwise(listed) for t in pair] + listed[-1:]
@@ -196,10 +224,10 @@ def test_dpm_sees_the_listed_timesteps_and_heun_looks_ahead(steps):
     assert asked(sample_heun, steep) == (listed[:1] if steps > 1 else []) + after_ddim_s_first_step
 
 
-@pytest.mark.parametrize("rule", range(len(RULES)), ids=IDS)
+@pytest.mark.parametrize("step", range(len(STEPS)), ids=IDS)
 @pytest.mark.parametrize("steps", [1, 2, 7, 10])
-def test_network_sees_the_listed_timesteps_and_the_last_step_gives_x0(rule, steps):
-    sampler, options = RULES[rule]
+def test_network_sees_the_listed_timesteps_and_the_last_step_gives_x0(step, steps):
+    run, options = STEPS[step]
     schedule, asked, told = quiet("linear", 10), [], []
 
     def predict(x, t):
@@ -209,28 +237,28 @@ def test_network_sees_the_listed_timesteps_and_the_last_step_gives_x0(rule, step
     def callback(done, x, x0):
         told.append((done, x.copy(), x0.copy()))
 
-    out = sampler(predict, start(), schedule, steps, np.random.default_rng(0), callback=callback, **options)
+    out = run(predict, start(), schedule, steps, np.random.default_rng(0), callback=callback, **options)
     assert asked == schedule.timesteps(steps)
     assert [done for done, _, _ in told] == list(range(1, steps + 1))
     np.testing.assert_array_equal(out, told[-1][1])
-    np.testing.assert_allclose(out, told[-1][2], rtol=1e-12)  # ᾱ = 1 after the last step: the picture itself
+    np.testing.assert_allclose(out, told[-1][2], rtol=1e-12)  # ᾱ = 1 after the last step: the image itself
 
 
 def test_ddim_with_eta_0_leaves_the_generator_alone():
     rng = np.random.default_rng(3)
     before = rng.bit_generator.state
-    sample_ddim(crooked, start(), make_schedule("cosine"), 5, rng)
+    sample_ddim(crooked, start(), make_schedule("squaredcos_cap_v2"), 5, rng)
     assert rng.bit_generator.state == before
 
 
-@pytest.mark.parametrize("rule", range(len(RULES)), ids=IDS)
-def test_same_seed_same_bits_in_the_type_of_x(rule):
-    sampler, options = RULES[rule]
-    schedule, x = make_schedule("cosine"), start(np.float32)
+@pytest.mark.parametrize("step", range(len(STEPS)), ids=IDS)
+def test_same_seed_same_bits_in_the_type_of_x(step):
+    run, options = STEPS[step]
+    schedule, x = make_schedule("squaredcos_cap_v2"), start(np.float32)
     before = x.copy()
     options = {**options, "clip": np.float64(2.0)}
-    one, two = (sampler(crooked, x, schedule, 6, np.random.default_rng(4), **options) for _ in range(2))
-    wide = sampler(crooked, start(np.float32).astype(np.float64), schedule, 6, np.random.default_rng(4), **options)
+    one, two = (run(crooked, x, schedule, 6, np.random.default_rng(4), **options) for _ in range(2))
+    wide = run(crooked, start(np.float32).astype(np.float64), schedule, 6, np.random.default_rng(4), **options)
     assert one.dtype == np.float32 and wide.dtype == np.float64
     np.testing.assert_array_equal(one, two)
     np.testing.assert_allclose(one, wide, atol=1e-4)  # the same noise, whatever the type
@@ -244,19 +272,19 @@ def two_levels():
         return Schedule("two levels", np.array([0.8, 0.3]))
 
 
-@pytest.mark.parametrize("kind", ["epsilon", "v"])
-def test_ddim_goes_on_from_the_clipped_x0_and_its_noise(kind):
+@pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction"])
+def test_ddim_goes_on_from_the_clipped_x0_and_its_noise(prediction_type):
     x = np.array([0.2, 3.0, -3.0])
     x0 = np.array([0.5, 2.5, -9.0])  # what the network says at ᾱ = .3; the last two are cut to ±1
     noise = (x - 0.3**0.5 * x0) / 0.7**0.5
-    prediction = noise if kind == "epsilon" else 0.3**0.5 * noise - 0.7**0.5 * x0
+    prediction = noise if prediction_type == "epsilon" else 0.3**0.5 * noise - 0.7**0.5 * x0
     seen = []
 
     def predict(x_t, t):
         seen.append(x_t)
         return prediction if t == 1 else np.zeros_like(x_t)
 
-    sample_ddim(predict, x, two_levels(), 2, np.random.default_rng(0), kind, clip=1.0)
+    sample_ddim(predict, x, two_levels(), 2, np.random.default_rng(0), prediction_type, clip=1.0)
     clipped = np.array([0.5, 1.0, -1.0])
     recomputed = (x - 0.3**0.5 * clipped) / 0.7**0.5
     np.testing.assert_allclose(seen[1], 0.8**0.5 * clipped + 0.2**0.5 * recomputed, rtol=1e-12)
@@ -281,9 +309,14 @@ def test_ddpm_goes_on_from_the_clipped_x0():
 
 @pytest.mark.parametrize("sampler", SAMPLERS.values(), ids=SAMPLERS)
 @pytest.mark.parametrize("clip", [None, 1.0])
-def test_clip_bounds_the_picture(sampler, clip):
+def test_clip_bounds_the_image(sampler, clip):
     out = sampler(
-        lambda x, t: -5 * np.ones_like(x), start(), make_schedule("cosine"), 5, np.random.default_rng(0), "v", clip
+        lambda x, t: -5 * np.ones_like(x),
+        start(),
+        make_schedule("squaredcos_cap_v2"),
+        5,
+        np.random.default_rng(0),
+        clip=clip,
     )
     assert (np.abs(out).max() <= 1 + 1e-12) == (clip is not None)
 
@@ -294,13 +327,13 @@ def test_bad_input_is_refused_before_the_network_is_asked(sampler):
         raise AssertionError("asked")
 
     def sample(steps=5, **options):
-        sampler(never, start(), make_schedule("cosine", 50), steps, np.random.default_rng(0), **options)
+        sampler(never, start(), make_schedule("squaredcos_cap_v2", 50), steps, np.random.default_rng(0), **options)
 
     for steps in [0, -1, 51, 2.0, True, None]:
         with pytest.raises(InputError, match="steps must be a whole number from 1 to 50"):
             sample(steps)
-    with pytest.raises(InputError, match="epsilon, v, iadb"):
-        sample(kind="x0")
+    with pytest.raises(InputError, match="epsilon, sample, v_prediction, iadb"):
+        sample(prediction_type="x0")
     for clip in [0, -1.0, np.nan]:
         with pytest.raises(InputError, match="clip must be"):
             sample(clip=clip)
@@ -309,10 +342,12 @@ def test_bad_input_is_refused_before_the_network_is_asked(sampler):
     for skip in (-1, 5):
         with pytest.raises(InputError, match="skip must leave one of 5 steps"):
             sample(skip=skip)
-    if sampler is sample_ddim:
-        for eta in [-0.1, 1.1, np.nan]:
-            with pytest.raises(InputError, match=r"eta must lie in \[0, 1\]"):
-                sample(eta=eta)
+
+
+@pytest.mark.parametrize("eta", [-0.1, 1.1, np.nan])
+def test_a_bad_eta_is_refused(eta):
+    with pytest.raises(InputError, match=r"eta must lie in \[0, 1\]"):
+        sample_ddim(crooked, start(), make_schedule("squaredcos_cap_v2"), 5, None, eta=eta)
 
 
 # --- samplers that draw no noise, against the differential equation that they solve
@@ -346,7 +381,7 @@ def solved(sampler, best, count, x, low=-1.0, high=1.0):
 
 
 def gaussian(schedule):
-    return exact(schedule, 0.3, 0.25, "v")
+    return exact(schedule, 0.3, 0.25, "v_prediction")
 
 
 def gaussian_solution(x, low=-1.0, high=1.0):
@@ -371,7 +406,7 @@ def test_order_of_convergence(sampler, order):
 @pytest.mark.parametrize("name", ["ddim", "dpm", "heun"])
 def test_two_points_are_found(name):
     """Nearly every start ends at −1 or 1, on its own side."""
-    schedule = make_schedule("cosine")
+    schedule = make_schedule("squaredcos_cap_v2")
     x = np.random.default_rng(0).standard_normal(2000)
     out = SAMPLERS[name](mixture(schedule), x, schedule, 50, None)
     assert (np.sign(out) == np.sign(x)).all() and (abs(abs(out) - 1) < 0.05).mean() > 0.97
@@ -379,7 +414,7 @@ def test_two_points_are_found(name):
 
 @pytest.mark.parametrize("name", ["dpm", "heun"])
 def test_second_order_is_nearer_than_ddim_with_as_many_questions(name):
-    schedule = make_schedule("cosine")
+    schedule = make_schedule("squaredcos_cap_v2")
     errors = {}
     for sampler, steps in (("ddim", 20), (name, 20 if name == "dpm" else 10)):
         _, variance, drawn = mean_and_variance(SAMPLERS[sampler], schedule, steps, 0.3, 0.25)
@@ -390,7 +425,7 @@ def test_second_order_is_nearer_than_ddim_with_as_many_questions(name):
 
 @pytest.mark.parametrize("name", ["dpm", "heun"])
 def test_one_step_is_ddim_s(name):
-    schedule = make_schedule("cosine")
+    schedule = make_schedule("squaredcos_cap_v2")
     np.testing.assert_array_equal(
         SAMPLERS[name](crooked, start(), schedule, 1, None), sample_ddim(crooked, start(), schedule, 1, None)
     )
@@ -398,7 +433,7 @@ def test_one_step_is_ddim_s(name):
 
 @pytest.mark.parametrize("name", SAMPLERS)
 def test_float32_stays_and_nothing_is_drawn_that_need_not_be(name):
-    schedule, x = make_schedule("cosine"), start(np.float32)
+    schedule, x = make_schedule("squaredcos_cap_v2"), start(np.float32)
     rng = np.random.default_rng(3)
     before = rng.bit_generator.state
     out = SAMPLERS[name](crooked, x, schedule, 5, rng)
@@ -406,7 +441,7 @@ def test_float32_stays_and_nothing_is_drawn_that_need_not_be(name):
 
 
 def test_leading_timesteps_begin_later():
-    schedule = make_schedule("cosine")
+    schedule = make_schedule("squaredcos_cap_v2")
     assert schedule.timesteps(4, "leading") == [750, 500, 250, 0] and schedule.timesteps(4) == [999, 749, 499, 249]
     asked = []
     sample_ddim(lambda x, t: asked.append(t) or crooked(x, t), start(), schedule, 4, None, spacing="leading")
@@ -414,9 +449,9 @@ def test_leading_timesteps_begin_later():
 
 
 @pytest.mark.parametrize("name", SAMPLERS)
-def test_a_walk_can_begin_on_the_way(name):
+def test_the_loop_can_begin_on_the_way(name):
     """From the exact solution at a later step it goes on as it would have."""
-    schedule, seen, asked = make_schedule("cosine"), {}, []
+    schedule, seen, asked = make_schedule("squaredcos_cap_v2"), {}, []
     SAMPLERS[name](
         crooked, start(), schedule, 8, np.random.default_rng(0), callback=lambda i, x, x0: seen.update({i: x})
     )
@@ -430,7 +465,7 @@ def test_a_walk_can_begin_on_the_way(name):
 
 @pytest.mark.parametrize("name", SAMPLERS)
 def test_what_adjust_puts_in_stays(name):
-    schedule, known, levels = make_schedule("cosine"), start()[:, :2], []
+    schedule, known, levels = make_schedule("squaredcos_cap_v2"), start()[:, :2], []
 
     def adjust(x, alpha_bar):
         levels.append(alpha_bar)
@@ -443,7 +478,7 @@ def test_what_adjust_puts_in_stays(name):
 
 
 def test_the_error_of_the_way_back_falls_with_the_steps():
-    schedule, x0, errors = make_schedule("cosine"), np.array([-0.9, -0.2, 0.4, 1.1]), []
+    schedule, x0, errors = make_schedule("squaredcos_cap_v2"), np.array([-0.9, -0.2, 0.4, 1.1]), []
     for steps in (10, 40, 160, 1000):
         noise = invert_ddim(gaussian(schedule), x0, schedule, steps)
         errors.append(abs(sample_ddim(gaussian(schedule), noise, schedule, steps, None) - x0).max())
@@ -451,6 +486,6 @@ def test_the_error_of_the_way_back_falls_with_the_steps():
 
 
 def test_the_way_back_from_a_gaussian_keeps_the_deviations():
-    schedule, x0 = make_schedule("cosine"), np.array([-0.9, 0.3, 1.1])
+    schedule, x0 = make_schedule("squaredcos_cap_v2"), np.array([-0.9, 0.3, 1.1])
     noise = invert_ddim(gaussian(schedule), x0, schedule, 1000)
     np.testing.assert_allclose(noise, (x0 - 0.3) / 0.5, atol=0.02)

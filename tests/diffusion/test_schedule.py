@@ -38,7 +38,7 @@ def test_scaled_linear_is_stable_diffusions():
 
 @pytest.mark.parametrize("T", [2, 30, 1000])
 def test_cosine_is_the_formula_until_beta_is_clipped(T):
-    schedule = make_schedule("cosine", T) if T > 2 else quiet("cosine", T)
+    schedule = make_schedule("squaredcos_cap_v2", T) if T > 2 else quiet("squaredcos_cap_v2", T)
     f = [np.cos((t / T + 0.008) / 1.008 * np.pi / 2) ** 2 for t in range(T + 1)]
     np.testing.assert_allclose(schedule.alpha_bar[:-1], np.array(f[1:-1]) / f[0], rtol=1e-9)
     # The formula's last β is 1 and its last ᾱ 0: clipped at .999, a thousandth of the ᾱ before is left.
@@ -49,14 +49,14 @@ def test_cosine_is_the_formula_until_beta_is_clipped(T):
 @pytest.mark.parametrize("T", [1, 2, 7, 1000, 4000])
 def test_alpha_bar_falls_inside_0_and_1_and_is_read_only(name, T):
     schedule = quiet(name, T)
-    assert schedule.name == name and schedule.steps == T
+    assert schedule.name == name and schedule.num_train_timesteps == T
     assert schedule.alpha_bar.shape == (T,) and schedule.alpha_bar.dtype == np.float64
     assert 0 < schedule.alpha_bar[-1] <= schedule.alpha_bar[0] < 1 and np.all(np.diff(schedule.alpha_bar) < 0)
     with pytest.raises(ValueError, match="read-only"):
         schedule.alpha_bar[0] = 0.5
 
 
-@pytest.mark.parametrize("name, left", [("linear", 0.00635), ("cosine", 4.93e-5), ("scaled_linear", 0.0683)])
+@pytest.mark.parametrize("name, left", [("linear", 0.00635), ("squaredcos_cap_v2", 4.93e-5), ("scaled_linear", 0.0683)])
 def test_warns_where_signal_is_left_at_the_last_step(name, left):
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -70,7 +70,7 @@ def test_warns_where_signal_is_left_at_the_last_step(name, left):
 @given(T=st.integers(1, 1000), data=st.data())
 def test_timesteps_fall_from_the_last_in_even_strides(T, data):
     n = data.draw(st.integers(1, T))
-    timesteps = quiet("cosine", T).timesteps(n)
+    timesteps = quiet("squaredcos_cap_v2", T).timesteps(n)
     assert len(timesteps) == n and all(type(t) is int for t in timesteps)
     assert timesteps[0] == T - 1 and timesteps[-1] >= 0
     strides = -np.diff(timesteps)
@@ -78,7 +78,7 @@ def test_timesteps_fall_from_the_last_in_even_strides(T, data):
 
 
 def test_timesteps_at_the_ends():
-    schedule = make_schedule("cosine")
+    schedule = make_schedule("squaredcos_cap_v2")
     assert schedule.timesteps(1) == [999]
     assert schedule.timesteps(2) == [999, 499]
     assert schedule.timesteps(3) == [999, 666, 332]  # thirds are rounded: 666.7 and 333.3, less one
@@ -88,8 +88,8 @@ def test_timesteps_at_the_ends():
 
 @pytest.mark.parametrize("steps", [0, -1, 1001, 2.0, True, "25", None])
 def test_bad_step_counts_name_the_limits(steps):
-    with pytest.raises(InputError, match=r"from 1 to 1000, .*cosine schedule; got " + repr(steps)):
-        make_schedule("cosine").timesteps(steps)
+    with pytest.raises(InputError, match=r"from 1 to 1000, .*squaredcos_cap_v2 schedule; got " + repr(steps)):
+        make_schedule("squaredcos_cap_v2").timesteps(steps)
 
 
 @pytest.mark.parametrize("T", [0, -5, 10.0, True])
@@ -100,7 +100,7 @@ def test_bad_lengths_are_refused(name, T):
 
 
 def test_unknown_name_offers_those_there_are():
-    with pytest.raises(InputError, match="'square'.*linear, cosine, scaled_linear"):
+    with pytest.raises(InputError, match="'square'.*linear, scaled_linear, squaredcos_cap_v2"):
         make_schedule("square")
 
 

@@ -1,4 +1,4 @@
-"""What the judge says of drawn pictures: neighbours, classifiers, and the comparison of samplers."""
+"""What the evaluation classifier says of generated images: neighbours, classifiers, and the comparison of samplers."""
 
 import json
 
@@ -21,29 +21,29 @@ def test_prompts_are_of_seen_pairs_or_of_unseen_ones():
 
 
 def test_a_copy_is_found(monkeypatch):
-    """Where the model "draws" training pictures, their neighbours are they themselves."""
+    """Where the model "generates" training images, their neighbours are they themselves."""
     train = captioned_fashion("train")
     chosen = np.arange(3)
     asked = np.stack([train.garment, train.colour, train.background])[:, chosen]
-    drawn = train.images[chosen], asked, [train.captions[i] for i in chosen]
-    monkeypatch.setattr(evaluate, "_draw", lambda *args: drawn)
+    generated = train.images[chosen], asked, [train.captions[i] for i in chosen]
+    monkeypatch.setattr(evaluate, "_generate", lambda *args: generated)
     images, found, prompts, decibels = neighbours(count=3)
     assert np.array_equal(images, found) and np.isinf(decibels).all() and len(prompts) == 3
 
 
-def test_drawn_pictures_are_no_copies():
+def test_generated_images_are_no_copies():
     images, found, _, decibels = neighbours(count=2, steps=10)
     assert images.shape == found.shape == (2, 32, 32, 3) and (decibels < 26).all()
 
 
-def test_a_classifier_learns_from_drawn_pictures_alone(monkeypatch):
+def test_a_classifier_learns_from_generated_images_alone(monkeypatch):
     tiny = OptimConfig(steps=30, batch=32, lr=2e-3, warmup=5, ema=0.8)
     monkeypatch.setattr(
         TextToImage, "generate", lambda self, prompts, **_: np.zeros((len(prompts), 32, 32, 3), np.uint8)
     )
     figures = classifiers(count=96, training=tiny)
-    blind, sighted = (figures[f"classifier that learnt from {name} pictures"] for name in ("drawn", "real"))
-    assert blind["background"] < 0.45 < sighted["background"]  # nothing can be learnt from black pictures
+    blind, sighted = (figures[f"classifier that learnt from {name} images"] for name in ("generated", "real"))
+    assert blind["background"] < 0.45 < sighted["background"]  # nothing can be learnt from black images
 
 
 @pytest.mark.slow
@@ -61,7 +61,7 @@ def test_the_command_says_it_all(tmp_path, capsys):
     ]
     assert main(asked) == 0
     said = capsys.readouterr().out
-    assert "precision and recall: drawn" in said and "drawn pictures above" in said
+    assert "precision and recall: generated" in said and "generated images above" in said
     figures = json.loads((tmp_path / "e.json").read_text())
-    for name in ("real to real", "drawn"):
+    for name in ("real to real", "generated"):
         assert set(figures[f"precision and recall: {name}"]) == {"precision", "recall"}

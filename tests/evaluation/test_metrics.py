@@ -15,7 +15,7 @@ def test_overlap_by_hand():
     assert overlap(b, a) == found
 
 
-def test_nothing_agrees_with_nothing():
+def test_nothing_overlaps_with_nothing():
     assert overlap(np.zeros(4), np.zeros(4)).iou == 1 and overlap(np.zeros(4), np.ones(4)).iou == 0
     assert objects(np.zeros((2, 2), int), np.zeros((2, 2), int)) == Objects(1, 1, 1, 1)
     assert objects(np.ones((2, 2), int), np.zeros((2, 2), int)) == Objects(0, 0, 0, 0)

@@ -2,13 +2,14 @@
 
 import importlib
 import inspect
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from tinydiff import kernels, ops
 from tinydiff.errors import InputError
-from tinydiff.kernels import MANDATORY, MODULES, backend_of, find_kernel, kernel, use
+from tinydiff.kernels import BACKENDS, FASTER, MANDATORY, backend_of, find_kernel, kernel, selection, use
 
 FLOAT32, FLOAT64 = np.zeros(1, np.float32), np.zeros(1)
 
@@ -64,8 +65,8 @@ def test_an_unknown_name_is_refused_and_changes_nothing():
 
 
 def test_a_backend_that_is_not_there_is_one_clear_line(monkeypatch):
-    monkeypatch.setitem(MODULES, "cpu", "tinydiff.kernels.no_such_module")
-    kernels._module.cache_clear()
+    monkeypatch.setitem(BACKENDS, "cpu", "tinydiff.kernels.no_such_module")
+    selection.module_of.cache_clear()
     with pytest.raises(InputError, match="'cpu' is not available.*no_such_module is missing") as caught:
         use("cpu")
     assert "\n" not in str(caught.value) and caught.value.__suppress_context__
@@ -96,23 +97,44 @@ def test_a_missing_mandatory_kernel_is_named(monkeypatch, name):
     from tinydiff.kernels import cpu
 
     monkeypatch.delattr(cpu, name)
-    assert find_kernel(name, FLOAT32) is None
     with pytest.raises(LookupError, match=f"'cpu' has no kernel '{name}'"):
         kernel(name, FLOAT32)
 
 
-@pytest.mark.parametrize("name", MANDATORY)
-@pytest.mark.parametrize("backend", [b for b in MODULES if b != "reference"])
-def test_every_backend_has_every_mandatory_kernel_with_one_signature(backend, name):
-    reference = inspect.signature(getattr(importlib.import_module(MODULES["reference"]), name))
+@pytest.mark.parametrize("name", [*MANDATORY, *FASTER])
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_every_backend_has_every_kernel_with_one_signature(backend, name):
+    """The mandatory ones are held against the definition, the others against the compiled backend, which has all."""
     try:
-        module = importlib.import_module(MODULES[backend])
+        found = getattr(importlib.import_module(BACKENDS[backend]), name, None)
     except ModuleNotFoundError:
         pytest.skip(f"no backend {backend} here")
-    found = list(inspect.signature(getattr(module, name)).parameters.values())
-    shared = list(reference.parameters.values())
-    assert [p.name for p in found[: len(shared)]] == [p.name for p in shared]
-    assert all(p.default is not p.empty for p in found[len(shared) :]), "what a backend adds must be optional"
+    if found is None:
+        assert name in FASTER and backend != "cpu"
+    else:
+        first = importlib.import_module(BACKENDS["reference" if name in MANDATORY else "cpu"])
+        assert signature(found) == signature(getattr(first, name))
+
+
+def signature(function):
+    """Names, kinds and defaults; the types of arrays differ."""
+    return [(p.name, p.kind, p.default) for p in inspect.signature(function).parameters.values()]
+
+
+def test_a_kernel_that_no_backend_may_do_without_is_not_looked_for():
+    for name in ("conv2d_forward", "no_such_kernel"):
+        with pytest.raises(LookupError, match=f"'{name}' is not one of"):
+            find_kernel(name, FLOAT32)
+
+
+def test_the_backends_stand_below_the_face():
+    """Neither kernels.cpu nor kernels.cuda imports the face; the definition and NumPy's form import nothing."""
+    for path in sorted(Path(kernels.__file__).parent.rglob("*.py")):
+        source = path.read_text()
+        if path.parent.name in ("cpu", "cuda"):
+            assert "from tinydiff.kernels import" not in source, path
+        if path.name in ("reference.py", "numpy_backend.py"):
+            assert "tinydiff" not in source.replace("tinydiff.kernels.reference", ""), path
 
 
 @pytest.mark.parametrize("transpose_a", [False, True])
@@ -122,4 +144,14 @@ def test_matmul_on_every_backend(backend, transpose_a, transpose_b):
     a = rng.standard_normal((5, 3) if transpose_a else (3, 5)).astype(np.float32)
     b = rng.standard_normal((4, 5) if transpose_b else (5, 4)).astype(np.float32)
     expected = (a.T if transpose_a else a).astype(np.float64) @ (b.T if transpose_b else b)
+    bias = rng.standard_normal(4).astype(np.float32)
     np.testing.assert_allclose(kernels.matmul(a, b, transpose_a, transpose_b), expected, rtol=1e-5, atol=1e-5)
+    if not transpose_a and not transpose_b:
+        np.testing.assert_allclose(kernels.matmul(a, b, bias=bias), expected + bias, rtol=1e-5, atol=1e-5)
+
+
+def test_add_and_sum_rows_on_every_backend(backend):
+    x = np.random.default_rng(0).standard_normal((2, 3, 4)).astype(np.float32)
+    np.testing.assert_array_equal(kernels.add(x, x[:1, 0]), x + x[:1, 0])
+    np.testing.assert_array_equal(kernels.add(1.0, x), x + 1)
+    np.testing.assert_allclose(kernels.sum_rows(x), x.astype(np.float64).sum((0, 1)), rtol=1e-5)

@@ -85,7 +85,7 @@ def test_the_count(capsys):
     assert one.limit == "arithmetic" and one.bound == pytest.approx(2 * one.multiply_adds / gpu.PEAK)
     assert cli.main(["bench", "--device", "cuda", "--dry"]) == 0
     out = capsys.readouterr().out
-    assert gpu.CARD in out and all(cost.kernel in out for cost in costs)
+    assert gpu.GPU in out and all(cost.kernel in out for cost in costs)
     assert cli.main(["bench", "--dry"]) == 2
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tinydiff.kernels.cpu.micro_kernel import ROWS, SIZES, VECTORS
+from tinydiff.kernels.cpu.micro_kernel import HEIGHTS, ROWS, VECTORS
 from tinydiff.kernels.cpu.vectors import INSTRUCTIONS, LANES
 
 ROOT = Path(__file__).parents[2]
@@ -22,8 +22,8 @@ from tinydiff.kernels.cpu import micro_kernel
 rng = np.random.default_rng(0)
 for c, k, stride in ((32, 48, 1), (5, 33, 2), (3, 16, 1), (16, 3, 1)):
     x, w = rng.standard_normal((2, 9, 7, c)), rng.standard_normal((3, 3, c, k))
-    y = numpy_backend.conv2d_forward(x, w, stride, (1, 1, 1, 1))
-    ours = cpu.conv2d_forward(x.astype(np.float32), w.astype(np.float32), stride, (1, 1, 1, 1))
+    y = numpy_backend.conv2d_forward(x, w, None, stride, (1, 1, 1, 1))
+    ours = cpu.conv2d_forward(x.astype(np.float32), w.astype(np.float32), None, stride, (1, 1, 1, 1))
     assert abs(ours - y).max() <= 1e-5 * abs(y).max(), (c, k, stride)
 print(vectors.INSTRUCTIONS, vectors.LANES, micro_kernel.ROWS)
 """
@@ -34,10 +34,10 @@ def run(code, **environment):
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
 
 
-def test_the_tile_fits_the_registers():
+def test_the_micro_kernel_fits_the_registers():
     registers = {"avx512": 32, "avx2": 16, "neon": 32, "generic": 16}[INSTRUCTIONS]
     assert ROWS * VECTORS + VECTORS + 1 <= registers
-    assert SIZES[-1] == 1, "some number of rows could not be finished"
+    assert HEIGHTS[-1] == 1, "some number of rows could not be finished"
 
 
 @pytest.mark.skipif(INSTRUCTIONS not in ("avx512", "avx2"), reason="this processor has neither AVX-512 nor AVX2")

@@ -33,9 +33,9 @@ def assert_close(backend, got, expected):
     assert np.nanmax(abs(got - expected), initial=0) <= TOLERANCE[backend] * largest
 
 
-def convolutions(backend, x, w, stride, padding):
+def convolutions(backend, x, w, stride, padding, b=None):
     """y, dx and dw of the current backend, with a random dy."""
-    y = kernels.kernel("conv2d_forward", x)(x, w, stride, padding)
+    y = kernels.kernel("conv2d_forward", x)(x, w, b, stride, padding)
     dy = normal(backend, *y.shape, seed=1)
     dx = kernels.kernel("conv2d_input_grad", x)(dy, w, x.shape, stride, padding)
     dw = kernels.kernel("conv2d_weight_grad", x)(x, dy, w.shape[:2], stride, padding)
@@ -43,10 +43,11 @@ def convolutions(backend, x, w, stride, padding):
 
 
 def assert_convolution(backend, x, w, stride, padding, oracle=reference):
-    dy, results = convolutions(backend, x, w, stride, padding)
+    b = None if padding == (0, 0, 0, 0) else normal(backend, w.shape[3], seed=3)
+    dy, results = convolutions(backend, x, w, stride, padding, b)
     x, w, dy = (a.astype(np.float64) for a in (x, w, dy))
     expected = (
-        oracle.conv2d_forward(x, w, stride, padding),
+        oracle.conv2d_forward(x, w, b, stride, padding),
         oracle.conv2d_input_grad(dy, w, x.shape, stride, padding),
         oracle.conv2d_weight_grad(x, dy, w.shape[:2], stride, padding),
     )
@@ -88,8 +89,9 @@ def test_the_definition_is_a_sum_over_windows(case):
     x, w = normal("reference", *x_shape), normal("reference", *w_shape, seed=2)
     padded = np.pad(x, ((0, 0), (top, bottom), (left, right), (0, 0)))
     windows = np.lib.stride_tricks.sliding_window_view(padded, w_shape[:2], axis=(1, 2))[:, ::stride, ::stride]
-    y = reference.conv2d_forward(x, w, stride, (top, bottom, left, right))
-    np.testing.assert_allclose(y, np.einsum("nijcab,abck->nijk", windows, w), rtol=1e-10, atol=1e-12)
+    b = normal("reference", w_shape[3], seed=3)
+    y = reference.conv2d_forward(x, w, b, stride, (top, bottom, left, right))
+    np.testing.assert_allclose(y, np.einsum("nijcab,abck->nijk", windows, w) + b, rtol=1e-10, atol=1e-12)
     dy = normal("reference", *y.shape, seed=1)
     dw = reference.conv2d_weight_grad(x, dy, w_shape[:2], stride, (top, bottom, left, right))
     np.testing.assert_allclose(dw, np.einsum("nijcab,nijk->abck", windows, dy), rtol=1e-10, atol=1e-12)
@@ -120,11 +122,10 @@ def test_convolution_takes_arrays_in_any_memory_order(backend):
     x, w = normal(backend, 5, 2, 8, 6)[:, :, ::2].transpose(1, 0, 2, 3), normal(backend, 3, 2, 5, 6, seed=2).T[:3, :3].T
     x, w = x[..., :3], w.transpose(1, 0, 2, 3)[:, :, :3]
     assert not x.flags.c_contiguous and not w.flags.c_contiguous
-    dy = normal(backend, 3, *numpy_backend.conv2d_forward(x, w, 1, (1, 0, 0, 1)).shape[1:], 2).transpose(4, 1, 2, 3, 0)[
-        ..., 0
-    ]
+    shape = numpy_backend.conv2d_forward(x, w, None, 1, (1, 0, 0, 1)).shape
+    dy = normal(backend, 3, *shape[1:], 2).transpose(4, 1, 2, 3, 0)[..., 0]
     for name, args in {
-        "conv2d_forward": (x, w, 1, (1, 0, 0, 1)),
+        "conv2d_forward": (x, w, w[0, 0, 0], 1, (1, 0, 0, 1)),
         "conv2d_input_grad": (dy, w, x.shape, 1, (1, 0, 0, 1)),
         "conv2d_weight_grad": (x, dy, w.shape[:2], 1, (1, 0, 0, 1)),
     }.items():
@@ -136,7 +137,7 @@ def test_nan_in_gives_nan_out_where_it_reaches(backend):
     x, w = normal(backend, 2, 5, 5, 2), normal(backend, 3, 3, 2, 3, seed=2)
     x[0, 1, 2, 1] = np.nan
     dy, (y, _, dw) = convolutions(backend, x, w, 2, (1, 1, 1, 1))
-    expected = reference.conv2d_forward(x.astype(np.float64), w, 2, (1, 1, 1, 1))
+    expected = reference.conv2d_forward(x.astype(np.float64), w, None, 2, (1, 1, 1, 1))
     assert 0 < np.isnan(y).sum() < y.size
     assert_close(backend, y, expected)
     assert_close(backend, dw, reference.conv2d_weight_grad(x.astype(np.float64), dy, (3, 3), 2, (1, 1, 1, 1)))
@@ -155,24 +156,24 @@ def test_max_pool(backend, n, height, width, c, size):
     rng = np.random.default_rng(n + 7 * height + 49 * width)
     x = rng.integers(0, 3, (n, height * size, width * size, c)).astype(dtype(backend))  # few values: many ties
     x[rng.random(x.shape) < 0.1] = np.nan
-    y, winner = kernels.kernel("max_pool2d_forward", x)(x, size)
-    expected_y, expected_winner = reference.max_pool2d_forward(x, size)
+    y, argmax = kernels.kernel("max_pool2d_forward", x)(x, size)
+    expected_y, expected_argmax = reference.max_pool2d_forward(x, size)
     np.testing.assert_array_equal(y, expected_y)
-    np.testing.assert_array_equal(winner, expected_winner)
-    assert y.dtype == x.dtype and winner.dtype == np.int32
+    np.testing.assert_array_equal(argmax, expected_argmax)
+    assert y.dtype == x.dtype and argmax.dtype == np.int32
     dy = normal(backend, *y.shape)
-    dx = kernels.kernel("max_pool2d_backward", x)(dy, winner, size)
-    np.testing.assert_array_equal(dx, reference.max_pool2d_backward(dy, winner, size))
+    dx = kernels.kernel("max_pool2d_backward", x)(dy, argmax, size)
+    np.testing.assert_array_equal(dx, reference.max_pool2d_backward(dy, argmax, size))
     assert dx.dtype == dy.dtype
 
 
 def test_max_pool_ties_and_nan_by_hand(backend):
     first, nan = np.float64(0), np.nan
     x = np.array([[first, 1, 5, nan], [1, 1, nan, 9]], dtype(backend)).reshape(1, 2, 4, 1)
-    y, winner = kernels.kernel("max_pool2d_forward", x)(x, 2)
+    y, argmax = kernels.kernel("max_pool2d_forward", x)(x, 2)
     np.testing.assert_array_equal(y.ravel(), [1, nan])
-    np.testing.assert_array_equal(winner.ravel(), [1, 1])  # the first of the equal ones, the first NaN
-    dx = kernels.kernel("max_pool2d_backward", x)(np.array([7, 8], dtype(backend)).reshape(1, 1, 2, 1), winner, 2)
+    np.testing.assert_array_equal(argmax.ravel(), [1, 1])  # the first of the equal ones, the first NaN
+    dx = kernels.kernel("max_pool2d_backward", x)(np.array([7, 8], dtype(backend)).reshape(1, 1, 2, 1), argmax, 2)
     np.testing.assert_array_equal(dx.reshape(2, 4), [[0, 7, 0, 8], [0, 0, 0, 0]])
 
 
@@ -191,13 +192,13 @@ def test_pool_and_upsample_take_any_memory_order_and_keep_nan(backend):
     x = normal(backend, 3, 4, 2, 8)[..., ::2].transpose(2, 1, 3, 0)  # (2, 4, 4, 3)
     x[0, 0, 0, 0] = np.nan
     assert not x.flags.c_contiguous
-    y, winner = kernels.kernel("max_pool2d_forward", x)(x, 2)
-    expected_y, expected_winner = reference.max_pool2d_forward(x, 2)
+    y, argmax = kernels.kernel("max_pool2d_forward", x)(x, 2)
+    expected_y, expected_argmax = reference.max_pool2d_forward(x, 2)
     np.testing.assert_array_equal(y, expected_y)
-    np.testing.assert_array_equal(winner, expected_winner)
+    np.testing.assert_array_equal(argmax, expected_argmax)
     dy = x[:, ::2, ::2]
-    dx = kernels.kernel("max_pool2d_backward", x)(dy, winner, 2)
-    np.testing.assert_array_equal(dx, reference.max_pool2d_backward(dy, winner, 2))
+    dx = kernels.kernel("max_pool2d_backward", x)(dy, argmax, 2)
+    np.testing.assert_array_equal(dx, reference.max_pool2d_backward(dy, argmax, 2))
     np.testing.assert_array_equal(kernels.kernel("upsample_nearest_forward", x)(x), x.repeat(2, 1).repeat(2, 2))
     dx = kernels.kernel("upsample_nearest_backward", x)(x)
     assert np.isnan(dx).sum() == 1

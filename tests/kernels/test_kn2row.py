@@ -13,13 +13,13 @@ def test_against_numpy(monkeypatch, filters, size, kernel, padding):
     monkeypatch.setattr(kn2row, "CACHE", 1 << 14)  # several bands a picture
     rng = np.random.default_rng(0)
     x, w = rng.standard_normal((2, *size, 18)), rng.standard_normal((*kernel, 18, filters))
-    assert kn2row.wins(w.shape, 1)
-    y = numpy_backend.conv2d_forward(x, w, 1, padding)
+    assert kn2row.is_supported(w.shape, 1)
+    y = numpy_backend.conv2d_forward(x, w, None, 1, padding)
     dy = rng.standard_normal(y.shape)
     x32, w32, dy32 = (a.astype(np.float32) for a in (x, w, dy))
     bias = np.arange(filters, dtype=np.float32)
     pairs = (
-        (cpu.conv2d_forward(x32, w32, 1, padding, bias), y + bias),
+        (cpu.conv2d_forward(x32, w32, bias, 1, padding), y + bias),
         (
             cpu.conv2d_weight_grad(x32, dy32, kernel, 1, padding),
             numpy_backend.conv2d_weight_grad(x, dy, kernel, 1, padding),

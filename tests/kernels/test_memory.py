@@ -5,11 +5,11 @@ import resource
 import numpy as np
 import pytest
 
-from tinydiff.kernels.cpu import memory
+from tinydiff.kernels import reuse_memory
 
 
 def test_the_same_memory_is_used_again():
-    if not memory.reuse():
+    if not reuse_memory():
         pytest.skip("this C library knows no mallopt")
     size = 40 << 20  # bytes: more than the C library keeps by itself
 

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import tinydiff
-from tinydiff.kernels import cpu, numpy_backend, winograd_allowed
-from tinydiff.kernels.cpu import constant, winograd
+from tinydiff.kernels import constant_weights, cpu, memory, numpy_backend, winograd_allowed
+from tinydiff.kernels.cpu import winograd
 from tinydiff.kernels.cpu.vectors import LANES
 
 PADDING = (1, 1, 1, 1)
@@ -22,10 +22,10 @@ def normal(*shape, seed=0):
 def errors(n, height, width, c, k, padding=PADDING):
     """Of y, dx and dw against float64, each relative to the largest value."""
     x, w = normal(n, height, width, c), normal(3, 3, c, k, seed=1) / np.float32(3 * np.sqrt(c))
-    exact = numpy_backend.conv2d_forward(x.astype(np.float64), w.astype(np.float64), 1, padding)
+    exact = numpy_backend.conv2d_forward(x.astype(np.float64), w.astype(np.float64), None, 1, padding)
     dy = normal(*exact.shape, seed=2)
     pairs = (
-        (cpu.conv2d_forward(x, w, 1, padding), exact),
+        (cpu.conv2d_forward(x, w, None, 1, padding), exact),
         (
             cpu.conv2d_input_grad(dy, w, x.shape, 1, padding),
             numpy_backend.conv2d_input_grad(dy.astype(np.float64), w.astype(np.float64), x.shape, 1, padding),
@@ -61,7 +61,7 @@ def test_the_algebra_is_exact():
 )
 def test_any_size_and_padding(n, height, width, vectors, padding):
     c, k = (LANES * count for count in vectors)
-    assert winograd.wins((3, 3, c, k), 1)
+    assert winograd.is_supported((3, 3, c, k), 1)
     assert max(errors(n, height, width, c, k, padding)) <= 1e-5
 
 
@@ -78,7 +78,7 @@ def test_more_tiles_than_a_slab_of_the_weight_gradient_holds(monkeypatch):
 
 @pytest.mark.parametrize("shape, stride", [((3, 3, LANES, LANES), 2), ((1, 1, LANES, LANES), 1), ((3, 3, 3, LANES), 1)])
 def test_where_it_cannot_be_the_direct_way_is_taken(shape, stride):
-    assert not winograd.wins(shape, stride)
+    assert not winograd.is_supported(shape, stride)
 
 
 def test_use_turns_it_off_and_on(monkeypatch):
@@ -87,19 +87,19 @@ def test_use_turns_it_off_and_on(monkeypatch):
     x, w = normal(1, 4, 4, LANES), normal(3, 3, LANES, LANES)
     with tinydiff.use(winograd=False):
         assert not winograd_allowed()
-        direct = cpu.conv2d_forward(x, w, 1, PADDING)
+        direct = cpu.conv2d_forward(x, w, None, 1, PADDING)
         with tinydiff.use("cpu", winograd=True):
-            cpu.conv2d_forward(x, w, 1, PADDING)
+            cpu.conv2d_forward(x, w, None, 1, PADDING)
         assert not winograd_allowed()
     assert winograd_allowed() and calls == ["convolve"]
-    exact = numpy_backend.conv2d_forward(x.astype(np.float64), w.astype(np.float64), 1, PADDING)
+    exact = numpy_backend.conv2d_forward(x.astype(np.float64), w.astype(np.float64), None, 1, PADDING)
     assert abs(direct - exact).max() <= 1e-6 * abs(exact).max()
 
 
 def test_nan_reaches_what_it_must_and_stays_in_its_tile():
     x, w = normal(1, 12, 12, LANES), normal(3, 3, LANES, LANES, seed=1)
     x[0, 5, 6, 3] = np.nan
-    y = cpu.conv2d_forward(x, w, 1, PADDING)
+    y = cpu.conv2d_forward(x, w, None, 1, PADDING)
     assert np.isnan(y[0, 4:7, 5:8]).all()  # the outputs that use it
     y[0, 4:8, 4:8] = 0  # the tile that these lie in
     assert np.isfinite(y).all()
@@ -110,16 +110,16 @@ def test_constant_weights_are_transformed_once(monkeypatch):
     transform = winograd._transform_weights
     monkeypatch.setattr(winograd, "_transform_weights", lambda w, *rest: (made.append(w.shape), transform(w, *rest)))
     x, w = normal(2, 4, 4, LANES), normal(3, 3, LANES, LANES, seed=1)
-    expected = cpu.conv2d_forward(x, w, 1, PADDING)
+    expected = cpu.conv2d_forward(x, w, None, 1, PADDING)
     made.clear()
-    with cpu.constant_weights():
-        results = [cpu.conv2d_forward(x, w, 1, PADDING) for _ in range(3)]
-        other = cpu.conv2d_forward(x, 2 * w, 1, PADDING)
+    with constant_weights():
+        results = [cpu.conv2d_forward(x, w, None, 1, PADDING) for _ in range(3)]
+        other = cpu.conv2d_forward(x, 2 * w, None, 1, PADDING)
     assert len(made) == 2
     assert all(np.array_equal(result, expected) for result in results) and np.array_equal(other, 2 * expected)
-    assert constant._kept.made is None
+    assert memory._made.get() is None
     w *= 3  # outside of the block weights may change
-    assert np.array_equal(cpu.conv2d_forward(x, w, 1, PADDING), cpu.conv2d_forward(x, w.copy(), 1, PADDING))
+    assert np.array_equal(cpu.conv2d_forward(x, w, None, 1, PADDING), cpu.conv2d_forward(x, w.copy(), None, 1, PADDING))
 
 
 def test_threads_do_not_share_what_they_keep():
@@ -128,17 +128,17 @@ def test_threads_do_not_share_what_they_keep():
     left = []
 
     def first():
-        with cpu.constant_weights():
+        with constant_weights():
             begun.set()
             ended.wait(10)
-        left.append(constant._kept.made)
+        left.append(memory._made.get())
 
     thread = threading.Thread(target=first)
     thread.start()
     begun.wait(10)
-    assert constant._kept.made is None
-    with cpu.constant_weights():
+    assert memory._made.get() is None
+    with constant_weights():
         ended.set()
         thread.join()
-        assert constant._kept.made == {}
-    assert constant._kept.made is None and left == [None]
+        assert memory._made.get() == {}
+    assert memory._made.get() is None and left == [None]

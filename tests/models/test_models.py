@@ -1,6 +1,7 @@
 """The models whole: gradients, shapes, names; Stable Diffusion 1.x's sizes without its memory."""
 
 import tracemalloc
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -40,7 +41,7 @@ SMALL_TEXT = TextEncoderConfig(
 SMALL_AUTOENCODER = AutoencoderConfig(
     in_channels=1, latent_channels=1, block_out_channels=(2, 4), layers_per_block=1, norm_num_groups=1
 )
-SMALL_JUDGE = ClassifierConfig(block_out_channels=(2, 4), norm_num_groups=1, garments=3, colours=2, backgrounds=2)
+SMALL_CLASSIFIER = ClassifierConfig(block_out_channels=(2, 4), norm_num_groups=1, garments=3, colours=2, backgrounds=2)
 
 
 def normal(*shape, seed=5):
@@ -48,8 +49,8 @@ def normal(*shape, seed=5):
 
 
 def unet(awake):
-    model, x, words = awake(UNet(SMALL_UNET, RNG)), normal(1, 4, 2, 1), normal(1, 3, 4, seed=6)
-    return model, lambda: model(x, TIMES, words), {"x": x, "words": words}
+    model, x, text = awake(UNet(SMALL_UNET, RNG)), normal(1, 4, 2, 1), normal(1, 3, 4, seed=6)
+    return model, lambda: model(x, TIMES, text), {"x": x, "text": text}
 
 
 def denoiser(awake):
@@ -58,7 +59,7 @@ def denoiser(awake):
 
 
 def autoencoder(awake):
-    """Pictures through moments, a draw and back; the KL term is added to every pixel."""
+    """Images through moments, a sample and back; the KL term is added to every pixel."""
     model, x, noise = awake(Autoencoder(SMALL_AUTOENCODER, RNG)), normal(1, 4, 2, 1), normal(1, 2, 1, 1, seed=6)
 
     def run():
@@ -74,8 +75,8 @@ def text_encoder(awake):
     return model, lambda: model(np.array([[1, 4], [4, 0]])), {}
 
 
-def judge(awake):
-    model, x = awake(Classifier(SMALL_JUDGE, RNG)), normal(1, 4, 8, 3)
+def classifier(awake):
+    model, x = awake(Classifier(SMALL_CLASSIFIER, RNG)), normal(1, 4, 8, 3)
 
     def run():
         garment, colour, background = model(x)
@@ -84,7 +85,7 @@ def judge(awake):
     return model, run, {"x": x}
 
 
-MODELS = {f.__name__: f for f in (unet, denoiser, autoencoder, text_encoder, judge)}
+MODELS = {f.__name__: f for f in (unet, denoiser, autoencoder, text_encoder, classifier)}
 
 
 def direction_errors(module, run, inputs, seed=0, only=""):
@@ -123,7 +124,7 @@ def test_gradient_in_a_random_direction(awake, name):
     assert max(errors.values()) <= 1e-6, errors
 
 
-@pytest.mark.parametrize("name", ["text_encoder", "judge"])
+@pytest.mark.parametrize("name", ["text_encoder", "classifier"])
 def test_gradient_at_every_number(awake, name):
     errors = module_errors(*MODELS[name](awake))
     assert max(errors.values()) <= 1e-6, errors
@@ -132,7 +133,7 @@ def test_gradient_at_every_number(awake, name):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["denoiser", "autoencoder"])
 def test_gradient_at_every_number_of_the_large(awake, name):
-    # Ten times the usual step: gradients by way of the words are so small that the output's rounding would show.
+    # Ten times the usual step: gradients by way of the text are so small that the output's rounding would show.
     errors = module_errors(*MODELS[name](awake), step=10 * STEP)
     assert max(errors.values()) <= 1e-6, errors
 
@@ -154,17 +155,17 @@ def test_unet_shapes(widths, layers):
         3, 5, widths, layers, attention, num_attention_heads=2, norm_num_groups=2, cross_attention_dim=6
     )
     size = 2 ** len(widths)
-    x, words = np.ones((2, size, 2 * size, 3), np.float32), np.ones((2, 4, 6), np.float32)
-    y = UNet(config, RNG)(Tensor(x), np.array([0, 999]), Tensor(words))
+    x, text = np.ones((2, size, 2 * size, 3), np.float32), np.ones((2, 4, 6), np.float32)
+    y = UNet(config, RNG)(Tensor(x), np.array([0, 999]), Tensor(text))
     assert y.shape == (2, size, 2 * size, 5) and y.dtype == np.float32
     assert not y.data.any()  # the last convolution starts at zero
 
 
-def test_the_time_and_the_words_are_heard(awake):
-    model, x, words = awake(UNet(SMALL_UNET, RNG)), normal(1, 4, 2, 1), normal(1, 3, 4, seed=6)
-    y = model(x, TIMES, words).data
-    assert abs(model(x, TIMES + 100, words).data - y).max() > 1e-3
-    assert abs(model(x, TIMES, words * 2).data - y).max() > 1e-3
+def test_the_unet_is_conditioned_on_the_time_and_the_text(awake):
+    model, x, text = awake(UNet(SMALL_UNET, RNG)), normal(1, 4, 2, 1), normal(1, 3, 4, seed=6)
+    y = model(x, TIMES, text).data
+    assert abs(model(x, TIMES + 100, text).data - y).max() > 1e-3
+    assert abs(model(x, TIMES, text * 2).data - y).max() > 1e-3
 
 
 def test_unet_names():
@@ -189,7 +190,7 @@ def test_unet_names():
 
 
 def test_unet_needs_a_choice_for_each_level():
-    with pytest.raises(InputError, match="2 widths but 4 entries"):
+    with pytest.raises(InputError, match="2 block_out_channels, but 4 down_block_types"):
         UNet(UNetConfig(block_out_channels=(8, 8)), RNG)
 
 
@@ -213,15 +214,14 @@ def test_autoencoder_shapes(widths, attention):
     assert {"quant_conv.weight", "post_quant_conv.bias", "encoder.conv_norm_out.weight"} <= names
 
 
-def test_the_latent_scale_is_applied_within_encode_and_decode(awake):
-    model, images = awake(Autoencoder(SMALL_AUTOENCODER, RNG)), RNG.uniform(-1, 1, (2, 4, 4, 1))
+@pytest.mark.parametrize("factor", [1.0, 4.0])
+def test_the_scaling_factor_is_applied_within_encode_and_decode(awake, factor):
+    config = replace(SMALL_AUTOENCODER, scaling_factor=factor)
+    model, images = awake(Autoencoder(config, RNG)), RNG.uniform(-1, 1, (2, 4, 4, 1))
     mean = model.moments(Tensor(images))[0]
-    picture = model.reconstruct(mean).data
-    np.testing.assert_array_equal(model.encode(images), mean.data)
-    model.scaling_factor = 4.0
     latents = model.encode(images)
-    np.testing.assert_allclose(latents, 4 * mean.data, rtol=1e-12)
-    np.testing.assert_allclose(model.decode(latents), picture, rtol=1e-9)
+    np.testing.assert_allclose(latents, factor * mean.data, rtol=1e-12)
+    np.testing.assert_allclose(model.decode(latents), model.reconstruct(mean).data, rtol=1e-9)
     assert latents.dtype == np.float64
 
 
@@ -250,8 +250,8 @@ def test_text_encoder_starts_from_word_vectors():
         model.start_from(vectors.T)
 
 
-def test_judge():
-    model, images = Classifier(SMALL_JUDGE, RNG), RNG.uniform(-1, 1, (5, 8, 8, 3)).astype(np.float32)
+def test_classifier():
+    model, images = Classifier(SMALL_CLASSIFIER, RNG), RNG.uniform(-1, 1, (5, 8, 8, 3)).astype(np.float32)
     assert [y.shape for y in model(Tensor(images))] == [(5, 3), (5, 2), (5, 2)]
     assert model.features(Tensor(images)).shape == (5, 4)
     answers = model.classify(images)

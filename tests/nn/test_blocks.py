@@ -5,7 +5,7 @@ import inspect
 import numpy as np
 import pytest
 
-from tinydiff import nn
+from tinydiff import models, nn
 from tinydiff.autograd import Tensor
 from tinydiff.gradcheck import module_errors
 
@@ -110,6 +110,27 @@ def test_a_new_residual_block_and_transformer_are_the_identity():
     x, context = Tensor(np.float32(normal(2, 4, 4, 4).data)), Tensor(np.float32(normal(2, 3, 3).data))
     np.testing.assert_array_equal(nn.ResnetBlock(RNG, 4, 4, 2)(x).data, x.data)
     np.testing.assert_array_equal(nn.SpatialTransformer(RNG, 4, 2, 2, 3)(x, context).data, x.data)
+
+
+def test_repr_says_the_parameters_the_settings_and_what_is_inside():
+    assert repr(nn.Conv2d(RNG, 3, 4, stride=2)) == (
+        "Conv2d(112 parameters)\n  weight (3, 3, 3, 4), bias (4,), stride=2, padding=1"
+    )
+    assert repr(nn.FeedForward(RNG, 2)) == (
+        "FeedForward(66 parameters)\n  net.0: GEGLU(48 parameters)\n  net.2: Linear(18 parameters)"
+    )
+    model = models.UNet2015(models.UNet2015Config(block_out_channels=(2, 4)), None)
+    assert repr(model).splitlines()[:3] == [
+        "UNet2015(470 parameters)",
+        "  config=UNet2015Config(in_channels=3, num_classes=2, block_out_channels=(2, 4), padded=True, dropout=0.5, "
+        "skips=True)",
+        "  down.0: DoubleConv(94 parameters)",
+    ]
+
+
+def test_chain_gives_each_layers_output_to_the_next():
+    assert nn.chain(3) == 3
+    assert nn.chain(3, lambda x: x + 1, lambda x: 10 * x) == 40
 
 
 def test_the_same_seed_gives_the_same_weights_in_bounds():

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tinydiff import ops
+from tinydiff.autograd import Tensor
 from tinydiff.errors import InputError
 from tinydiff.gradcheck import op_errors
 
@@ -53,7 +54,7 @@ CASES = {
         ((normal(1, 2, 3, 2), normal(3, 2, 1, 2), normal(1)), {"stride": 1}),
         ((normal(1, 2, 2, 3), normal(1, 1, 2, 3), None), {"stride": 3}),
     ],
-    "crop": [((normal(2, 5, 4, 2),), {"size": (2, 3)}), ((normal(1, 3, 3, 1),), {"size": (3, 3)})],
+    "center_crop": [((normal(2, 5, 4, 2),), {"size": (2, 3)}), ((normal(1, 3, 3, 1),), {"size": (3, 3)})],
     "linear": [
         ((normal(3, 4), normal(4, 2), normal(2)), {}),
         ((normal(2, 3, 4), normal(4, 4), normal(4)), {}),
@@ -74,7 +75,8 @@ CASES = {
     "max_pool2d": [((apart(2, 4, 6, 2),), {}), ((apart(1, 3, 3, 3),), {"size": 3})],
     "upsample_nearest": [((normal(2, 3, 2, 3),), {}), ((normal(1, 1, 1, 1),), {})],
     "concat": [((normal(2, 3, 2), normal(2, 3, 4)), {}), ((normal(2, 2, 2, 3), normal(2, 2, 2, 1)), {})],
-    "channels": [((normal(2, 3, 5),), {"start": 1, "stop": 4}), ((normal(2, 4),), {"start": 0, "stop": 2})],
+    "slice_channels": [((normal(2, 3, 5),), {"start": 1, "stop": 4}), ((normal(2, 4),), {"start": 0, "stop": 2})],
+    "add_channel_bias": [((normal(2, 3, 2, 4), normal(2, 4)), {}), ((normal(3, 2), normal(3, 2, seed=1)), {})],
     "global_avg_pool": [((normal(2, 3, 4, 5),), {}), ((normal(2, 3),), {})],
     "mse_loss": [((normal(3, 4), normal(3, 4, seed=1)), {}), ((normal(1), normal(1, seed=1)), {})],
     "l1_loss": [((normal(3, 4), normal(3, 4) - apart(3, 4)), {})],
@@ -105,12 +107,12 @@ def test_gradient(float64_backend, name, case):
 def wrong_where_asked_alone(op, arrays, options):
     """Gradients that an op leaves out or gets wrong where one alone is asked for: [(index asked, what)]."""
     y, backward = op.forward(*arrays, **options)
-    if "needs" not in inspect.signature(backward).parameters:
+    if "needs_input_grad" not in inspect.signature(backward).parameters:
         return []
     dy = normal(*np.shape(y), seed=5)
     whole, wrong = backward(dy), []
     for asked in range(len(arrays)):
-        alone = backward(dy, needs=tuple(i == asked for i in range(len(arrays))))
+        alone = backward(dy, tuple(i == asked for i in range(len(arrays))))
         for i, gradient in enumerate(alone):
             expected = whole[i] if i == asked else None
             same = gradient is None if expected is None else np.array_equal(gradient, expected)
@@ -204,8 +206,10 @@ ERRORS = [
     ("embedding", (zeros(3, 2), np.array([0, 3])), {}, "from 0 to 3, the table has 3 rows"),
     ("embedding", (zeros(3, 2), np.array([-1, 2])), {}, "from -1 to 2"),
     ("concat", (zeros(2, 3, 4), zeros(2, 2, 4)), {}, r"\(2, 3, 4\) and \(2, 2, 4\)"),
-    ("channels", (zeros(2, 4),), {"start": 2, "stop": 5}, "2 … 5 is no part of the 4 channels"),
-    ("channels", (zeros(2, 4),), {"start": 2, "stop": 2}, "2 … 2 is no part"),
+    ("slice_channels", (zeros(2, 4),), {"start": 2, "stop": 5}, "2 … 5 is no part of the 4 channels"),
+    ("slice_channels", (zeros(2, 4),), {"start": 2, "stop": 2}, "2 … 2 is no part"),
+    ("add_channel_bias", (zeros(2, 3, 4), zeros(4)), {}, r"\(2, 3, 4\) and \(4,\)"),
+    ("add_channel_bias", (zeros(2, 3, 4), zeros(2, 3)), {}, r"\(2, 3, 4\) and \(2, 3\)"),
     ("mse_loss", (zeros(2, 3), zeros(3)), {}, r"shapes \(2, 3\) and \(3,\)"),
     ("l1_loss", (zeros(2, 3), zeros(2, 1)), {}, r"shapes \(2, 3\) and \(2, 1\)"),
     ("kl_loss", (zeros(2, 3), zeros(3)), {}, r"shapes \(2, 3\) and \(3,\)"),
@@ -240,6 +244,8 @@ def test_values_by_hand():
     np.testing.assert_allclose(y.reshape(2, 12, 2, 3).var((1, 3)), 1, rtol=1e-12)
 
 
-def test_every_op_says_what_it_is():
+def test_every_op_says_what_it_is_and_what_a_call_gives():
     for name in ops.__all__:
-        assert inspect.getdoc(getattr(ops, name)), f"{name} has no docstring"
+        last = inspect.getdoc(getattr(ops, name)).splitlines()[-1]
+        assert last == f"On Tensors it gives a Tensor; `{name}.forward(…)` on plain arrays gives (y, backward)."
+        assert inspect.signature(getattr(ops, name)).return_annotation is Tensor

@@ -1,6 +1,8 @@
 """Against diffusers: the same weights give the same output, and Stable Diffusion 1.x has the same names and shapes."""
 
+import json
 import os
+from dataclasses import fields
 
 import numpy as np
 import pytest
@@ -8,6 +10,7 @@ import pytest
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # nothing is fetched
 torch = pytest.importorskip("torch")
 diffusers = pytest.importorskip("diffusers")
+transformers = pytest.importorskip("transformers")
 
 from diffusers.models.attention import BasicTransformerBlock  # noqa: E402
 from diffusers.models.embeddings import get_timestep_embedding  # noqa: E402
@@ -16,7 +19,14 @@ from diffusers.models.transformers.transformer_2d import Transformer2DModel  # n
 
 from tinydiff import nn  # noqa: E402
 from tinydiff.autograd import Tensor  # noqa: E402
-from tinydiff.models import Autoencoder, AutoencoderConfig, UNet, UNetConfig  # noqa: E402
+from tinydiff.models import (  # noqa: E402
+    Autoencoder,
+    AutoencoderConfig,
+    TextEncoder,
+    TextEncoderConfig,
+    UNet,
+    UNetConfig,
+)
 
 torch.set_num_threads(1)
 RNG = np.random.default_rng(0)
@@ -75,17 +85,17 @@ def test_residual_block(awake, inputs, outputs, time):
 def test_transformer_block(awake):
     ours = awake(nn.TransformerBlock(RNG, 8, 2, 6))
     theirs = carry_over(ours, BasicTransformerBlock(8, 2, 4, cross_attention_dim=6, activation_fn="geglu"))
-    x, words = normal(2, 5, 8), normal(2, 3, 6)
-    expected = theirs(torch.tensor(x), encoder_hidden_states=torch.tensor(words)).detach().numpy()
-    assert_close(ours(Tensor(x), Tensor(words)).data, expected)
+    x, text = normal(2, 5, 8), normal(2, 3, 6)
+    expected = theirs(torch.tensor(x), encoder_hidden_states=torch.tensor(text)).detach().numpy()
+    assert_close(ours(Tensor(x), Tensor(text)).data, expected)
 
 
 def test_spatial_transformer(awake):
     ours = awake(nn.SpatialTransformer(RNG, 8, 2, 4, 6))
     theirs = Transformer2DModel(2, 4, in_channels=8, cross_attention_dim=6, norm_num_groups=4)
-    x, words = normal(2, 3, 4, 8), normal(2, 3, 6)
-    expected = carry_over(ours, theirs)(first(x), encoder_hidden_states=torch.tensor(words)).sample
-    assert_close(ours(Tensor(x), Tensor(words)).data, last(expected))
+    x, text = normal(2, 3, 4, 8), normal(2, 3, 6)
+    expected = carry_over(ours, theirs)(first(x), encoder_hidden_states=torch.tensor(text)).sample
+    assert_close(ours(Tensor(x), Tensor(text)).data, last(expected))
 
 
 def sd1_unet(widths, cross_attention_dim, heads, groups, layers, attention):
@@ -136,10 +146,10 @@ def test_unet(awake):
     )
     ours = awake(UNet(config, RNG))
     theirs = carry_over(ours, sd1_unet((8, 16), 6, 2, 4, 2, (True, False)))
-    x, t, words = normal(2, 8, 6, 4), np.array([3, 800]), normal(2, 5, 6)
+    x, t, text = normal(2, 8, 6, 4), np.array([3, 800]), normal(2, 5, 6)
     with torch.no_grad():
-        expected = theirs(first(x), torch.tensor(t), torch.tensor(words)).sample
-    assert_close(ours(Tensor(x), t, Tensor(words)).data, last(expected))
+        expected = theirs(first(x), torch.tensor(t), torch.tensor(text)).sample
+    assert_close(ours(Tensor(x), t, Tensor(text)).data, last(expected))
 
 
 def test_autoencoder(awake):
@@ -151,8 +161,60 @@ def test_autoencoder(awake):
         mean, log_variance = ours.moments(Tensor(images))
         assert_close(mean.data, last(distribution.mean))
         assert_close(np.clip(log_variance.data, -30, 20), last(distribution.logvar))
-        ours.scaling_factor = 0.18215
         assert_close(ours.decode(latents * 0.18215), last(theirs.decode(first(latents)).sample))
+
+
+# The configuration files of Stable Diffusion 1.5, as they are: unet/, vae/ and text_encoder/config.json.
+SD1_UNET = json.loads("""{
+  "_class_name": "UNet2DConditionModel", "_diffusers_version": "0.6.0", "act_fn": "silu", "attention_head_dim": 8,
+  "block_out_channels": [320, 640, 1280, 1280], "center_input_sample": false, "cross_attention_dim": 768,
+  "down_block_types": ["CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D"],
+  "downsample_padding": 1, "flip_sin_to_cos": true, "freq_shift": 0, "in_channels": 4, "layers_per_block": 2,
+  "mid_block_scale_factor": 1, "norm_eps": 1e-05, "norm_num_groups": 32, "out_channels": 4, "sample_size": 64,
+  "up_block_types": ["UpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D"]
+}""")
+SD1_VAE = json.loads("""{
+  "_class_name": "AutoencoderKL", "_diffusers_version": "0.6.0", "act_fn": "silu",
+  "block_out_channels": [128, 256, 512, 512],
+  "down_block_types": ["DownEncoderBlock2D", "DownEncoderBlock2D", "DownEncoderBlock2D", "DownEncoderBlock2D"],
+  "in_channels": 3, "latent_channels": 4, "layers_per_block": 2, "norm_num_groups": 32, "out_channels": 3,
+  "sample_size": 512,
+  "up_block_types": ["UpDecoderBlock2D", "UpDecoderBlock2D", "UpDecoderBlock2D", "UpDecoderBlock2D"]
+}""")
+SD1_TEXT = json.loads("""{
+  "architectures": ["CLIPTextModel"], "attention_dropout": 0.0, "bos_token_id": 0, "dropout": 0.0, "eos_token_id": 2,
+  "hidden_act": "quick_gelu", "hidden_size": 768, "initializer_factor": 1.0, "initializer_range": 0.02,
+  "intermediate_size": 3072, "layer_norm_eps": 1e-05, "max_position_embeddings": 77, "model_type": "clip_text_model",
+  "num_attention_heads": 12, "num_hidden_layers": 12, "pad_token_id": 1, "vocab_size": 49408
+}""")
+
+
+def from_file(config, values):
+    """One of our configurations from the fields that it shares with a file."""
+    return config(**{f.name: values[f.name] for f in fields(config) if f.name in values})
+
+
+def names_and_shapes(module):
+    return {name: to_torch_layout(p.data).shape for name, p in module.named_parameters()}
+
+
+def test_stable_diffusions_own_files_configure_our_classes():
+    with torch.device("meta"):
+        unet = diffusers.UNet2DConditionModel.from_config(SD1_UNET)
+        autoencoder = diffusers.AutoencoderKL.from_config(SD1_VAE)
+        text = transformers.CLIPTextModel(transformers.CLIPTextConfig(**SD1_TEXT))
+    ours = [
+        (UNet(from_file(UNetConfig, SD1_UNET), rng=None), unet),
+        (Autoencoder(from_file(AutoencoderConfig, SD1_VAE), rng=None), autoencoder),
+        (TextEncoder(from_file(TextEncoderConfig, SD1_TEXT), rng=None), text),
+    ]
+    for module, theirs in ours:
+        right = {name.removeprefix("text_model."): tuple(p.shape) for name, p in theirs.named_parameters()}
+        # CLIP's word vectors are looked up, as ours are: their table has the same layout in both
+        shapes = {n: s[::-1] if n.endswith("embedding.weight") else s for n, s in names_and_shapes(module).items()}
+        assert shapes == right
+    shared = {f.name for config in (UNetConfig, AutoencoderConfig, TextEncoderConfig) for f in fields(config)}
+    assert shared - {*SD1_UNET, *SD1_VAE, *SD1_TEXT} == {"mid_block_add_attention", "scaling_factor"}  # of later files
 
 
 def test_stable_diffusion_1_has_the_same_names_and_shapes():
@@ -161,5 +223,4 @@ def test_stable_diffusion_1_has_the_same_names_and_shapes():
         autoencoder = sd1_autoencoder((128, 256, 512, 512), 32, 2)
     pairs = [(UNet(UNetConfig(), rng=None), unet), (Autoencoder(AutoencoderConfig(), rng=None), autoencoder)]
     for ours, theirs in pairs:
-        shapes = {name: to_torch_layout(p.data).shape for name, p in ours.named_parameters()}
-        assert shapes == {name: tuple(p.shape) for name, p in theirs.named_parameters()}
+        assert names_and_shapes(ours) == {name: tuple(p.shape) for name, p in theirs.named_parameters()}

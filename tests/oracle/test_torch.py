@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tinydiff import ops
-from tinydiff.training.optim import adamw_step
+from tinydiff.training.optim import Update, adamw_step
 
 torch = pytest.importorskip("torch")
 F = torch.nn.functional
@@ -94,8 +94,13 @@ CASES = {
     "max_pool2d": ((normal(2, 6, 9, 4),), {"size": 3}, lambda x, size: last(F.max_pool2d(first(x), size))),
     "upsample_nearest": ((normal(2, 3, 4, 5),), {}, lambda x: last(F.interpolate(first(x), scale_factor=2))),
     "concat": ((normal(2, 3, 4), normal(2, 3, 2)), {}, lambda a, b: torch.cat([a, b], -1)),
-    "crop": ((normal(2, 5, 6, 3),), {"size": (3, 2)}, lambda x, size: last(center_crop(first(x), size))),
-    "channels": ((normal(2, 3, 5),), {"start": 1, "stop": 4}, lambda x, start, stop: x[..., start:stop]),
+    "center_crop": ((normal(2, 5, 6, 3),), {"size": (3, 2)}, lambda x, size: last(center_crop(first(x), size))),
+    "slice_channels": ((normal(2, 3, 5),), {"start": 1, "stop": 4}, lambda x, start, stop: x[..., start:stop]),
+    "add_channel_bias": (
+        (normal(2, 3, 2, 5), normal(2, 5)),
+        {},
+        lambda x, b: last(first(x) + b[:, :, None, None]),
+    ),
     "global_avg_pool": ((normal(2, 3, 4, 5),), {}, lambda x: x.mean((1, 2))),
     "mse_loss": ((normal(3, 4), normal(3, 4, seed=1)), {}, F.mse_loss),
     "l1_loss": ((normal(3, 4), normal(3, 4, seed=1)), {}, F.l1_loss),
@@ -147,7 +152,8 @@ def test_adamw(dtype):
     for t in range(1, 6):
         g = normal(50, seed=t).astype(dtype)
         corrections = 1 / (1 - 0.9**t), 1 / (1 - 0.99**t)
-        adamw_step([p], [g], [m], [v], [average], [0.1], 0.05, 0.9, 0.99, 1e-8, *corrections, 1.0, 0.9)
+        update = Update(0.05, 0.9, 0.99, 1e-8, *corrections, 1.0, 0.9)
+        adamw_step([p], [g], [m], [v], [average], [0.1], update)
         parameter.grad = torch.tensor(g)
         optimiser.step()
         np.testing.assert_allclose(p, parameter.detach().numpy(), rtol=0, atol=10 * TOLERANCE[dtype])

@@ -1,4 +1,4 @@
-"""Cross-attention made visible: the weights are those that the network used, and watching changes nothing."""
+"""Cross-attention made visible: the weights are those that the network used, and recording them changes nothing."""
 
 import numpy as np
 import pytest
@@ -9,8 +9,10 @@ from tinydiff import ops
 from tinydiff.autograd import Tensor, no_grad
 from tinydiff.cli import main
 from tinydiff.errors import InputError
+from tinydiff.nn import module
 from tinydiff.nn.blocks import Attention
-from tinydiff.pipelines.attention_maps import attention_maps, cross_attention_weights, draw_attention, watched
+from tinydiff.pipelines.attention_maps import cross_attention_weights, recorded
+from tinydiff.viz.attention import draw_attention
 
 PROMPT = "a red dress, on a white background"
 
@@ -22,26 +24,25 @@ def pipe():
 
 @pytest.fixture(scope="module")
 def found(pipe):
-    return attention_maps(pipe, PROMPT, steps=4, seed=2)
+    return pipe.attention_maps(PROMPT, steps=4, seed=2)
 
 
 def test_a_map_for_each_word_and_step(found):
     assert found.words == ["a", "red", "dress", "on", "a", "white", "background"]
-    assert found.maps.shape == (4, 7, 4, 4) and found.guesses.shape == (4, 32, 32, 3)
-    assert (found.maps >= 0).all() and (found.maps.sum(1) < 1).all()  # begin, end and padding are listened to, too
+    assert found.maps.shape == (4, 7, 4, 4) and found.predicted.shape == (4, 32, 32, 3)
+    assert (found.maps >= 0).all() and (found.maps.sum(1) < 1).all()  # begin, end and padding are attended to, too
     assert found.maps[:, 2].std() > 0.005  # the dress is somewhere
 
 
-def test_watching_changes_nothing(pipe, found):
+def test_recording_changes_nothing(pipe, found):
     assert np.array_equal(found.image, pipe.generate([PROMPT], steps=4, seed=2)[0])
-    assert not any("forward" in vars(module) for _, module in pipe.denoiser.unet.named_modules())
-    assert np.array_equal(found.guesses[-1], found.image)
+    assert np.array_equal(found.predicted[-1], found.image)
 
 
 def test_it_ends_even_if_something_goes_wrong(pipe):
-    with pytest.raises(ZeroDivisionError), watched(pipe.denoiser.unet):
+    with pytest.raises(ZeroDivisionError), recorded(pipe.denoiser.unet):
         raise ZeroDivisionError
-    assert not any("forward" in vars(module) for _, module in pipe.denoiser.unet.named_modules())
+    assert module._hooks.get() == ()
 
 
 def test_these_weights_make_the_layer_s_answer():
@@ -76,4 +77,4 @@ def test_the_figure_and_the_command(found, tmp_path, capsys):
 
 def test_bad_steps_are_refused(pipe):
     with pytest.raises(InputError, match="steps must be"):
-        attention_maps(pipe, PROMPT, steps=0)
+        pipe.attention_maps(PROMPT, steps=0)

@@ -6,7 +6,7 @@ import pytest
 import tinydiff
 from tinydiff.datasets import captioned_fashion
 from tinydiff.errors import InputError
-from tinydiff.pipelines.editing import between_prompts, between_seeds, edit, invert, redraw, slerp
+from tinydiff.pipelines.editing import reconstruct, slerp
 
 PROMPT = "a red dress on a white background"
 
@@ -27,13 +27,13 @@ def difference(a, b):
 
 def test_more_strength_changes_more(pipe, dress):
     asked = ["a blue dress on a white background"]
-    changes = [difference(edit(pipe, dress, asked, strength, steps=10), dress) for strength in (0.1, 0.5, 1.0)]
+    changes = [difference(pipe.edit(dress, asked, strength, steps=10), dress) for strength in (0.1, 0.5, 1.0)]
     assert changes == sorted(changes) and changes[0] < 0.75 * changes[2], changes
 
 
-def test_full_strength_forgets_the_picture(pipe, dress):
+def test_full_strength_forgets_the_image(pipe, dress):
     other = 255 - dress
-    one, two = (edit(pipe, images, [PROMPT], 1.0, steps=5, seed=3) for images in (dress, other))
+    one, two = (pipe.edit(images, [PROMPT], 1.0, steps=5, seed=3) for images in (dress, other))
     assert np.array_equal(one, two)
     assert np.array_equal(one, pipe.generate([PROMPT], steps=5, seed=3))
 
@@ -43,34 +43,34 @@ def test_what_the_mask_protects_stays_bit_for_bit(pipe, dress, sampler):
     mask = np.zeros((32, 32), bool)
     mask[:, 16:] = True
     asked = ["a blue dress on a white background"]
-    out = edit(pipe, dress, asked, 1.0, mask, steps=8, sampler=sampler)
+    out = pipe.edit(dress, asked, 1.0, mask, steps=8, sampler=sampler)
     assert np.array_equal(out[:, ~mask], dress[:, ~mask])
     assert difference(out[:, mask], dress[:, mask]) > 5
 
 
-def test_what_is_drawn_fits_what_is_held(pipe, dress):
+def test_what_is_generated_fits_what_is_held(pipe, dress):
     """The free half sees the held one on the way, and so becomes another than without it."""
     mask = np.zeros((32, 32), bool)
     mask[:, 16:] = True
-    held = edit(pipe, dress, [PROMPT], 1.0, mask, steps=8, seed=5)
-    alone = edit(pipe, dress, [PROMPT], 1.0, steps=8, seed=5)
+    held = pipe.edit(dress, [PROMPT], 1.0, mask, steps=8, seed=5)
+    alone = pipe.edit(dress, [PROMPT], 1.0, steps=8, seed=5)
     assert difference(held[:, mask], alone[:, mask]) > 1
 
 
-def test_a_mask_for_each_picture(pipe, dress):
+def test_a_mask_for_each_image(pipe, dress):
     images, masks = np.repeat(dress, 2, 0), np.zeros((2, 32, 32), bool)
     masks[1] = True
-    out = edit(pipe, images, [PROMPT] * 2, 1.0, masks, steps=4)
+    out = pipe.edit(images, [PROMPT] * 2, 1.0, masks, steps=4)
     assert np.array_equal(out[0], images[0]) and not np.array_equal(out[1], images[1])
 
 
 def test_a_seed_gives_the_same_bits(pipe, dress):
-    one, same, other = (edit(pipe, dress, [PROMPT], 0.7, steps=6, seed=seed) for seed in (1, 1, 2))
+    one, same, other = (pipe.edit(dress, [PROMPT], 0.7, steps=6, seed=seed) for seed in (1, 1, 2))
     assert np.array_equal(one, same) and not np.array_equal(one, other)
 
 
 def test_between_seeds_begins_and_ends_at_them(pipe):
-    row = between_seeds(pipe, PROMPT, (4, 9), count=4, steps=4)
+    row = pipe.interpolate(PROMPT, seed=4, to_seed=9, count=4, steps=4)
     assert row.shape == (4, 32, 32, 3)
     for place, seed in ((0, 4), (-1, 9)):
         assert difference(row[place], pipe.generate([PROMPT], steps=4, seed=seed)[0]) < 0.2
@@ -79,7 +79,7 @@ def test_between_seeds_begins_and_ends_at_them(pipe):
 
 def test_between_prompts_begins_and_ends_at_them(pipe):
     prompts = PROMPT, "a blue bag on a black background"
-    row = between_prompts(pipe, prompts, seed=5, count=3, steps=4)
+    row = pipe.interpolate(*prompts, seed=5, count=3, steps=4)
     for place, prompt in ((0, prompts[0]), (-1, prompts[1])):
         assert difference(row[place], pipe.generate([prompt], steps=4, seed=5)[0]) < 0.2
     assert difference(row[1], row[0]) > 1 and difference(row[1], row[2]) > 1
@@ -101,11 +101,11 @@ def test_inversion_comes_nearer_with_more_steps(pipe):
     images, prompts = test.images[:4], test.captions[:4]
     errors = []
     clean = pipe.autoencoder.decode(pipe.autoencoder.encode(images.astype(np.float32) / 127.5 - 1))
-    rebuilt = np.rint((clean.clip(-1, 1) + 1) * 127.5).astype(np.uint8)
+    reconstructed = np.rint((clean.clip(-1, 1) + 1) * 127.5).astype(np.uint8)
     for steps in (5, 50):
-        noise = invert(pipe, images, prompts, steps)
+        noise = pipe.invert(images, prompts, steps)
         assert noise.shape == (4, 8, 8, 4) and noise.dtype == np.float32
-        errors.append(difference(redraw(pipe, noise, prompts, steps), rebuilt))
+        errors.append(difference(reconstruct(pipe, noise, prompts, steps), reconstructed))
     assert errors[1] < 0.6 * errors[0], errors
 
 
@@ -114,7 +114,7 @@ def test_inversion_comes_nearer_with_more_steps(pipe):
     [
         ({"strength": 0.0}, "strength must lie above 0"),
         ({"strength": 1.1}, "strength must lie above 0"),
-        ({"images": np.zeros((1, 28, 28, 3), np.uint8)}, r"1 prompts need pictures uint8 \(1, 32, 32, 3\)"),
+        ({"images": np.zeros((1, 28, 28, 3), np.uint8)}, r"1 prompts need images uint8 \(1, 32, 32, 3\)"),
         ({"images": np.zeros((1, 32, 32, 3), np.float32)}, "got float32"),
         ({"mask": np.ones((32, 32), np.uint8)}, "the mask is uint8"),
         ({"mask": np.ones((8, 8), bool)}, r"the mask is bool \(8, 8\)"),
@@ -124,4 +124,4 @@ def test_inversion_comes_nearer_with_more_steps(pipe):
 def test_bad_input(pipe, dress, change, message):
     arguments = {"images": dress, "prompts": [PROMPT], **change}
     with pytest.raises(InputError, match=message):
-        edit(pipe, **arguments)
+        pipe.edit(**arguments)

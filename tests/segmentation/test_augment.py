@@ -1,4 +1,4 @@
-"""What is done to the picture is done to its mask."""
+"""What is done to the image is done to its mask."""
 
 import numpy as np
 import pytest
@@ -10,14 +10,14 @@ STILL = Augmentation(elastic_sigma=0, flips=False, contrast=0, brightness=0)
 
 
 def smooth_pair():
-    """A picture whose grey value is 10 × the label: whoever moves them apart is seen."""
+    """An image whose grey value is 10 × the label: whoever moves them apart is seen."""
     y, x = np.mgrid[0:90, 0:80]
     labels = ((y // 30) * 3 + x // 27 + 1).astype(np.int32)
     return labels[:, :, None].astype(np.float32) * 10, labels, labels.astype(np.float32) * 100
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_picture_labels_and_weights_move_together(seed):
+def test_image_labels_and_weights_move_together(seed):
     image, labels, weights = smooth_pair()
     how = Augmentation(elastic_sigma=6, contrast=0, brightness=0)
     piece, part, heavy = cut(np.random.default_rng(seed), image, labels, weights, 48, how)
@@ -29,7 +29,7 @@ def test_picture_labels_and_weights_move_together(seed):
     assert np.allclose(heavy[inside], 100 * part[inside], atol=1e-2)
 
 
-def test_without_changes_it_is_a_piece_of_the_picture():
+def test_without_changes_it_is_a_piece_of_the_image():
     rng = np.random.default_rng(0)
     image, labels = rng.standard_normal((40, 50, 3)).astype(np.float32), rng.integers(0, 9, (40, 50))
     piece, part, _ = cut(rng, image, labels, np.ones((40, 50)), 16, STILL)
@@ -43,7 +43,7 @@ def test_without_changes_it_is_a_piece_of_the_picture():
     assert np.allclose(piece, image[top : top + 16, left : left + 16])
 
 
-def test_a_small_picture_goes_on_as_in_a_mirror():
+def test_a_small_image_goes_on_as_in_a_mirror():
     image = np.arange(5, dtype=np.float32)[:, None, None] + np.zeros((5, 5, 1), np.float32)
     piece, *_ = cut(np.random.default_rng(0), image, np.zeros((5, 5), int), np.ones((5, 5)), 12, STILL)
     assert np.allclose(piece[:, 0, 0], [0, 1, 2, 3, 4, 3, 2, 1, 0, 1, 2, 3])

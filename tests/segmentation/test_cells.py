@@ -3,7 +3,7 @@
 import numpy as np
 
 from tinydiff.segmentation import find_cells
-from tinydiff.segmentation.cells import peaks
+from tinydiff.segmentation.cells import h_maxima
 
 
 def discs(*places, size=(60, 80)):
@@ -59,9 +59,9 @@ def test_everything_is_one_cell():
     assert (find_cells(np.ones((20, 30))) == 1).all()
 
 
-def test_peaks_are_hills_that_rise_high_enough():
+def test_h_maxima_are_hills_that_rise_high_enough():
     y, x = np.mgrid[0:21, 0:41]
     depth = np.maximum(10 - np.hypot(y - 10, x - 10), 8 - np.hypot(y - 10, x - 26)).clip(0)
     assert depth[10, 19] == 1  # the pass: the second hill rises 7 above it
-    assert np.argwhere(peaks(depth, 6.5)).tolist() == [[10, 10], [10, 26]]
-    assert np.argwhere(peaks(depth, 7.5)).tolist() == [[10, 10]]
+    assert np.argwhere(h_maxima(depth, 6.5)).tolist() == [[10, 10], [10, 26]]
+    assert np.argwhere(h_maxima(depth, 7.5)).tolist() == [[10, 10]]

@@ -1,4 +1,4 @@
-"""From a picture to cells: levels, the shipped weights, the command's files, and its pictures."""
+"""From an image to cells: levels, the shipped weights, the command's files, and its images."""
 
 import numpy as np
 import pytest
@@ -39,7 +39,7 @@ def test_grey_and_the_same_grey_in_colour_are_one(shipped):
     assert np.array_equal(shipped.segment(image).cells, shipped.segment(np.repeat(image[:, :, None], 3, 2)).cells)
 
 
-def test_levels_are_those_of_the_whole_picture():
+def test_levels_are_those_of_the_whole_image():
     rng = np.random.default_rng(0)
     image = rng.integers(100, 200, (50, 60), np.uint8)
     low, high = np.percentile(image, (1, 99))
@@ -49,7 +49,7 @@ def test_levels_are_those_of_the_whole_picture():
     expected = 2 * np.sqrt(np.maximum(image[:10, :10] - low, 0) / (high - low)) - 1
     assert np.allclose(piece, expected[:, :, None], atol=1e-6)
     assert (normaliser(np.full((9, 9), 7, np.uint8))(np.full((2, 2), 7, np.uint8)) == -1).all()
-    with pytest.raises(InputError, match=r"the picture is \(5, 5, 2\), expected"):
+    with pytest.raises(InputError, match=r"the image is \(5, 5, 2\), expected"):
         normaliser(np.zeros((5, 5, 2)))
 
 
@@ -61,8 +61,8 @@ def test_more_than_two_classes_are_refused():
 def test_an_outline_lies_on_the_cell():
     cells = np.zeros((20, 30), np.int32)
     cells[4:12, 5:15], cells[4:12, 15:25] = 1, 2
-    picture = overlay(np.arange(600).reshape(20, 30), cells)
-    line = (picture == OUTLINE).all(-1)
+    image = overlay(np.arange(600).reshape(20, 30), cells)
+    line = (image == OUTLINE).all(-1)
     assert line[4, 5:25].all() and line[4:12, 14].all() and line[4:12, 15].all()
     assert not line[cells == 0].any() and not line[6:10, 7:13].any()
 
@@ -72,7 +72,7 @@ def test_errors_have_a_colour_each():
     assert errors(found, truth)[0].tolist() == [list(c) for c in (RIGHT, TOO_MUCH, MISSED, NOTHING)]
 
 
-def test_pictures_of_any_depth_can_be_shown():
+def test_images_of_any_depth_can_be_shown():
     rng = np.random.default_rng(0)
     for image in (rng.integers(0, 256, (9, 8), np.uint8), rng.integers(0, 2**16, (9, 8, 3)), rng.random((9, 8))):
         assert shown(image).shape == (9, 8, 3) and shown(image).dtype == np.uint8
@@ -105,7 +105,7 @@ def test_the_cells_can_be_a_mask_again(tmp_path):
     assert (tmp_path / "i-compared.png").exists()
 
 
-def test_with_its_mask_a_picture_is_judged(tmp_path, capsys):
+def test_with_its_mask_an_image_is_measured(tmp_path, capsys):
     image, truth = load_nuclei("right")
     Image.fromarray(image).save(tmp_path / "i.png")
     Image.fromarray(truth.astype(np.uint8)).save(tmp_path / "m.png")
@@ -119,12 +119,12 @@ def test_with_its_mask_a_picture_is_judged(tmp_path, capsys):
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        (["small.png"], "small.png: the picture is 20×20 pixels, smaller than the network reaches"),
-        (["broken.png"], "broken.png: not a picture"),
-        (["broken.png", "-o", "new"], "broken.png: not a picture"),
+        (["small.png"], "small.png: the image is 20×20 pixels, smaller than the receptive radius"),
+        (["broken.png"], "broken.png: not an image"),
+        (["broken.png", "-o", "new"], "broken.png: not an image"),
         (["missing.png"], "missing.png is a file that does not exist"),
         (["a.png", "deeper/a.png"], "would write the same files"),
-        (["a.png", "small.png", "--mask", "a.png"], "--mask belongs to one picture, not to 2"),
+        (["a.png", "small.png", "--mask", "a.png"], "--mask belongs to one image, not to 2"),
         (["a.png", "--mask", "small.png"], "small.png: "),
         (["a.png", "--weights", "deeper"], "segmentation.safetensors"),
     ],

@@ -46,7 +46,7 @@ def test_away_from_the_border_it_is_the_network_s_own_answer(padded):
 
 
 @pytest.mark.parametrize("margin", [0, 3, 11])
-def test_the_picture_goes_on_as_numpy_s_reflection(margin):
+def test_the_image_goes_on_as_numpy_s_reflection(margin):
     image = RNG.standard_normal((6, 9))
     assert np.array_equal(
         mirrored(image, 0, 0, 6 + 2 * margin, 9 + 2 * margin, margin), np.pad(image, margin, "reflect")
@@ -86,7 +86,7 @@ def test_pieces_are_prepared_one_by_one():
     assert len(shapes) == 6 and max(shapes) <= (32 + 2 * model.margin,) * 2
 
 
-def test_a_picture_smaller_than_the_reach_is_refused():
+def test_an_image_smaller_than_the_receptive_radius_is_refused():
     model = model_of(True)
     reach = model.receptive_radius
     predict(model, np.zeros((reach + 1, reach + 1, 1), np.float32))

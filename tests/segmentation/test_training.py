@@ -1,4 +1,4 @@
-"""Training on pictures with masks."""
+"""Training on images with masks."""
 
 from dataclasses import replace
 
@@ -31,7 +31,7 @@ def tiny(monkeypatch):
 
 @pytest.fixture
 def folders(tmp_path):
-    """Two simulated pictures with their masks."""
+    """Two simulated images with their masks."""
     images, masks = tmp_path / "images", tmp_path / "masks"
     images.mkdir(), masks.mkdir()
     for i in range(2):
@@ -99,8 +99,8 @@ def test_other_data_does_not_resume(tmp_path):
         train_on_pairs([other], TINY, tmp_path, resume=True)
 
 
-def test_the_strip_is_never_learnt_from(tmp_path):
-    """Whatever its picture and mask say, the weights are the same."""
+def test_the_validation_strip_is_never_learnt_from(tmp_path):
+    """Whatever its image and mask say, the weights are the same."""
     image, mask = simulate_nuclei(np.random.default_rng(0), (70, 100))
     low, high = np.percentile(image, (1, 99))
     other = image.copy(), mask.copy()
@@ -114,12 +114,12 @@ def test_the_strip_is_never_learnt_from(tmp_path):
 
 
 def test_training_ends_as_soon_as_it_is_good_enough(tiny, folders, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(training, "JUDGE_EVERY", 4)
+    monkeypatch.setattr(training, "VALIDATE_EVERY", 4)
     given = iter([0.3, 0.5, 0.9, 0.95])
-    monkeypatch.setattr(training, "judge", lambda model, examples: next(given))
+    monkeypatch.setattr(training, "validation_iou", lambda model, examples: next(given))
     out = tinydiff.train_segmentation(*folders, out=tmp_path / "run", until_iou=0.85)
     said = capsys.readouterr().out
-    assert "intersection over union 0.900 on the strips that were not learnt from, after 12 steps" in said
+    assert "intersection over union 0.900 on the validation strip, after 12 steps" in said
     assert len((out / "segmentation.csv").read_text().splitlines()) == 1 + 12
 
 
@@ -151,14 +151,14 @@ def test_bad_input_is_named(tiny, folders, tmp_path):
     with pytest.raises(InputError, match="images/small.png: 8×70 pixels; the network needs 10 in each direction"):
         tinydiff.train_segmentation(*folders, out=tmp_path / "run")
     small = simulate_nuclei(np.random.default_rng(0), (64, 12))
-    with pytest.raises(InputError, match=r"a picture of \(64, 12\) pixels; the network reaches"):
+    with pytest.raises(InputError, match=r"an image of \(64, 12\) pixels; the receptive radius is"):
         train_on_pairs([small], steps(segmentation_preset("full"), 1), tmp_path)
     empty = np.zeros((60, 60), np.uint8), np.zeros((60, 60), np.int32)
     with pytest.raises(InputError, match="no mask holds a cell"):
         train_on_pairs([empty], TINY, tmp_path)
     top = simulate_nuclei(np.random.default_rng(0), (60, 60))
     top[1][:, 40:] = 0
-    with pytest.raises(InputError, match="no cell lies in the strips"):
+    with pytest.raises(InputError, match="no cell lies in the validation strips"):
         train_on_pairs([top], TINY, tmp_path, until_iou=0.5)
 
 

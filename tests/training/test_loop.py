@@ -4,17 +4,19 @@ import errno
 import os
 import signal
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from tinydiff import checkpoint, ops
+from tinydiff.apps.train import session
+from tinydiff.apps.train.session import fit
 from tinydiff.autograd import Tensor, op
 from tinydiff.errors import InputError
 from tinydiff.nn.layers import Linear
 from tinydiff.nn.module import Module
-from tinydiff.training import loop
-from tinydiff.training.loop import Shuffle, fit
+from tinydiff.training.loop import Shuffle, Task
 from tinydiff.training.optim import OptimConfig
 
 CONFIG = OptimConfig(steps=12, batch=8, lr=0.01, warmup=2, ema=0.9)
@@ -48,7 +50,7 @@ class Run:
         return ops.mse_loss(self.net(Tensor(x)), Tensor(np.zeros((CONFIG.batch, 1), np.float32)))
 
     def __call__(self, **options):
-        return fit("net", self.net, self.loss, CONFIG, self.out, identity={"x": 1}, **options)
+        return fit(Task("net", self.net, self.loss, CONFIG, run_config={"x": 1}), self.out, **options)
 
     @property
     def path(self):
@@ -107,7 +109,7 @@ def test_too_few_examples_are_refused():
 @pytest.mark.parametrize("stop", [0, 6, 11], ids=["in the first step", "in the second epoch", "in the last step"])
 def test_ctrl_c_and_resume_equal_an_uninterrupted_run(folders, stop, capfd):
     whole, first = Run(folders[0]), Run(folders[1], at={stop: ctrl_c})
-    average = whole()
+    ema = whole()
     before = signal.getsignal(signal.SIGINT)
     with pytest.raises(KeyboardInterrupt):
         first()
@@ -117,7 +119,7 @@ def test_ctrl_c_and_resume_equal_an_uninterrupted_run(folders, stop, capfd):
     resumed = second(resume=True)
     assert whole.path.read_bytes() == first.path.read_bytes()
     assert first.seen + second.seen == whole.seen and len(second.seen) == 11 - stop
-    for name, array in average.items():
+    for name, array in ema.items():
         assert array.tobytes() == resumed[name].tobytes()
     assert (folders[0] / "net.csv").read_text() == (folders[1] / "net.csv").read_text()
     assert sorted(os.listdir(folders[1])) == ["net.checkpoint.safetensors", "net.csv"]
@@ -149,16 +151,14 @@ def test_a_run_in_another_thread_takes_no_signals(tmp_path):
 
 def test_what_stands_in_a_checkpoint(tmp_path):
     run = Run(tmp_path)
-    average = run()
+    ema = run()
     arrays, config = checkpoint.load(run.path)
     names = [name for name, _ in run.net.named_parameters()]
-    assert arrays.keys() == {"losses"} | {
-        f"{kind}/{name}" for kind in ("weights", "m", "v", "average") for name in names
-    }
+    assert arrays.keys() == {"losses"} | {f"{kept}/{name}" for kept in ("weights", "m", "v", "ema") for name in names}
     for name, p in run.net.named_parameters():
         np.testing.assert_array_equal(arrays[f"weights/{name}"], p.data)
-        np.testing.assert_array_equal(arrays[f"average/{name}"], average[name])
-        assert (average[name] != p.data).any()
+        np.testing.assert_array_equal(arrays[f"ema/{name}"], ema[name])
+        assert (ema[name] != p.data).any()
         assert arrays[f"m/{name}"].any() and (arrays[f"v/{name}"] > 0).any()
     assert config["step"] == 12 and config["generator"]["bit_generator"] == "PCG64"
     rows = (tmp_path / "net.csv").read_text().split()
@@ -179,23 +179,22 @@ def test_a_checkpoint_is_written_whenever_it_is_due(tmp_path, monkeypatch):
     monkeypatch.setattr(
         checkpoint, "save", lambda path, a, config: (saved.append(config["step"]), save(path, a, config))
     )
-    monkeypatch.setattr(loop.time, "monotonic", iter(np.arange(0, 1000, 10.0)).__next__)
+    monkeypatch.setattr(session.time, "monotonic", iter(np.arange(0, 1000, 10.0)).__next__)
     Run(tmp_path)(save_every=25)  # by this clock a step takes ten seconds, and a save another ten
     assert saved == [3, 6, 9, 12]
 
 
 @pytest.mark.parametrize(
-    "other", [{"seed": 1}, {"identity": {"x": 2}}, {"config": OptimConfig(steps=12, batch=4)}, {"name": "lattice"}]
+    "other", [{"seed": 1}, {"run_config": {"x": 2}}, {"optim": OptimConfig(steps=12, batch=4)}, {"name": "lattice"}]
 )
 def test_a_checkpoint_of_another_run_is_refused(tmp_path, other):
     run = Run(tmp_path)
     run()
-    options = {"name": "net", "config": CONFIG, "seed": 0, "identity": {"x": 1}, **other}
-    name, config = options.pop("name"), options.pop("config")
-    run.path.rename(tmp_path / f"{name}.checkpoint.safetensors")
+    task = replace(Task("net", run.net, run.loss, CONFIG, run_config={"x": 1}), **other)
+    run.path.rename(tmp_path / f"{task.name}.checkpoint.safetensors")
     with pytest.raises(InputError, match="checkpoint of another run") as error:
-        fit(name, run.net, run.loss, config, tmp_path, resume=True, **options)
-    assert "\n" not in str(error.value) and name in str(error.value)
+        fit(task, tmp_path, resume=True)
+    assert "\n" not in str(error.value) and task.name in str(error.value)
 
 
 def test_a_checkpoint_of_another_network_names_the_array(tmp_path):
@@ -240,7 +239,7 @@ def test_the_layer_is_found_with_the_numbers_that_were_drawn_in_that_step(tmp_pa
         return ops.mse_loss(run.net(Tensor(x)), Tensor(np.zeros((8, 1), np.float32)))
 
     with pytest.raises(FloatingPointError, match="step 4: .* came out of 'layers.0'"):
-        fit("net", run.net, loss, CONFIG, tmp_path, identity={})
+        fit(Task("net", run.net, loss, CONFIG), tmp_path)
 
 
 def test_a_loss_that_is_not_finite_though_every_layer_is(tmp_path):
@@ -252,7 +251,7 @@ def test_a_loss_that_is_not_finite_though_every_layer_is(tmp_path):
     with pytest.raises(
         FloatingPointError, match="step 1: the loss is nan; every layer's output is finite; no checkpoint"
     ):
-        fit("net", run.net, loss, CONFIG, tmp_path, identity={})
+        fit(Task("net", run.net, loss, CONFIG), tmp_path)
     assert not any(tmp_path.iterdir())
 
 
@@ -273,7 +272,7 @@ def test_a_gradient_that_is_not_finite_is_named(tmp_path):
         return value + ops.mse_loss(spoil(run.net.layers[1].bias), Tensor(np.zeros(8, np.float32)))
 
     with pytest.raises(FloatingPointError) as error:
-        fit("net", run.net, loss, CONFIG, tmp_path, identity={}, save_every=0)
+        fit(Task("net", run.net, loss, CONFIG), tmp_path, save_every=0)
     message = str(error.value)
     assert "step 5: the gradient of 'layers.1.bias' is not finite" in message and str(run.path) in message
     assert run.path.read_bytes() == kept["bytes"]
@@ -306,7 +305,7 @@ def test_a_full_disk_stops_with_one_line_and_keeps_the_old_checkpoint(tmp_path, 
         if what == "checkpoint":
             monkeypatch.setattr(os, "fsync", full)
         else:
-            monkeypatch.setattr(loop.csv, "writer", full)
+            monkeypatch.setattr(session.csv, "writer", full)
 
     run.at[7] = fill_up
     with pytest.raises(InputError) as error:

@@ -7,7 +7,7 @@ import pytest
 
 from tinydiff import kernels
 from tinydiff.nn.module import Module, Parameter
-from tinydiff.training.optim import AdamW, OptimConfig, adamw_step, ema_decay, learning_rate
+from tinydiff.training.optim import AdamW, OptimConfig, Update, adamw_step, ema_decay, learning_rate
 
 CONFIG = OptimConfig(steps=20, batch=1, lr=0.05, warmup=3, weight_decay=0.1, clip=1.5, ema=0.8)
 
@@ -64,7 +64,7 @@ def test_float64_follows_a_plain_loop(size):
         norms.append(optimiser.step(step))
     p, average = loop(numbers.tolist(), [True] * 12 + [False] * 4, flat, CONFIG)
     np.testing.assert_allclose([*module.weight.data.ravel(), *module.bias.data], p, rtol=1e-11)
-    np.testing.assert_allclose([*optimiser.average["weight"].ravel(), *optimiser.average["bias"]], average, rtol=1e-11)
+    np.testing.assert_allclose([*optimiser.ema["weight"].ravel(), *optimiser.ema["bias"]], average, rtol=1e-11)
     np.testing.assert_allclose(norms, [math.hypot(*grads) for grads in flat], rtol=1e-12)
     assert (np.array(norms) > CONFIG.clip).all() == (size > 1)
 
@@ -74,13 +74,13 @@ def test_the_compiled_step_agrees_with_float64(size):
     rng = np.random.default_rng(size)
     start = [rng.standard_normal(size) for _ in range(5)]
     start[3] **= 2
-    settings = ([0.01], 3e-3, 0.9, 0.99, 1e-8, 1 / (1 - 0.9**4), 1 / (1 - 0.99**4), 0.7, 0.6)
+    settings = [0.01], Update(3e-3, 0.9, 0.99, 1e-8, 1 / (1 - 0.9**4), 1 / (1 - 0.99**4), 0.7, 0.6)
     exact = [a.copy() for a in start]
     fast = [a.astype(np.float32) for a in start]
     adamw_step(*([a] for a in exact), *settings)
     assert kernels.find_kernel("adamw", fast[0]) is not None
     adamw_step(*([a] for a in fast), *settings)
-    for name, a, b in zip(("p", "g", "m", "v", "average"), fast, exact, strict=True):
+    for name, a, b in zip(("p", "g", "m", "v", "ema"), fast, exact, strict=True):
         assert a.dtype == np.float32
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6, err_msg=name)
 
@@ -88,7 +88,7 @@ def test_the_compiled_step_agrees_with_float64(size):
 def test_float32_in_numpy_agrees_with_float64():
     rng = np.random.default_rng(3)
     start = [rng.standard_normal(9) ** 2 for _ in range(5)]
-    settings = ([0.01], 3e-3, 0.9, 0.99, 1e-8, 2.9, 25.4, 0.7, 0.6)
+    settings = [0.01], Update(3e-3, 0.9, 0.99, 1e-8, 2.9, 25.4, 0.7, 0.6)
     plain, exact = [a.astype(np.float32) for a in start], [a.copy() for a in start]
     with kernels.use("numpy"):
         adamw_step(*([a] for a in plain), *settings)
@@ -151,7 +151,7 @@ def test_the_optimiser_does_not_write_into_arrays_of_others():
     optimiser = AdamW(module, CONFIG)
     module.weight.grad = np.ones((2, 2))
     optimiser.step(0)
-    assert (given == 1).all() and (optimiser.average["weight"] != module.weight.data).any()
+    assert (given == 1).all() and (optimiser.ema["weight"] != module.weight.data).any()
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])

@@ -24,7 +24,7 @@ def test_the_parts_are_counted(pipe):
         ("text encoder", pipe.denoiser.text_encoder),
     ):
         assert found[name].parameters == sum(p.data.size for p in module.parameters())
-    latent = tinydiff.Tensor(np.zeros((1, *pipe.latent), np.float32))
+    latent = tinydiff.Tensor(np.zeros((1, *pipe.latent_shape), np.float32))
     assert found["decoder"].multiply_adds == multiply_adds(pipe.autoencoder.decoder, latent)
     assert found["decoder"].shape == (1, 32, 32, 3) and found["unet"].shape == (1, 8, 8, 4)
 
@@ -32,7 +32,14 @@ def test_the_parts_are_counted(pipe):
 def test_the_figure_names_shapes_and_sizes(pipe):
     texts = "\n".join(text.get_text() for text in architecture(pipe, steps=7).axes[0].texts)
     millions = sum(p.data.size for p in pipe.denoiser.unet.parameters()) / 1e6
-    for expected in ("32×32×3", "z: 8×8×4", "16×96", f"{millions:.1f} M parameters", "asked 7 times", "predicts v"):
+    for expected in (
+        "32×32×3",
+        "z: 8×8×4",
+        "16×96",
+        f"{millions:.1f} M parameters",
+        "asked 7 times",
+        "predicts v_prediction",
+    ):
         assert expected in texts
 
 

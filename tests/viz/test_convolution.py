@@ -29,8 +29,8 @@ def test_one_channel_is_the_library_s_convolution():
 
 def test_a_step_shows_its_window_products_and_what_is_done():
     figure = window(6, X, W)  # the output is (3, 4), so that this is row 1, column 2
-    picture, here, kernel, products, output = figure.axes
-    assert np.array_equal(values(picture), X) and box(picture) == ((1.5, 0.5), 3, 3)
+    image, here, kernel, products, output = figure.axes
+    assert np.array_equal(values(image), X) and box(image) == ((1.5, 0.5), 3, 3)
     assert np.array_equal(values(here), X[1:4, 2:5]) and np.array_equal(values(kernel), W)
     assert np.array_equal(values(products), X[1:4, 2:5] * W)
     done = values(output)
@@ -45,17 +45,17 @@ def test_a_step_shows_its_window_products_and_what_is_done():
 
 def test_stride_and_padding_move_the_window():
     figure = window(4, X, W, stride=2, padding=1)  # (3, 3): row 1, column 1
-    picture, here = figure.axes[:2]
-    assert np.array_equal(values(picture), np.pad(X, 1)) and box(picture) == ((1.5, 1.5), 3, 3)
+    image, here = figure.axes[:2]
+    assert np.array_equal(values(image), np.pad(X, 1)) and box(image) == ((1.5, 1.5), 3, 3)
     assert np.array_equal(values(here), np.pad(X, 1)[2:5, 2:5])
-    assert picture.get_title() == "picture, padding 1"
+    assert image.get_title() == "image, padding 1"
 
 
 def test_each_kernel_stands_above_what_it_makes():
     difference = W - W.mean()
     figure = applied(X, {"a": W, "b": difference})
-    empty, a, b, picture, of_a, of_b = figure.axes
-    assert not empty.images and np.array_equal(values(picture), X) and picture.images[0].get_cmap().name == "gray"
+    empty, a, b, image, of_a, of_b = figure.axes
+    assert not empty.images and np.array_equal(values(image), X) and image.images[0].get_cmap().name == "gray"
     assert (a.get_title(), b.get_title()) == ("a", "b") and np.array_equal(values(a), W)
     assert np.array_equal(values(of_a), convolved(X, W, padding=1)) and of_a.images[0].get_cmap().name == "gray"
     answer = convolved(X, difference, padding=1)

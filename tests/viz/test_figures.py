@@ -60,10 +60,10 @@ def test_a_filmstrip_has_each_step_in_its_place():
         viz.filmstrip(colour, [])
 
 
-def test_a_figure_becomes_a_picture_of_its_size():
+def test_a_figure_becomes_an_image_of_its_size():
     from matplotlib.figure import Figure
 
-    assert viz.as_picture(Figure(figsize=(2, 1)), dpi=50).size == (100, 50)
+    assert viz.as_image(Figure(figsize=(2, 1)), dpi=50).size == (100, 50)
 
 
 def test_a_stepper_shows_the_filmstrip_and_a_slider(monkeypatch):

@@ -1,4 +1,4 @@
-"""Latents as pictures: what is drawn is what was given."""
+"""Latents as images: what is drawn is what was given."""
 
 import numpy as np
 import pytest
@@ -7,14 +7,14 @@ from tinydiff.errors import InputError
 from tinydiff.viz.latents import channels, drawing, noised, shown, signal_to_noise, sizes, walk
 
 
-def test_channels_are_scaled_by_the_limit_and_the_picture_is_last():
+def test_channels_are_scaled_by_the_limit_and_the_image_is_last():
     latent = np.arange(12.0).reshape(2, 3, 2) - 4
     figure = channels(latent, np.zeros((4, 4, 3)), limit=4)
-    first, second, picture = figure.axes
+    first, second, image = figure.axes
     np.testing.assert_allclose(first.images[0].get_array(), np.clip(latent[..., 0] / 4, -1, 1))
     np.testing.assert_allclose(second.images[0].get_array(), np.clip(latent[..., 1] / 4, -1, 1))
-    assert first.images[0].get_clim() == (-1, 1) and picture.images[0].get_array().shape == (4, 4, 3)
-    assert [axes.get_title() for axes in figure.axes] == ["channel 0", "channel 1", "picture"]
+    assert first.images[0].get_clim() == (-1, 1) and image.images[0].get_array().shape == (4, 4, 3)
+    assert [axes.get_title() for axes in figure.axes] == ["channel 0", "channel 1", "image"]
     assert len(channels(latent).axes) == 2
     with pytest.raises(InputError, match=r"the latent is \(2, 3\), expected"):
         channels(latent[..., 0])

@@ -1,4 +1,4 @@
-"""Diffusion drawn: the numbers in the figures are those of schedules, pictures and samples."""
+"""Diffusion drawn: the numbers in the figures are those of schedules, images and samples."""
 
 import numpy as np
 import pytest
@@ -17,12 +17,12 @@ def test_schedules_are_drawn_as_they_are():
     assert [text.get_text() for text in left.get_legend().get_texts()] == ["cosine", "linear"]
 
 
-def test_the_reverse_process_ends_at_the_picture():
+def test_the_reverse_process_ends_at_the_image():
     pipe = tinydiff.load()
     found = reverse_process(pipe, "a red dress", steps=4, guidance=2.0, seed=3)
-    picture = pipe.generate(["a red dress"], steps=4, guidance=2.0, seed=3)[0]
+    image = pipe.generate(["a red dress"], steps=4, guidance=2.0, seed=3)[0]
     assert found.states.shape == found.guesses.shape == (4, 32, 32, 3) and found.timesteps == pipe.schedule.timesteps(4)
-    np.testing.assert_allclose(np.rint(255 * found.states[-1]), picture, atol=1)
+    np.testing.assert_allclose(np.rint(255 * found.states[-1]), image, atol=1)
     np.testing.assert_allclose(found.states[-1], found.guesses[-1], atol=1e-4)
     state, guess = found.draw(1).axes
     np.testing.assert_array_equal(state.images[0].get_array(), found.states[1])

@@ -43,9 +43,9 @@ def test_the_table_shows_the_weights():
 
 
 def test_the_overlay_dims_where_weights_are_small():
-    picture = np.full((4, 4, 3), 255, np.uint8)
-    shown = overlay(picture, np.array([[0.0, 1.0], [0.5, 1.0]]), strength=0.8)
+    image = np.full((4, 4, 3), 255, np.uint8)
+    shown = overlay(image, np.array([[0.0, 1.0], [0.5, 1.0]]), strength=0.8)
     assert shown[0, 0, 0] == pytest.approx(0.2) and shown[0, 3, 0] == 1 and shown[3, 0, 0] == pytest.approx(0.6)
-    np.testing.assert_allclose(overlay(picture, np.ones((2, 2))), 1)
+    np.testing.assert_allclose(overlay(image, np.ones((2, 2))), 1)
     with pytest.raises(InputError, match="do not divide"):
-        overlay(picture, np.ones((3, 2)))
+        overlay(image, np.ones((3, 2)))

@@ -88,7 +88,7 @@ def weights_config(old: dict[str, Any]) -> dict[str, Any]:
 
 def run_state(old: dict[str, Any]) -> dict[str, Any]:
     """The state in a checkpoint: where the run stood, and what run it is."""
-    identity = dict(old["identity"])
+    identity: dict[str, Any] = old["identity"]
     part = PARTS.get(identity["part"], identity["part"])
     new: dict[str, Any] = {**identity, "part": part}
     if "model" in identity:

@@ -1,145 +1,162 @@
-"""Noise out of real pictures, by the network that makes pictures out of noise.
+"""Noise out of real images, by the network that makes images out of noise.
 
-A picture with noise of standard deviation σ, in units in which pictures reach from −1 to 1, is a step of the forward
-process once it is scaled: x_t = √ᾱ·y with ᾱ = 1/(1 + σ²).  From there one can go straight to the expected picture x̂0,
-which has the least squared error, or on in many small steps, which ends at one possible picture, sharper and further
+An image with noise of standard deviation σ, in units in which images reach from −1 to 1, is a step of the forward
+process once it is scaled: x_t = √ᾱ·y with ᾱ = 1/(1 + σ²).  From there one can go straight to the expected image x̂0,
+which has the least squared error, or on in many small steps, which ends at one possible image, sharper and further
 off.  (Ho 2020, arXiv:2006.11239; Kawar 2021, arXiv:2101.09864 for the difference)
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
-from tinydiff import viz
-from tinydiff.apps.data.image_files import read_image
 from tinydiff.autograd import Array
+from tinydiff.datasets.pixels import as_floats, as_pixels
 from tinydiff.device import to_numpy
 from tinydiff.diffusion.prediction import to_x0_and_noise
 from tinydiff.diffusion.samplers import Options, ddpm_step, sample
 from tinydiff.errors import InputError
-from tinydiff.files import stems, written_whole
 from tinydiff.models.autoencoder import PixelSpace
-from tinydiff.pipelines.text_to_image import BATCH, TextToImage
+from tinydiff.pipelines.text_to_image import BATCH, TextToImage, load
+from tinydiff.weights import shipped
 
 OVERLAP = 2  # windows that see each pixel, in each direction
+GREY_LEVELS = 127.5  # in a step of 1 on the scale from −1 to 1
 
 
-def denoise(pipe: TextToImage, images: np.ndarray, sigma: float, steps: int | None = None, seed: int = 0) -> np.ndarray:
-    """Pictures without their noise: floats (N, H, W, 3), noisy or not in [0, 255], to float32 in [0, 255].
+class ImageDenoiser:
+    """A diffusion model of pixels as a denoiser of images.
 
-    pipe: one that works on pixels.  sigma: the noise's standard deviation, in grey levels.  steps: None goes straight
-    to the expected picture, a number that many steps down from the noise's level, with fresh noise from `seed`.
-    Pictures of another size than the network's are worked on in windows that overlap.
-    Raises InputError where shapes do not fit, sigma is not above 0, or the pipe works on latents.
+    denoiser = tinydiff.load_denoiser()
+    clean = denoiser.denoise(noisy, sigma=25)  # uint8 (H, W, 3) or (N, H, W, 3) → the same
     """
-    if not isinstance(pipe.autoencoder, PixelSpace):
-        raise InputError("denoise: the weights work on latents; weights for pixels are needed (train --preset pixels)")
-    if images.ndim != 4 or images.shape[3] != 3 or 0 in images.shape or images.dtype.kind != "f":
-        raise InputError(f"denoise: images are {images.dtype} {images.shape}, expected floats (N, H, W, 3), none empty")
-    if not (np.isfinite(sigma) and sigma > 0):
-        raise InputError(f"denoise: sigma must be above 0; got {sigma}")
-    if images.shape[1:3] != (pipe.size, pipe.size):
-        return np.stack([_in_windows(pipe, image, sigma, steps, seed) for image in images])
-    level = noise_step(pipe, sigma)
-    alpha_bar = float(pipe.schedule.alpha_bar[level])
-    rng = np.random.default_rng(seed)
-    cleaned = []
-    for start in range(0, len(images), BATCH):
-        y = images[start : start + BATCH].astype(np.float32) / np.float32(127.5) - 1
-        x = pipe.denoiser.place(y * np.float32(alpha_bar**0.5))
-        words = pipe._unconditional(len(x))
 
-        def predict(x: Array, t: int, words: Array = words) -> Array:
-            return pipe.predict(x, t, words)
+    def __init__(self, pipe: TextToImage) -> None:
+        """Raises InputError where the pipe works on latents."""
+        if not isinstance(pipe.autoencoder, PixelSpace):
+            raise InputError("denoise: the weights work on latents, expected those of pixels (train --preset pixels)")
+        self.pipe = pipe
 
-        if steps is None:
-            x0 = to_x0_and_noise(predict(x, level), x, alpha_bar, pipe.prediction_type)[0]
-        else:
-            count = min(steps, level + 1)
-            options = Options(clip=pipe.clip, last=level)
-            x0 = sample(ddpm_step, predict, x, pipe.schedule, count, rng, pipe.prediction_type, options)
-        cleaned.append((to_numpy(x0).clip(-1, 1) + 1) * np.float32(127.5))
-    return np.concatenate(cleaned)
+    def __repr__(self) -> str:
+        parameters = sum(p.data.size for p in self.pipe.denoiser.parameters())
+        lowest, highest = (_levels(self.pipe)[i] for i in (0, -1))
+        size = self.pipe.size
+        return (
+            f"ImageDenoiser(images of any size in windows of {size}×{size}, "
+            f"noise of {lowest:.1f} to {highest:.3g} grey levels, {parameters:,} parameters)"
+        )
+
+    def to(self, device: str) -> ImageDenoiser:
+        """Move the network to "cpu" or "cuda"."""
+        self.pipe.to(device)
+        return self
+
+    def denoise(
+        self, images: np.ndarray, sigma: float | None = None, steps: int | None = None, seed: int = 0
+    ) -> np.ndarray:
+        """Images without their noise, (H, W, 3) or (N, H, W, 3): uint8 to uint8, or floats to float32 in [−1, 1].
+
+        Of floats the clean image lies in [−1, 1], the noise may reach beyond.  sigma: the noise's standard deviation,
+        in grey levels of 255; None estimates it from each image.  steps: None goes straight to the expected image, a
+        number that many steps down from the noise's level, with fresh noise from `seed`.
+        Images of another size than the network's are worked on in windows that overlap.
+        Raises InputError for other shapes and types, and where sigma is not above 0.
+        """
+        if images.ndim not in (3, 4) or images.shape[-1] != 3 or 0 in images.shape or not _known(images):
+            raise InputError(
+                f"denoise: images are {images.dtype} {images.shape}, expected uint8 or floats, (H, W, 3) or "
+                "(N, H, W, 3), none empty"
+            )
+        if sigma is not None and not (np.isfinite(sigma) and sigma > 0):
+            raise InputError(f"denoise: sigma must be above 0; got {sigma}")
+        if images.ndim == 3:
+            return self.denoise(images[None], sigma, steps, seed)[0]
+        if sigma is None:
+            return np.stack([self.denoise(image, estimated_sigma(image), steps, seed) for image in images])
+        if images.dtype.kind == "u":
+            return as_pixels(self._denoised(as_floats(images), sigma, steps, seed))
+        return self._denoised(images.astype(np.float32), sigma, steps, seed)
+
+    def _denoised(self, y: np.ndarray, sigma: float, steps: int | None, seed: int) -> np.ndarray:
+        """Of float32 (N, H, W, 3), whose clean images lie in [−1, 1]."""
+        pipe = self.pipe
+        if y.shape[1:3] != (pipe.size, pipe.size):
+            return np.stack([self._in_windows(image, sigma, steps, seed) for image in y])
+        level = nearest_timestep(pipe, sigma)
+        alpha_bar = float(pipe.schedule.alpha_bar[level])
+        rng = np.random.default_rng(seed)
+        cleaned = []
+        for start in range(0, len(y), BATCH):
+            x = pipe.denoiser.place(y[start : start + BATCH] * np.float32(alpha_bar**0.5))
+            text = pipe._unconditional(len(x))
+
+            def predict(x: Array, t: int, text: Array = text) -> Array:
+                return pipe.predict(x, t, text)
+
+            if steps is None:
+                x0 = to_x0_and_noise(predict(x, level), x, alpha_bar, pipe.prediction_type)[0]
+            else:
+                count = min(steps, level + 1)
+                options = Options(clip=pipe.clip, last=level)
+                x0 = sample(ddpm_step, predict, x, pipe.schedule, count, rng, pipe.prediction_type, options)
+            cleaned.append(to_numpy(x0).clip(-1, 1))
+        return np.concatenate(cleaned)
+
+    def _in_windows(self, image: np.ndarray, sigma: float, steps: int | None, seed: int) -> np.ndarray:
+        """One image (H, W, 3) of any size: windows of the network's size, half over each other, faded into another."""
+        size, (height, width) = self.pipe.size, image.shape[:2]
+        stride = size // OVERLAP
+        rows, columns = (-(-side // stride) * stride + size for side in (height, width))
+        before = size // 2
+        padding = ((before, rows - height - before + stride), (before, columns - width - before + stride), (0, 0))
+        padded = np.pad(image, padding, mode="symmetric")
+        places = [(i, j) for i in range(0, rows, stride) for j in range(0, columns, stride)]
+        windows = np.stack([padded[i : i + size, j : j + size] for i, j in places])
+        fade = np.sin((np.arange(size) + 0.5) * np.pi / size) ** 2  # those of all windows over a pixel sum to the same
+        weight = (fade[:, None] * fade)[..., None]
+        total, weights = np.zeros_like(padded, dtype=np.float64), np.zeros(padded.shape[:2] + (1,))
+        for (i, j), window in zip(places, self._denoised(windows, sigma, steps, seed), strict=True):
+            total[i : i + size, j : j + size] += weight * window
+            weights[i : i + size, j : j + size] += weight
+        inside = slice(before, before + height), slice(before, before + width)
+        return (total[inside] / weights[inside]).astype(np.float32)
 
 
-def noise_step(pipe: TextToImage, sigma: float) -> int:
-    """The schedule's step whose noise is nearest to sigma, in grey levels."""
+def load_denoiser(folder: str | Path | None = None) -> ImageDenoiser:
+    """What takes noise out of images, with the shipped weights or those of a run of `train --preset pixels`.
+
+        clean = tinydiff.load_denoiser().denoise(noisy, sigma=25)  # uint8 (H, W, 3)
+
+    Raises InputError for files that are missing or damaged, and for weights that work on latents.
+    """
+    return ImageDenoiser(load(shipped() / "pixels" if folder is None else folder))
+
+
+def _known(images: np.ndarray) -> bool:
+    return images.dtype == np.uint8 or images.dtype.kind == "f"
+
+
+def nearest_timestep(pipe: TextToImage, sigma: float) -> int:
+    """The schedule's timestep whose noise is nearest to sigma, in grey levels."""
+    return int(abs(np.log(_levels(pipe) / sigma)).argmin())
+
+
+def _levels(pipe: TextToImage) -> np.ndarray:
+    """The noise of each timestep, in grey levels."""
     alpha_bar = pipe.schedule.alpha_bar
-    levels = np.sqrt((1 - alpha_bar) / alpha_bar) * 127.5
-    return int(abs(np.log(levels / sigma)).argmin())
+    return np.sqrt((1 - alpha_bar) / alpha_bar) * GREY_LEVELS
 
 
 def estimated_sigma(image: np.ndarray) -> float:
-    """The noise's standard deviation in a picture (H, W) or (H, W, 3), in its own units.
+    """The noise's standard deviation in an image (H, W) or (H, W, 3), in grey levels, and 1 where it is less.
 
-    The finest diagonal details are nearly all noise: σ = median |d| / 0.6745 with d = (a − b − c + e)/2 of each 2×2
-    pixels.  Where more than half of a picture is flat and clipped (white stays white), it finds too little.
-    (Donoho & Johnstone 1994)
+    image: uint8, or floats that reach from −1 to 1.  The finest diagonal details are nearly all noise:
+    σ = median |d| / 0.6745 with d = (a − b − c + e)/2 of each 2×2 pixels.  Where more than half of an image is flat and
+    clipped (white stays white), it finds too little.  (Donoho & Johnstone 1994)
     """
-    x = image.astype(np.float64)
+    x = image.astype(np.float64) * (GREY_LEVELS if image.dtype.kind == "f" else 1)
     x = x[: len(x) // 2 * 2, : x.shape[1] // 2 * 2]
     details = (x[::2, ::2] - x[1::2, ::2] - x[::2, 1::2] + x[1::2, 1::2]) / 2
-    return float(np.median(abs(details)) / 0.6745)
-
-
-def _in_windows(pipe: TextToImage, image: np.ndarray, sigma: float, steps: int | None, seed: int) -> np.ndarray:
-    """One picture (H, W, 3) of any size: windows of the network's size, half over each other, faded into each other."""
-    size, (height, width) = pipe.size, image.shape[:2]
-    stride = size // OVERLAP
-    rows, columns = (-(-side // stride) * stride + size for side in (height, width))
-    before = size // 2
-    padding = ((before, rows - height - before + stride), (before, columns - width - before + stride), (0, 0))
-    padded = np.pad(image, padding, mode="symmetric")
-    places = [(i, j) for i in range(0, rows, stride) for j in range(0, columns, stride)]
-    windows = np.stack([padded[i : i + size, j : j + size] for i, j in places])
-    fade = np.sin((np.arange(size) + 0.5) * np.pi / size) ** 2  # those of all windows over a pixel sum to the same
-    weight = (fade[:, None] * fade)[..., None]
-    total, weights = np.zeros_like(padded, dtype=np.float64), np.zeros(padded.shape[:2] + (1,))
-    for (i, j), window in zip(places, denoise(pipe, windows, sigma, steps, seed), strict=True):
-        total[i : i + size, j : j + size] += weight * window
-        weights[i : i + size, j : j + size] += weight
-    inside = slice(before, before + height), slice(before, before + width)
-    return (total[inside] / weights[inside]).astype(np.float32)
-
-
-def denoise_files(
-    pipe: TextToImage,
-    pictures: Sequence[Path],
-    out: Path,
-    sigma: float | None,
-    steps: int,
-    seed: int = 0,
-    say: Callable[[str], None] = print,
-) -> None:
-    """For each PICTURE write PICTURE-denoised.png, the expected one, PICTURE-small-steps.png, and both beside it.
-
-    sigma: the noise's standard deviation in grey levels; None estimates it from each picture.  Raises InputError, which
-    names the file, where a picture cannot be read or has more than 8 bits, or two would write the same files.
-    """
-    by_stem = stems(pictures)
-    for stem, path in by_stem.items():
-        image = read_image(path)
-        if image.dtype != np.uint8:
-            raise InputError(f"{path}: a picture of {image.dtype}, expected 8 bits; scale it first")
-        colour = np.repeat(image[:, :, None], 3, 2) if image.ndim == 2 else image
-        level = sigma or max(1.0, estimated_sigma(image))
-        one, many = (denoise(pipe, colour[None].astype(np.float32), level, n, seed)[0] for n in (None, steps))
-        found = [np.rint(part).astype(np.uint8) for part in (one, many)]
-        scale = max(1, 128 // max(image.shape[:2]))
-        captions = [path.name, "one step: the expected picture", f"{steps} small steps: one possible picture"]
-        pages = {
-            f"{stem}-denoised.png": Image.fromarray(found[0]),
-            f"{stem}-small-steps.png": Image.fromarray(found[1]),
-            f"{stem}-compared.png": viz.grid(np.stack([colour, *found]), captions, columns=3, scale=scale),
-        }
-        out.mkdir(parents=True, exist_ok=True)  # only now: bad input leaves nothing
-        with ExitStack() as stack:  # all of them or none
-            for name, page in pages.items():
-                page.save(stack.enter_context(written_whole(out / name)), format="PNG")
-        how = "" if sigma else ", estimated"
-        say(f"{path}: noise of {level:.1f} grey levels{how}; {', '.join(pages)} in {out}")
+    return max(1.0, float(np.median(abs(details)) / 0.6745))

@@ -1,4 +1,4 @@
-"""Pictures to look at: one, enlarged smoothly, or a grid of them with what was asked for under each."""
+"""Images to look at: one, enlarged smoothly, or a grid of them with what was asked for under each."""
 
 import math
 from collections.abc import Sequence
@@ -10,23 +10,23 @@ from PIL import Image, ImageDraw, ImageFont
 from tinydiff.errors import InputError
 from tinydiff.files import written_whole
 
-MARGIN, GAP = 16, 12  # pixels around the page and between pictures
+MARGIN, GAP = 16, 12  # pixels around the page and between images
 TEXT, LINE, LEAST_WIDTH = 13, 17, 96  # caption: size of the letters, distance of its lines, narrowest column
 WHITE, INK, FRAME = (255, 255, 255), (60, 60, 60), (222, 222, 222)
 
 
 def upscaled(image: np.ndarray, scale: int = 4) -> Image.Image:
-    """One picture, uint8 (H, W, 3), as a PIL image of (H·scale, W·scale)."""
-    picture = Image.fromarray(image)
-    return picture.resize((picture.width * scale, picture.height * scale), Image.Resampling.BICUBIC)
+    """One image, uint8 (H, W, 3), as a PIL image of (H·scale, W·scale)."""
+    size = image.shape[1] * scale, image.shape[0] * scale
+    return Image.fromarray(image).resize(size, Image.Resampling.BICUBIC)
 
 
 def grid(
     images: np.ndarray, captions: Sequence[str] | None = None, columns: int | None = None, scale: int = 4
 ) -> Image.Image:
-    """Pictures, uint8 (N, H, W, 3), side by side on a white page, row by row, each with its caption under it.
+    """Images, uint8 (N, H, W, 3), side by side on a white page, row by row, each with its caption under it.
 
-    columns: pictures in a row; else about as many as rows.  Raises InputError where shapes or numbers do not fit.
+    columns: images in a row; else about as many as rows.  Raises InputError where shapes or numbers do not fit.
     """
     if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3 or len(images) == 0:
         raise InputError(f"grid: images are {images.dtype} {images.shape}, expected uint8 (N, H, W, 3)")
@@ -54,7 +54,7 @@ def grid(
         top = MARGIN + i // columns * (height + below + GAP)
         x = left + (cell - width) // 2
         page.paste(upscaled(image, scale), (x, top))
-        draw.rectangle((x - 1, top - 1, x + width, top + height), outline=FRAME)  # shows where a white picture ends
+        draw.rectangle((x - 1, top - 1, x + width, top + height), outline=FRAME)  # shows where a white image ends
         for row, line in enumerate(lines):
             draw.text((left + cell / 2, top + height + 4 + row * LINE), line, INK, font, anchor="ma")
     return page

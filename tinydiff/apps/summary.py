@@ -1,6 +1,6 @@
 """What a model is made of: each layer's output, parameters, multiply-adds and milliseconds.
 
-print(tinydiff.summary(tinydiff.load().denoiser, Tensor(x), t, tokens))
+print(tinydiff.summary(tinydiff.load().denoiser, x, t, tokens))
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from tinydiff.nn.blocks import Attention
 from tinydiff.nn.layers import Conv2d, Linear
 from tinydiff.nn.module import Module, forward_hook
 
-HEADINGS = ("layer", "kind", "output", "parameters", "multiply-adds", "ms")
+HEADINGS = ("layer", "type", "output", "parameters", "multiply-adds", "ms")
 
 
 @dataclass(frozen=True)
-class Row:
+class LayerSummary:
     """One module, and all within it."""
 
     name: str
-    kind: str
+    layer_type: str
     shape: tuple[int, ...]
     parameters: int
     multiply_adds: int
@@ -38,10 +38,10 @@ class Row:
 class Summary:
     """A model's rows, from the whole to its parts; prints as a table, and as a better one in a notebook."""
 
-    rows: list[Row]
+    rows: list[LayerSummary]
 
     @property
-    def total(self) -> Row:
+    def total(self) -> LayerSummary:
         return self.rows[0]
 
     def cells(self) -> list[tuple[str, ...]]:
@@ -49,7 +49,7 @@ class Summary:
         return [
             (
                 r.name or "(all)",
-                r.kind,
+                r.layer_type,
                 "×".join(map(str, r.shape)),
                 f"{r.parameters:,}",
                 f"{r.multiply_adds:,}",
@@ -99,7 +99,7 @@ def summary(model: Module, *inputs: Any, depth: int | None = None) -> Summary:
         inside = [i for i, other in names.items() if other == name or other.startswith(f"{name}.") or not name]
         module = next(m for m_name, m in model.named_modules() if m_name == name)
         rows.append(
-            Row(
+            LayerSummary(
                 name,
                 type(module).__name__,
                 shapes[identity],
@@ -136,9 +136,9 @@ def counting() -> Iterator[dict[int, int]]:
             add(layer, 2 * size * keys[id(layer.to_k)])
         elif isinstance(layer, UpBlock):
             n, height, width, _ = y.shape
-            lost = 2 * (layer.double_conv.conv1.lost + layer.double_conv.conv2.lost)  # since the up-convolution
+            margin = 2 * (layer.double_conv.conv1.lost + layer.double_conv.conv2.lost)  # since the up-convolution
             _, _, made, below = layer.up_weight.shape
-            add(layer, n * (height + lost) * (width + lost) * made * below)  # every output has one tap
+            add(layer, n * (height + margin) * (width + margin) * made * below)  # every output has one tap
 
     with forward_hook(count):
         yield counts

@@ -11,11 +11,12 @@ from collections.abc import Callable, Iterator, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from tinydiff.bench.timing import Row
+from tinydiff.bench.timing import Timing
+from tinydiff.cli.choices import BENCHMARKS as GROUPS
 from tinydiff.errors import InputError
 
 
-def _groups() -> dict[str, Callable[[int], Iterator[Row]]]:
+def _groups() -> dict[str, Callable[[int], Iterator[Timing]]]:
     from tinydiff.bench import conv, memory, steps
 
     return {
@@ -28,24 +29,23 @@ def _groups() -> dict[str, Callable[[int], Iterator[Row]]]:
     }
 
 
-GROUPS = ("conv", "ladder", "step", "sampling", "memory", "threads")  # on the CPU
+def bench(
+    groups: Sequence[str] = GROUPS, rounds: int = 15, on_row: Callable[[Timing], None] | None = None
+) -> list[Timing]:
+    """Time the named groups, or "gpu", the kernels on a GPU; `on_row` is called with each row as it is measured.
 
-
-def bench(groups: Sequence[str] = GROUPS, rounds: int = 15, on_row: Callable[[Row], None] | None = None) -> list[Row]:
-    """Time the named groups, or "card", the kernels on a GPU; `on_row` is called with each row as it is measured.
-
-    Raises InputError for an unknown group, MismatchError where tinydiff and its twin do not compute the same.
+    Raises InputError for an unknown group, MismatchError where the torch reference does not compute the same.
     """
-    from tinydiff.bench.gpu import card_rows
+    from tinydiff.bench.gpu import gpu_rows
 
-    known = {**_groups(), "card": card_rows}
+    known = {**_groups(), "gpu": gpu_rows}
     for group in groups:
         if group not in known:
             raise InputError(f"bench: no group {group!r}; there are {', '.join(known)}")
-    from tinydiff.kernels.cpu import memory
+    from tinydiff.kernels import reuse_memory
 
     _start_torch()
-    memory.reuse()
+    reuse_memory()
     rows = []
     for group in groups:
         for row in known[group](rounds):

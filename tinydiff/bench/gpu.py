@@ -1,6 +1,6 @@
-"""The kernels for a GPU: what they cost by counting, and how long they take on a card, beside PyTorch on the same.
+"""The kernels for a GPU: what they cost by counting, and how long they take on a GPU, beside PyTorch on the same.
 
-The count is a roofline model: a kernel takes at least as long as its multiply-adds at the card's peak, and as its bytes
+The count is a roofline model: a kernel takes at least as long as its multiply-adds at the GPU's peak, and as its bytes
 at the memory's rate, each array read or written once.  (Williams 2009, doi:10.1145/1498765.1498785)
 """
 
@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 
 from tinydiff.bench.conv import OTHERS, SHAPES, label
-from tinydiff.bench.timing import Row, agree, race
+from tinydiff.bench.timing import Timing, assert_close, time_interleaved
 
 # NVIDIA H100 SXM, data sheet: float32 outside the tensor cores, and memory; its multiprocessors.
-CARD, PEAK, MEMORY, PROCESSORS = "NVIDIA H100 SXM", 67e12, 3.35e12, 132
+GPU, PEAK, MEMORY, PROCESSORS = "NVIDIA H100 SXM", 67e12, 3.35e12, 132
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Cost:
 
     @property
     def bound(self) -> float:
-        """Seconds that it takes at least on `CARD`."""
+        """Seconds that it takes at least on `GPU`."""
         return max(2 * self.multiply_adds / PEAK, self.bytes / MEMORY)
 
     @property
@@ -62,7 +62,7 @@ def costs() -> Iterator[Cost]:
         taps, tiles = kernel * kernel, blocks(c, conv.TILE) * blocks(k, conv.TILE)
         for operation, positions, columns, factor in (
             ("conv2d_forward", n * out * out, k, 1),
-            ("conv2d_input_grad", n * size * size, c, stride * stride),  # with zeros where a pixel meets no output
+            ("conv2d_input_grad", n * size * size, c, stride * stride),  # with zeros where no output uses a pixel
         ):
             there = blocks(positions, conv.TILE) * blocks(columns, conv.TILE)
             parts = min(taps, blocks(conv.ENOUGH, there))
@@ -85,11 +85,11 @@ def costs() -> Iterator[Cost]:
 
 
 def dry() -> Iterator[str]:
-    """The count, and what the compiler says of each kernel, as lines of text; no card is needed."""
+    """The count, and what the compiler says of each kernel, as lines of text; no GPU is needed."""
     from tinydiff.bench import ptx
 
     sheet = f"{PEAK / 1e12:.0f} TFLOP/s float32, {MEMORY / 1e12:.2f} TB/s, {PROCESSORS} multiprocessors"
-    yield f"at least, on one {CARD} ({sheet}):"
+    yield f"at least, on one {GPU} ({sheet}):"
     for cost in costs():
         yield cost.line()
     why = ptx.no_compiler()
@@ -109,8 +109,8 @@ def dry() -> Iterator[str]:
             )
 
 
-def card_rows(rounds: int) -> Iterator[Row]:
-    """On the card: the convolutions and one training step of the denoiser, against PyTorch there where it has one."""
+def gpu_rows(rounds: int) -> Iterator[Timing]:
+    """On the GPU: the convolutions and one training step of the denoiser, against PyTorch there where it has one."""
     import cupy
 
     from tinydiff.bench import steps
@@ -118,19 +118,21 @@ def card_rows(rounds: int) -> Iterator[Row]:
 
     wait = cupy.cuda.Device().synchronize
     for kernel, stride, n, c, k, size in [*((3, 1, *shape) for shape in SHAPES), *OTHERS]:
-        yield from _race_convolution(kernel, stride, n, c, k, size, rounds, wait)
+        yield from _time_convolution(kernel, stride, n, c, k, size, rounds, wait)
     full = steps.shipped_denoiser("cuda")
     config = OptimConfig(steps=10_000, batch=full.batch, warmup=100)
-    ours, twin = steps.trainer(full, config), steps.twin_trainer(full, config) if _torch_on_card() else None
-    (on_cpu,) = race(steps.trainer(steps.shipped_denoiser("cpu"), config), rounds=3)
-    seconds, *others = race(*(_finished(f, wait) for f in (ours, twin and twin[2]) if f), rounds=rounds)
-    yield Row("training step", full.name, seconds, min(others, default=None))
-    yield Row("training step", full.name, seconds, on_cpu, against="the CPU")
+    ours, reference = steps.trainer(full, config), steps.reference_trainer(full, config) if _torch_on_gpu() else None
+    (on_cpu,) = time_interleaved(steps.trainer(steps.shipped_denoiser("cpu"), config), rounds=3)
+    seconds, *others = time_interleaved(
+        *(_finished(f, wait) for f in (ours, reference and reference[2]) if f), rounds=rounds
+    )
+    yield Timing("training step", full.name, seconds, min(others, default=None))
+    yield Timing("training step", full.name, seconds, on_cpu, against="the CPU")
 
 
-def _race_convolution(
+def _time_convolution(
     kernel: int, stride: int, n: int, c: int, k: int, size: int, rounds: int, wait: Callable[[], None]
-) -> Iterator[Row]:
+) -> Iterator[Timing]:
     from tinydiff.device import to_device, to_numpy
     from tinydiff.kernels import cuda
     from tinydiff.kernels.cuda import naive
@@ -139,19 +141,21 @@ def _race_convolution(
     x = to_device(rng.standard_normal((n, size, size, c), np.float32), "cuda")
     w = to_device(rng.standard_normal((kernel, kernel, c, k), np.float32) / np.sqrt(kernel * kernel * c), "cuda")
     x, w = x.astype(np.float32), w.astype(np.float32)
-    y = cuda.conv2d_forward(x, w, stride, sides)
+    y = cuda.conv2d_forward(x, w, None, stride, sides)
     dy = to_device(rng.standard_normal(y.shape, np.float32), "cuda")
     runs: dict[str, Callable[[], Any]] = {
-        "forward": lambda: cuda.conv2d_forward(x, w, stride, sides),
+        "forward": lambda: cuda.conv2d_forward(x, w, None, stride, sides),
         "gradient by input": lambda: cuda.conv2d_input_grad(dy, w, x.shape, stride, sides),
         "gradient by weights": lambda: cuda.conv2d_weight_grad(x, dy, (kernel, kernel), stride, sides),
     }
     name, work = label(kernel, stride, n, c, k, size), y.size * kernel * kernel * c
-    agree(f"the plain kernel's y of {name}", to_numpy(y), to_numpy(naive.conv2d_forward(x, w, stride, sides)))
-    theirs = _torch_convolution(x, w, dy, stride, kernel // 2) if _torch_on_card() else {}
+    assert_close(
+        f"the naive kernel's y of {name}", to_numpy(y), to_numpy(naive.conv2d_forward(x, w, None, stride, sides))
+    )
+    theirs = _torch_convolution(x, w, dy, stride, kernel // 2) if _torch_on_gpu() else {}
     for what, run in runs.items():
-        seconds, *others = race(*(_finished(f, wait) for f in (run, theirs.get(what)) if f), rounds=rounds)
-        yield Row(what, name, seconds, min(others, default=None), work=work)
+        seconds, *others = time_interleaved(*(_finished(f, wait) for f in (run, theirs.get(what)) if f), rounds=rounds)
+        yield Timing(what, name, seconds, min(others, default=None), work=work)
 
 
 def _torch_convolution(x: Any, w: Any, dy: Any, stride: int, padding: int) -> dict[str, Callable[[], Any]]:
@@ -176,7 +180,7 @@ def _torch_convolution(x: Any, w: Any, dy: Any, stride: int, padding: int) -> di
 
 
 def _finished(run: Callable[[], Any], wait: Callable[[], None]) -> Callable[[], None]:
-    """Run it and wait until the card has done it: a launch returns at once."""
+    """Run it and wait until the GPU has done it: a launch returns at once."""
 
     def whole() -> None:
         run()
@@ -185,7 +189,7 @@ def _finished(run: Callable[[], Any], wait: Callable[[], None]) -> Callable[[], 
     return whole
 
 
-def _torch_on_card() -> bool:
+def _torch_on_gpu() -> bool:
     try:
         import torch
     except ModuleNotFoundError:

@@ -2,7 +2,7 @@
 
 Nothing in IADB is Gaussian, so that it carries garments of one kind to those of another: here a small U-Net learns, on
 the shipped autoencoder's latents, to lead sneakers to ankle boots of the same colour.  Its test is on garments that no
-network has seen.  A second picture shows the same in the plane, where the perfect network can be written down.
+network has seen.  A second image shows the same in the plane, where the perfect network can be written down.
 (Heitz 2023, arXiv:2305.03486)
 """
 
@@ -15,18 +15,21 @@ from pathlib import Path
 import numpy as np
 
 from tinydiff import ops
+from tinydiff.apps.grid import save_grid
 from tinydiff.apps.train.session import fit
 from tinydiff.autograd import Tensor, no_grad
-from tinydiff.cli.types import Parser, at_least, folder_to_make
+from tinydiff.bench.program import program, run
+from tinydiff.cli.types import at_least
 from tinydiff.datasets import BACKGROUNDS, COLOURS, GARMENTS, load_fashion, render
 from tinydiff.datasets.pixels import as_floats, as_pixels
-from tinydiff.diffusion.iadb import Direction, blend, deblend, exact_direction
-from tinydiff.files import written_whole
+from tinydiff.diffusion.iadb import Direction, blend, deblend
 from tinydiff.models.autoencoder import Autoencoder
 from tinydiff.models.unet import UNet, UNetConfig
 from tinydiff.training.loop import Task
 from tinydiff.training.optim import OptimConfig
-from tinydiff.viz import save_grid
+from tinydiff.viz.figures import save_figure
+from tinydiff.viz.plane import exact_direction
+from tinydiff.viz.process import plane
 from tinydiff.weights import load_autoencoder, load_classifier, shipped
 
 FROM, TO = "sneaker", "ankle boot"
@@ -39,13 +42,12 @@ UNET = UNetConfig(
     norm_num_groups=8,
     cross_attention_dim=8,
 )
-ALPHAS = (0.0, 0.25, 0.5, 0.75, 1.0)  # of the picture's columns
-CLASSES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00")  # Okabe & Ito
+ALPHAS = (0.0, 0.25, 0.5, 0.75, 1.0)  # of the image's rows
 
 
 @dataclass(frozen=True)
 class Garments:
-    """Grey garments of one kind (N, 28, 28), coloured when they are drawn."""
+    """Grey garments of one kind (N, 28, 28), coloured when they are rendered."""
 
     grey: np.ndarray
 
@@ -54,30 +56,30 @@ class Garments:
         grey, labels, _ = load_fashion(split)
         return cls(grey[labels == GARMENTS.index(kind)])
 
-    def draw(self, count: int, colours: tuple[np.ndarray, np.ndarray], rng: np.random.Generator) -> np.ndarray:
-        """`count` of them, uint8 (count, 32, 32, 3)."""
+    def images(self, count: int, colours: tuple[np.ndarray, np.ndarray], rng: np.random.Generator) -> np.ndarray:
+        """`count` of them, drawn at random, uint8 (count, 32, 32, 3)."""
         return render(self.grey[rng.integers(0, len(self.grey), count)], *colours)
 
 
 def drawn_colours(count: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Colours and backgrounds (count,) each."""
+    """Colours and backgrounds drawn at random, (count,) each."""
     return rng.integers(0, len(COLOURS), count), rng.integers(0, len(BACKGROUNDS), count)
 
 
 def direction_of(unet: UNet) -> Direction:
-    """What the network says of latents that are all blended by α."""
+    """The network's direction for latents that are all blended by α."""
 
     def direction(x: np.ndarray, alpha: float) -> np.ndarray:
         with no_grad():
-            return ask(unet, x, np.full(len(x), alpha)).data
+            return predict(unet, x, np.full(len(x), alpha)).data
 
     return direction
 
 
-def ask(unet: UNet, x: np.ndarray, alpha: np.ndarray) -> Tensor:
-    """The network has no words to read here: one that says nothing stands in for them."""
-    nothing = np.zeros((len(x), 1, UNET.cross_attention_dim), np.float32)
-    return unet(Tensor(x), 1000 * alpha, Tensor(nothing))
+def predict(unet: UNet, x: np.ndarray, alpha: np.ndarray) -> Tensor:
+    """E[x1 − x0], conditioned on α alone: a vector of zeros stands in for the text."""
+    text = np.zeros((len(x), 1, UNET.cross_attention_dim), np.float32)
+    return unet(Tensor(x), 1000 * alpha, Tensor(text))
 
 
 def learn(autoencoder: Autoencoder, steps: int, out: Path, seed: int = 0) -> UNet:
@@ -87,9 +89,9 @@ def learn(autoencoder: Autoencoder, steps: int, out: Path, seed: int = 0) -> UNe
 
     def loss_of(step: int, rng: np.random.Generator) -> Tensor:
         colours = drawn_colours(BATCH, rng)
-        x0, x1 = (autoencoder.encode(as_floats(kind.draw(BATCH, colours, rng))) for kind in (sources, targets))
+        x0, x1 = (autoencoder.encode(as_floats(kind.images(BATCH, colours, rng))) for kind in (sources, targets))
         alpha = rng.random(BATCH).astype(np.float32)
-        return ops.mse_loss(ask(unet, blend(x0, x1, alpha), alpha), Tensor(x1 - x0))
+        return ops.mse_loss(predict(unet, blend(x0, x1, alpha), alpha), Tensor(x1 - x0))
 
     optim = OptimConfig(steps=steps, batch=BATCH, lr=1.5e-3, warmup=min(100, steps), ema=0.995)
     task = Task("iadb", unet, loss_of, optim, seed, {"from": FROM, "to": TO})
@@ -98,7 +100,7 @@ def learn(autoencoder: Autoencoder, steps: int, out: Path, seed: int = 0) -> UNe
 
 
 def carry(autoencoder: Autoencoder, direction: Direction, images: np.ndarray, steps: int) -> list[np.ndarray]:
-    """Pictures at each of ALPHAS on their way, uint8 (N, 32, 32, 3) each."""
+    """Images at each of ALPHAS on their way, uint8 (N, 32, 32, 3) each."""
     latents = autoencoder.encode(as_floats(images))
     passed = [latents]
     deblend(direction, latents, steps, lambda done, x: passed.append(x))
@@ -106,7 +108,7 @@ def carry(autoencoder: Autoencoder, direction: Direction, images: np.ndarray, st
 
 
 def shares(images: np.ndarray, colours: tuple[np.ndarray, np.ndarray]) -> tuple[float, float]:
-    """How many the judge calls TO, and how many it sees in the colours that they had."""
+    """How many the evaluation classifier calls TO, and how many it sees in the colours that they had."""
     garment, colour, background = load_classifier(shipped()).classify(as_floats(images))
     return float((garment == GARMENTS.index(TO)).mean()), float(
         ((colour == colours[0]) & (background == colours[1])).mean()
@@ -115,39 +117,21 @@ def shares(images: np.ndarray, colours: tuple[np.ndarray, np.ndarray]) -> tuple[
 
 def plot_plane(path: Path, seed: int = 0) -> None:
     """From a Gaussian to five points: paths of a few samples, and where all end after 1, 4 and 16 steps."""
-    from matplotlib.figure import Figure
-
     angle = np.pi / 2 + np.arange(5) * 2 * np.pi / 5
     points = 3 * np.stack([np.cos(angle), np.sin(angle)], 1)
     x = np.random.default_rng(seed).standard_normal((600, 2))
     direction = exact_direction(points)
-    passed = [x]
-    ends = deblend(direction, x, 200, lambda done, x: passed.append(x))
-    colours = np.array(CLASSES)[((ends[:, None] - points) ** 2).sum(-1).argmin(1)]
-
-    figure = Figure(figsize=(13, 3.6), layout="constrained")
-    axes = figure.subplots(1, 4, sharex=True, sharey=True)
-    for i in range(60):
-        axes[0].plot(*np.array(passed)[:, i].T, color=colours[i], lw=0.8, alpha=0.8)
-    axes[0].scatter(*x.T, s=4, color=colours)
-    axes[0].set_title("noise, and the paths of 60 samples")
-    for own, steps in zip(axes[1:], (1, 4, 16), strict=True):
-        own.scatter(*deblend(direction, x, steps).T, s=6, color=colours)
-        own.set_title(f"after {steps} step{'s' * (steps > 1)}")
-    for own in axes:
-        own.scatter(*points.T, s=90, facecolors="none", edgecolors="#333333")
-        own.set_aspect("equal")
-        own.grid(alpha=0.3)
-    with written_whole(path) as beside:
-        figure.savefig(beside, format="png", dpi=100)
+    paths = [x]
+    deblend(direction, x, 200, lambda done, x: paths.append(x))
+    ends = {f"after {n} step{'s' * (n > 1)}": deblend(direction, x, n) for n in (1, 4, 16)}
+    save_figure(plane(paths, ends, points), path)
 
 
-def main() -> int:
-    parser = Parser(prog="python -m tinydiff.bench.iadb", description=(__doc__ or "").splitlines()[0])
+def main() -> None:
+    parser = program("iadb", __doc__, out="deblending")
     parser.add_argument("--train", type=at_least(1), default=3000, metavar="STEPS", help="of training, 3000")
     parser.add_argument("--steps", type=at_least(4), default=32, help="from one garment to the other, 32")
-    parser.add_argument("-n", type=at_least(8), default=500, help="garments that are judged, 500")
-    parser.add_argument("-o", "--output", type=folder_to_make, default="runs/deblending", metavar="DIR")
+    parser.add_argument("-n", type=at_least(8), default=500, help="garments that are classified, 500")
     args = parser.parse_args()
     out: Path = args.output
     out.mkdir(parents=True, exist_ok=True)
@@ -156,14 +140,14 @@ def main() -> int:
     unet = learn(autoencoder, args.train, out)
     rng = np.random.default_rng(0)
     colours = drawn_colours(args.n, rng)
-    passed = carry(autoencoder, direction_of(unet), Garments.of(FROM, "test").draw(args.n, colours, rng), args.steps)
+    sneakers = Garments.of(FROM, "test").images(args.n, colours, rng)
+    passed = carry(autoencoder, direction_of(unet), sneakers, args.steps)
     for alpha, images in zip(ALPHAS, passed, strict=True):
         right, kept = shares(images, colours)
         print(f"α = {alpha:4.2f}   {TO} {100 * right:5.1f} %   colours kept {100 * kept:5.1f} %", flush=True)
     save_grid(np.stack([images[:8] for images in passed]).reshape(-1, 32, 32, 3), out / "garments.png", columns=8)
     print(f"{out}: plane.png, garments.png")
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run(main))

@@ -7,23 +7,20 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from tinydiff.bench.timing import Row
+from tinydiff.bench.timing import Timing
 
 STEPS = 4
 
 
-def memory_rows(rounds: int) -> Iterator[Row]:
+def memory_rows(rounds: int) -> Iterator[Timing]:
     """Bytes by which the resident size grows at most from the made model through its training steps; on Linux."""
     if not Path("/proc/self/clear_refs").exists():
         return
+    from tinydiff.bench import steps
+
     ours = _in_a_process("ours")
-    try:
-        import torch  # noqa: F401
-    except ModuleNotFoundError:
-        theirs = None
-    else:
-        theirs = _in_a_process("theirs")
-    yield Row("memory", "denoiser, 8×8×4, batch 64", ours, theirs)
+    theirs = _in_a_process("theirs") if steps.has_reference() else None
+    yield Timing("memory", "denoiser, 8×8×4, batch 64", ours, theirs)
 
 
 def _in_a_process(side: str) -> float:
@@ -33,17 +30,15 @@ def _in_a_process(side: str) -> float:
 
 def _measure(side: str) -> int:
     from tinydiff.bench import steps
-    from tinydiff.kernels.cpu import memory
+    from tinydiff.kernels import reuse_memory
     from tinydiff.training.optim import OptimConfig
 
-    memory.reuse()
+    reuse_memory()
     task, config = next(steps.tasks()), OptimConfig(steps=10_000, batch=64)
     if side == "ours":
         run = steps.trainer(task, config)
     else:
-        twin = steps.twin_trainer(task, config)
-        assert twin is not None
-        run = twin[2]
+        run = steps.reference_trainer(task, config)[2]
     before = _status("VmRSS")
     Path("/proc/self/clear_refs").write_text("5")  # forget the highest size so far
     for _ in range(STEPS):

@@ -1,4 +1,4 @@
-"""What the real compiler makes of the card's kernels, without a card: PTX, registers, shared memory, occupancy.
+"""What the real compiler makes of the GPU's kernels, without a GPU: PTX, registers, shared memory, occupancy.
 
 Numba compiles to PTX where NVIDIA's compiler library NVVM is installed, and ptxas, from the CUDA toolkit, turns that
 into the machine code of one compute capability and says what a thread of it needs.
@@ -36,7 +36,7 @@ def _array(axes: int, kind: Any = float32) -> Array:
 
 
 _1, _2, _3, _4 = (_array(axes) for axes in (1, 2, 3, 4))
-_WINNER = _array(4, int32)
+_ARGMAX = _array(4, int32)
 
 # Each kernel with the types that it is called with, and the threads of a block.
 KERNELS: dict[str, tuple[Any, tuple, int]] = {
@@ -46,11 +46,11 @@ KERNELS: dict[str, tuple[Any, tuple, int]] = {
         conv.THREADS,
     ),
     "conv.weight_grad": (conv._weight_grad, (_2, *[int64] * 2, _2, *[int64] * 6, _4), conv.THREADS),
-    "plain.forward": (naive._forward, (_4, _4, *[int64] * 3, _4), naive.THREADS),
-    "plain.input_grad": (naive._input_grad, (_4, _4, *[int64] * 3, _4), naive.THREADS),
-    "plain.weight_grad": (naive._weight_grad, (_4, _4, *[int64] * 3, _4), naive.THREADS),
-    "pointwise.max_pool": (pointwise._max_pool, (_4, int64, _4, _WINNER), pointwise.THREADS),
-    "pointwise.max_pool_backward": (pointwise._max_pool_backward, (_4, _WINNER, int64, _4), pointwise.THREADS),
+    "naive.forward": (naive._forward, (_4, _4, _1, *[int64] * 3, _4), naive.THREADS),
+    "naive.input_grad": (naive._input_grad, (_4, _4, *[int64] * 3, _4), naive.THREADS),
+    "naive.weight_grad": (naive._weight_grad, (_4, _4, *[int64] * 3, _4), naive.THREADS),
+    "pointwise.max_pool": (pointwise._max_pool, (_4, int64, _4, _ARGMAX), pointwise.THREADS),
+    "pointwise.max_pool_backward": (pointwise._max_pool_backward, (_4, _ARGMAX, int64, _4), pointwise.THREADS),
     "pointwise.upsample": (pointwise._upsample, (_4, _4), pointwise.THREADS),
     "pointwise.upsample_backward": (pointwise._upsample_backward, (_4, _4), pointwise.THREADS),
     "norm.forward": (norm._forward, (_3, _1, _1, float32, boolean, _3, _2, _2), norm.THREADS),
@@ -61,7 +61,7 @@ KERNELS: dict[str, tuple[Any, tuple, int]] = {
 
 @dataclass(frozen=True)
 class Needs:
-    """What one thread, or block, of a kernel needs on a card."""
+    """What one thread, or block, of a kernel needs on a GPU."""
 
     registers: int
     shared: int  # bytes
@@ -85,7 +85,7 @@ def no_compiler() -> str | None:
 
 
 def compile_ptx(name: str, capability: Capability) -> str:
-    """The kernel in PTX, NVIDIA's assembly for cards in general."""
+    """The kernel in PTX, NVIDIA's assembly for GPUs in general."""
     from numba import cuda
 
     kernel, signature, _ = KERNELS[name]
@@ -118,7 +118,7 @@ def assemble(ptx: str, capability: Capability) -> Needs | str:
 
 @contextmanager
 def _pretending(capability: Capability) -> Iterator[None]:
-    """Numba asks the card for its capability when it compiles what a kernel calls; here there need not be one."""
+    """Numba asks the GPU for its capability when it compiles what a kernel calls; here there need not be one."""
     from numba.cuda import dispatcher
 
     before = dispatcher.get_current_device

@@ -1,19 +1,19 @@
-"""Benchmark rows as lines of text, as JSON, and as a picture."""
+"""Benchmark rows as lines of text, as JSON, and as an image."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from tinydiff.bench.timing import Row, geometric_mean
+from tinydiff.bench.timing import Timing, geometric_mean
+from tinydiff.cli.results import write_json
 from tinydiff.errors import InputError
-from tinydiff.files import written_whole
+from tinydiff.viz.figures import save_figure
 
 
-def line(row: Row) -> str:
+def line(row: Timing) -> str:
     """One row: what, how long or how much, what it is compared with, the ratio, the rate."""
     value = _bytes if row.group == "memory" else _time
     text = f"{row.group:<22} {row.name:<42} {value(row.ours):>9}"
@@ -22,7 +22,7 @@ def line(row: Row) -> str:
     return text + (f"   {row.rate:6.0f} GFLOP/s" if row.rate is not None else "")
 
 
-def summary(rows: Sequence[Row]) -> list[str]:
+def summary(rows: Sequence[Timing]) -> list[str]:
     """Geometric means of the ratios of 3×3 convolutions over the shapes of `conv.SHAPES`."""
     from tinydiff.bench.conv import SHAPES, label
 
@@ -37,14 +37,12 @@ def summary(rows: Sequence[Row]) -> list[str]:
     return lines
 
 
-def write_json(path: Path, rows: Sequence[Row], conditions: dict[str, Any]) -> None:
+def write_rows(path: Path, rows: Sequence[Timing], conditions: dict[str, Any]) -> None:
     entries = [{**asdict(row), "ratio": row.ratio, "gflops": row.rate} for row in rows]
-    with written_whole(path) as beside:
-        text = json.dumps({"conditions": conditions, "rows": entries}, indent=2, ensure_ascii=False)
-        beside.write_text(text + "\n", encoding="utf-8")
+    write_json(path, {"conditions": conditions, "rows": entries})
 
 
-def write_picture(path: Path, rows: Sequence[Row], conditions: dict[str, Any]) -> None:
+def write_image(path: Path, rows: Sequence[Timing], conditions: dict[str, Any]) -> None:
     """A bar for each ratio to PyTorch, the line at 1; without PyTorch for each rate, the line at the machine's peak.
 
     Raises InputError where the rows have neither.
@@ -72,8 +70,7 @@ def write_picture(path: Path, rows: Sequence[Row], conditions: dict[str, Any]) -
     axes.set_ylim(-0.6, len(shown) - 0.4)
     axes.set_xlim(0, 1.12 * max(largest, line))
     axes.spines[["top", "right"]].set_visible(False)
-    with written_whole(path) as beside:
-        figure.savefig(beside, format="png", dpi=130)
+    save_figure(figure, path, dpi=130)
 
 
 def _time(seconds: float) -> str:

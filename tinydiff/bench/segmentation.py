@@ -2,14 +2,12 @@
 
     python -m tinydiff.bench.segmentation -o DIR
 
-Everything learns from the left half of the shipped picture of nuclei (thresholds are chosen by it) and is judged on the
-right half.  Writes a table (figures.json) and two pictures (methods.png, tiles.png) to DIR.
+Everything learns from the left half of the shipped image of nuclei (thresholds are chosen by it) and is measured on the
+right half.  Writes a table (figures.json) and two images (methods.png, tiles.png) to DIR.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
 import sys
 import tempfile
 import time
@@ -20,16 +18,19 @@ from pathlib import Path
 import numpy as np
 from scipy import ndimage
 
-from tinydiff import viz
 from tinydiff.apps.data.image_files import Pair
 from tinydiff.apps.data.nuclei import load_nuclei
-from tinydiff.cli.types import Parser, at_least, folder_to_make
-from tinydiff.files import written_whole
+from tinydiff.apps.grid import save_grid
+from tinydiff.bench.program import program, run
+from tinydiff.cli.choices import SEGMENTATION_PRESETS
+from tinydiff.cli.results import write_json
+from tinydiff.cli.types import at_least
 from tinydiff.segmentation import Segmenter, find_cells, normaliser
 from tinydiff.segmentation.images import errors, overlay, shown
 from tinydiff.segmentation.metrics import objects, overlap
 from tinydiff.segmentation.presets import SegmentationPreset, segmentation_preset
 from tinydiff.segmentation.training import train_on_pairs
+from tinydiff.viz.figures import save_figure, subplots
 
 TILES = (1, 2, 4, 8, 16, 32)
 SHORT = (100, 300)  # steps: skip connections are worth most where there is little training
@@ -37,7 +38,7 @@ SIDE = 64  # pixels of a training tile: 32 of them make the left half
 
 
 @dataclass(frozen=True)
-class Row:
+class SegmentationResult:
     """One method on the right half."""
 
     method: str
@@ -50,11 +51,12 @@ class Row:
     seconds: float = 0.0
 
 
-def judged(
+def measured(
     method: str, mask: np.ndarray, cells: np.ndarray, truth: np.ndarray, parameters: int = 0, seconds: float = 0.0
-) -> Row:
+) -> SegmentationResult:
     pixels, single = overlap(mask, truth), objects(cells, truth)
-    return Row(method, pixels.iou, pixels.dice, pixels.accuracy, single.f1, single.iou, parameters, seconds)
+    figures = pixels.iou, pixels.dice, pixels.accuracy, single.f1, single.iou
+    return SegmentationResult(method, *figures, parameters, seconds)
 
 
 def otsu(values: np.ndarray, bins: int = 256) -> float:
@@ -68,7 +70,7 @@ def otsu(values: np.ndarray, bins: int = 256) -> float:
     return float(middles[np.argmax(between)])
 
 
-def thresholds(left: Pair, right: Pair) -> Iterator[tuple[Row, np.ndarray]]:
+def thresholds(left: Pair, right: Pair) -> Iterator[tuple[SegmentationResult, np.ndarray]]:
     """Methods that learn nothing, or one number."""
 
     def smoothed(image: np.ndarray) -> np.ndarray:
@@ -83,10 +85,12 @@ def thresholds(left: Pair, right: Pair) -> Iterator[tuple[Row, np.ndarray]]:
         ("Otsu's threshold of the smoothed logarithm", log > otsu(log)),
         ("the threshold that is best on the left half", log > best),
     ):
-        yield judged(method, mask, find_cells(mask.astype(np.float32)), truth), mask
+        yield measured(method, mask, find_cells(mask.astype(np.float32)), truth), mask
 
 
-def trained(method: str, pairs: list[Pair], preset: SegmentationPreset, strip: float) -> tuple[Row, np.ndarray]:
+def trained(
+    method: str, pairs: list[Pair], preset: SegmentationPreset, strip: float
+) -> tuple[SegmentationResult, np.ndarray]:
     """A network that learnt from these pairs, on the right half."""
     left, (image, truth) = load_nuclei("left")[0], load_nuclei("right")
     start = time.monotonic()
@@ -95,10 +99,10 @@ def trained(method: str, pairs: list[Pair], preset: SegmentationPreset, strip: f
     seconds = time.monotonic() - start
     found = Segmenter(learnt.model).segment(image)
     parameters = sum(p.data.size for p in learnt.model.parameters())
-    return judged(method, found.mask, found.cells, truth, parameters=parameters, seconds=seconds), found.mask
+    return measured(method, found.mask, found.cells, truth, parameters=parameters, seconds=seconds), found.mask
 
 
-def methods(preset: SegmentationPreset) -> Iterator[tuple[Row, np.ndarray]]:
+def methods(preset: SegmentationPreset) -> Iterator[tuple[SegmentationResult, np.ndarray]]:
     """Thresholds, then the network without skip connections and with them, after few steps and after all."""
     left = load_nuclei("left")
     yield from thresholds(left, load_nuclei("right"))
@@ -109,16 +113,16 @@ def methods(preset: SegmentationPreset) -> Iterator[tuple[Row, np.ndarray]]:
             yield trained(f"{name}, {steps} steps", [left], settings, strip=0.2)
 
 
-def curve(preset: SegmentationPreset, steps: int, seeds: int) -> dict[int, list[Row]]:
-    """The U-Net from 1, 2, 4 … tiles of the left half, each as many steps; each seed draws its own tiles."""
+def curve(preset: SegmentationPreset, steps: int, seeds: int) -> dict[int, list[SegmentationResult]]:
+    """The U-Net from 1, 2, 4 … tiles of the left half, each as many steps; each seed draws its own tiles at random."""
     image, labels = load_nuclei("left")
     places = [(top, left) for top in range(0, 512, SIDE) for left in range(0, 256, SIDE)]
     tiles = [(image[t : t + SIDE, x : x + SIDE], labels[t : t + SIDE, x : x + SIDE]) for t, x in places]
     pixels = preset.optim.batch * preset.size**2
-    rows: dict[int, list[Row]] = {count: [] for count in TILES}
+    rows: dict[int, list[SegmentationResult]] = {count: [] for count in TILES}
     for seed in range(seeds):
-        drawn = np.random.default_rng(seed).permutation(len(tiles))
-        order = sorted(drawn, key=lambda i: not (tiles[i][1] > 0).any())  # one tile alone must hold a cell
+        shuffled = np.random.default_rng(seed).permutation(len(tiles))
+        order = sorted(shuffled, key=lambda i: not (tiles[i][1] > 0).any())  # one tile alone must hold a cell
         optim = replace(preset.optim, steps=steps, batch=pixels // SIDE**2)
         small = replace(preset, optim=optim, size=SIDE, seed=seed)
         for count in TILES:
@@ -127,7 +131,7 @@ def curve(preset: SegmentationPreset, steps: int, seeds: int) -> dict[int, list[
     return rows
 
 
-def say(row: Row) -> None:
+def say(row: SegmentationResult) -> None:
     print(
         f"{row.method:<46} IoU {row.iou:.3f}   Dice {row.dice:.3f}   pixels {100 * row.accuracy:5.1f} %   "
         f"cells: F1 {row.f1:.3f}, IoU {row.cell_iou:.3f}   {row.parameters:9,} parameters, {row.seconds:4.0f} s",
@@ -135,46 +139,41 @@ def say(row: Row) -> None:
     )
 
 
-def picture(found: list[tuple[Row, np.ndarray]], path: Path) -> None:
+def compared(found: list[tuple[SegmentationResult, np.ndarray]], path: Path) -> None:
     """The right half, its truth, and each method's errors."""
     image, truth = load_nuclei("right")
     panels, captions = [shown(image), overlay(image, truth)], ["the right half", "the truth"]
     for row, mask in found:
         panels.append(errors(mask, truth))
         captions.append(f"{row.method}: IoU {row.iou:.3f}, F1 {row.f1:.3f}")
-    viz.save_grid(np.stack(panels), path, captions, columns=len(panels), scale=1)
+    save_grid(np.stack(panels), path, captions, columns=len(panels), scale=1)
 
 
-def plot(rows: dict[int, list[Row]], threshold: Row, path: Path) -> None:
+def plot(rows: dict[int, list[SegmentationResult]], threshold: SegmentationResult, path: Path) -> None:
     """Intersection over union and F1 of cells against the number of tiles; each seed a point."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(10, 4), layout="constrained")
-    for axes, name, title in zip(
-        figure.subplots(1, 2), ("iou", "f1"), ("intersection over union", "F1 of single cells"), strict=True
-    ):
-        means = [np.mean([getattr(row, name) for row in rows[count]]) for count in rows]
-        for count in rows:
-            axes.plot([count] * len(rows[count]), [getattr(r, name) for r in rows[count]], ".", color="#9ecae1", ms=9)
-        axes.plot(list(rows), means, color="#08519c", linewidth=2, label="U-Net, mean")
-        level = getattr(threshold, name)
-        axes.axhline(level, color="#d55e00", linestyle="--", label=threshold.method)
+    figure, panels = subplots((10, 4), 1, 2)
+    titles = {"iou": "intersection over union", "f1": "F1 of single cells"}
+    for axes, (name, title) in zip(panels, titles.items(), strict=True):
+        values = {count: [getattr(row, name) for row in own] for count, own in rows.items()}
+        for count, own in values.items():
+            axes.plot([count] * len(own), own, ".", color="#9ecae1", ms=9)
+        means = [np.mean(own) for own in values.values()]
+        axes.plot(list(values), means, color="#08519c", linewidth=2, label="U-Net, mean")
+        axes.axhline(getattr(threshold, name), color="#d55e00", linestyle="--", label=threshold.method)
         axes.set_xscale("log", base=2)
         axes.set_xticks(list(rows), [str(count) for count in rows])
         axes.set(title=title, xlabel=f"training tiles of {SIDE}×{SIDE} pixels", ylim=(0.4, 1))
         axes.grid(alpha=0.3)
     axes.legend(loc="lower right")
-    with written_whole(path) as beside:
-        figure.savefig(beside, format="png", dpi=110)
+    save_figure(figure, path, dpi=110)
 
 
-def main() -> int:
-    parser = Parser(prog="python -m tinydiff.bench.segmentation", description=__doc__.splitlines()[0])
-    parser.add_argument("--preset", choices=("quick", "full", "paper"), default="full", help="the networks compared")
+def main() -> None:
+    parser = program("segmentation", __doc__, out="segmentation")
+    parser.add_argument("--preset", choices=SEGMENTATION_PRESETS, default="full", help="the networks compared")
     parser.add_argument("--steps", type=at_least(1), default=300, help="of each training for the curve over tiles")
     parser.add_argument("--seeds", type=at_least(1), default=3, help="trainings for each number of tiles")
-    parser.add_argument("-o", "--output", type=folder_to_make, default="runs/segmentation", metavar="DIR")
-    args: argparse.Namespace = parser.parse_args()
+    args = parser.parse_args()
     out: Path = args.output
     out.mkdir(parents=True, exist_ok=True)
     found = []
@@ -182,18 +181,16 @@ def main() -> int:
         found.append((row, mask))
         say(row)
     threshold = found[2]
-    picture([threshold, *found[3:5], found[-1]], out / "methods.png")
+    compared([threshold, *found[3:5], found[-1]], out / "methods.png")
     rows = curve(segmentation_preset("quick"), args.steps, args.seeds)
     plot(rows, threshold[0], out / "tiles.png")
     figures = {
         "methods": [asdict(row) for row, _ in found],
         "tiles": {str(count): [asdict(row) for row in of_seeds] for count, of_seeds in rows.items()},
     }
-    with written_whole(out / "figures.json") as beside:
-        beside.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+    write_json(out / "figures.json", figures)
     print(f"{out}: methods.png, tiles.png, figures.json")
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run(main))

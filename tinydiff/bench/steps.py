@@ -1,20 +1,22 @@
-"""Whole training steps and whole pictures, tinydiff against its twin in PyTorch.
+"""Whole training steps and whole images, tinydiff against the torch reference.
 
-Both hold the same weights; their outputs, gradients and first ten losses must agree before anything is timed.
+Both hold the same weights; their outputs, gradients and first ten losses must be the same before anything is timed.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
 
 from tinydiff import ops
 from tinydiff.autograd import Tensor
-from tinydiff.bench.timing import Row, agree, race
-from tinydiff.errors import MismatchError
+from tinydiff.bench.timing import Timing, assert_close, time_interleaved
+from tinydiff.errors import InputError, MismatchError
 from tinydiff.models.autoencoder import Autoencoder
 from tinydiff.models.denoiser import Denoiser
 from tinydiff.models.text_encoder import TextEncoderConfig
@@ -24,7 +26,7 @@ from tinydiff.training.optim import AdamW, OptimConfig, ema_decay, learning_rate
 from tinydiff.training.presets import TEXT_WIDTH
 from tinydiff.training.presets import preset as preset_named
 
-LOSSES = 10  # that must agree
+LOSSES = 10  # that must be the same
 PIXELS = UNetConfig(
     3,
     3,
@@ -41,13 +43,13 @@ TEXT = TextEncoderConfig(
 
 @dataclass(frozen=True)
 class Task:
-    """A model of tinydiff's, its loss, and how the twin is made, channels last or not, and computes the same loss."""
+    """A model, its loss, and how the reference is made, channels last or not, and computes the same loss."""
 
     name: str
     batch: int
     model: Module
     loss: Callable[[], Tensor]
-    twin: Callable[[bool], tuple[Any, Callable[[], Any]]]
+    reference: Callable[[bool], tuple[Any, Callable[[], Any]]]
 
 
 def tasks() -> Iterator[Task]:
@@ -70,20 +72,20 @@ def denoiser_task(name: str, config: UNetConfig, size: int, batch: int, device: 
     x, target = rng.standard_normal((2, batch, size, size, config.in_channels), np.float32)
     t, tokens = rng.integers(0, 1000, batch), rng.integers(0, TEXT.vocab_size, (batch, TEXT.max_position_embeddings))
 
-    def twin(channels_last: bool) -> tuple[Any, Callable[[], Any]]:
+    def reference(channels_last: bool) -> tuple[Any, Callable[[], Any]]:
         import torch
 
-        from tinydiff.bench import torch_models as twins
+        from tinydiff.bench import torch_reference as theirs
 
-        other = twins.carry_over(model, twins.Denoiser(config, TEXT), channels_last).to(device)
-        x_, target_ = (twins.channels_first(a.copy(), channels_last).to(device) for a in (x, target))
+        other = theirs.carry_over(model, theirs.Denoiser(config, TEXT), channels_last).to(device)
+        x_, target_ = (theirs.channels_first(a.copy(), channels_last).to(device) for a in (x, target))
         t_, tokens_ = (torch.from_numpy(a.copy()).to(device) for a in (t, tokens))
         return other, lambda: torch.nn.functional.mse_loss(other(x_, t_, tokens_), target_)
 
     def loss() -> Tensor:
         return ops.mse_loss(model(Tensor(model.place(x)), t, tokens), Tensor(model.place(target)))
 
-    return Task(name, batch, model, loss, twin)
+    return Task(name, batch, model, loss, reference)
 
 
 def autoencoder_task(name: str, config: Any, batch: int) -> Task:
@@ -99,42 +101,53 @@ def autoencoder_task(name: str, config: Any, batch: int) -> Task:
         kl = ops.kl_loss(mean, log_variance) * np.float32(1e-6)
         return ops.l1_loss(y, Tensor(x)) + ops.mse_loss(y, Tensor(x)) + kl
 
-    def twin(channels_last: bool) -> tuple[Any, Callable[[], Any]]:
+    def reference(channels_last: bool) -> tuple[Any, Callable[[], Any]]:
         import torch.nn.functional as F
 
-        from tinydiff.bench import torch_models as twins
+        from tinydiff.bench import torch_reference as theirs
 
-        other = twins.carry_over(model, twins.Autoencoder(config), channels_last)
-        x_, noise_ = (twins.channels_first(a.copy(), channels_last) for a in (x, noise))
+        other = theirs.carry_over(model, theirs.make_autoencoder(config), channels_last)
+        x_, noise_ = (theirs.channels_first(a.copy(), channels_last) for a in (x, noise))
 
-        def twin_loss() -> Any:
-            mean, log_variance = other.moments(x_)
-            y = other.reconstruct(mean + (log_variance / 2).exp() * noise_)
+        def reference_loss() -> Any:
+            latents = other.encode(x_).latent_dist
+            mean, log_variance = latents.mean, latents.logvar
+            y = other.decode(mean + (log_variance / 2).exp() * noise_).sample
             kl = 0.5e-6 * (mean**2 + log_variance.exp() - 1 - log_variance).sum() / batch
             return F.l1_loss(y, x_) + F.mse_loss(y, x_) + kl
 
-        return other, twin_loss
+        return other, reference_loss
 
-    return Task(name, batch, model, loss, twin)
+    return Task(name, batch, model, loss, reference)
 
 
-def step_rows(rounds: int) -> Iterator[Row]:
-    """Forward, backward, clipping, AdamW and moving average."""
+def has_reference() -> bool:
+    """Whether PyTorch is here to compare with.  Raises InputError where diffusers is missing beside it."""
+    if find_spec("torch") is None:
+        return False
+    if find_spec("diffusers") is None:
+        raise InputError("bench: PyTorch's models are those of diffusers, which is missing: pip install diffusers")
+    return True
+
+
+def step_rows(rounds: int) -> Iterator[Timing]:
+    """Forward, backward, clipping, AdamW and EMA."""
     for task in tasks():
         config = OptimConfig(steps=10_000, batch=task.batch, warmup=100)
-        twins = [twin for last in (True, False) if (twin := twin_trainer(task, config, last)) is not None]
-        for twin in twins:
-            _same_gradients(task, *twin[:2])
-        ours = trainer(task, config)
-        for i in range(LOSSES if twins else 0):
+        references = [reference_trainer(task, config, last) for last in (True, False)] if has_reference() else []
+        for model, reference_loss, _ in references:
+            check_gradients(task, model, reference_loss)
+        ours, theirs = trainer(task, config), [step for _, _, step in references]
+        for i in range(LOSSES if theirs else 0):
             loss = ours()
-            for twin in twins:
-                agree(f"loss {i + 1} of {task.name}", np.array([loss]), np.array([twin[2]()]))
-        seconds, *others = race(ours, *(twin[2] for twin in twins), rounds=rounds)
-        yield Row("training step", task.name, seconds, min(others, default=None))
+            for step in theirs:
+                assert_close(f"loss {i + 1} of {task.name}", np.array([loss]), np.array([step()]))
+        seconds, *others = time_interleaved(ours, *theirs, rounds=rounds)
+        yield Timing("training step", task.name, seconds, min(others, default=None))
 
 
 def trainer(task: Task, config: OptimConfig) -> Callable[[], float]:
+    """One training step at each call, which returns its loss."""
     optimiser, step = AdamW(task.model, config), 0
 
     def run() -> float:
@@ -148,15 +161,14 @@ def trainer(task: Task, config: OptimConfig) -> Callable[[], float]:
     return run
 
 
-def twin_trainer(
+def reference_trainer(
     task: Task, config: OptimConfig, channels_last: bool = True
-) -> tuple[Any, Any, Callable[[], float]] | None:
-    try:
-        from tinydiff.bench import torch_models as twins
-    except ModuleNotFoundError:
-        return None
-    model, loss = task.twin(channels_last)
-    optimiser, step = twins.Trainer(model, config), 0
+) -> tuple[Any, Callable[[], Any], Callable[[], float]]:
+    """The reference's model, its loss, and its training step."""
+    from tinydiff.bench.torch_reference import Trainer
+
+    model, loss = task.reference(channels_last)
+    optimiser, step = Trainer(model, config), 0
 
     def run() -> float:
         nonlocal step
@@ -167,11 +179,12 @@ def twin_trainer(
     return model, loss, run
 
 
-def _same_gradients(task: Task, model: Any, twin_loss: Callable[[], Any]) -> None:
-    from tinydiff.bench.torch_models import to_torch_layout
+def check_gradients(task: Task, model: Any, reference_loss: Callable[[], Any]) -> None:
+    """Raises MismatchError where the loss or a parameter's gradient is not the reference's."""
+    from tinydiff.bench.torch_reference import to_torch_layout
 
-    loss, other = task.loss(), twin_loss()
-    agree(f"the loss of {task.name}", np.array([loss.item()]), np.array([other.item()]))
+    loss, other = task.loss(), reference_loss()
+    assert_close(f"the loss of {task.name}", np.array([loss.item()]), np.array([other.item()]))
     loss.backward()
     other.backward()
     gradients = {name: p.grad for name, p in task.model.named_parameters() if p.grad is not None}
@@ -179,7 +192,7 @@ def _same_gradients(task: Task, model: Any, twin_loss: Callable[[], Any]) -> Non
     for name, parameter in model.named_parameters():
         ours = to_torch_layout(name, gradients[name])
         # A gradient that is nothing but rounding, a key's bias say, is compared with the largest of all.
-        agree(f"the gradient of {name}", ours, parameter.grad.numpy(), least=1e-3 * largest)
+        assert_close(f"the gradient of {name}", ours, parameter.grad.numpy(), least=1e-3 * largest)
     for p in task.model.parameters():
         p.grad = None
 
@@ -191,31 +204,28 @@ def _stir(model: Module, rng: np.random.Generator) -> None:
             parameter.assign((0.02 * rng.standard_normal(parameter.shape)).astype(np.float32))
 
 
-def sampling_rows(rounds: int) -> Iterator[Row]:
-    """Sixteen pictures from a prompt, 25 steps with guidance: text encoder, denoiser, sampler and decoder."""
+def sampling_rows(rounds: int) -> Iterator[Timing]:
+    """Sixteen images from a prompt, 25 steps with guidance: text encoder, denoiser, sampler and decoder."""
     import tinydiff
 
     pipe = tinydiff.load()
     prompts = ["a red dress on a white background"] * 16
-    name = "16 pictures, 25 steps, guidance"
-    try:
-        from tinydiff.bench import torch_models as twins
-    except ModuleNotFoundError:
-        (seconds,) = race(lambda: pipe.generate(prompts), rounds=rounds)
-        yield Row("sampling", name, seconds)
-        return
-    last, first = twins.Pipeline(pipe), twins.Pipeline(pipe, channels_last=False)
-    expected = pipe.generate(prompts).astype(int)
-    for other in (last, first):
-        if np.percentile(abs(expected - other.generate(prompts)), 99) > 2:
-            raise MismatchError(f"bench: the twin's pictures differ, 1 % of the pixels by more than 2 of 255 ({name})")
-    seconds, *others = race(
-        lambda: pipe.generate(prompts), lambda: last.generate(prompts), lambda: first.generate(prompts), rounds=rounds
-    )
-    yield Row("sampling", name, seconds, min(others))
+    name = "16 images, 25 steps, guidance"
+    contenders = [partial(pipe.generate, prompts)]
+    if has_reference():
+        from tinydiff.bench.torch_reference import Pipeline
+
+        references = [Pipeline(pipe, channels_last) for channels_last in (True, False)]
+        expected = pipe.generate(prompts).astype(int)
+        for reference in references:
+            if np.percentile(abs(expected - reference.generate(prompts)), 99) > 2:
+                raise MismatchError(f"bench: 1 % of the reference's pixels differ by more than 2 of 255 ({name})")
+        contenders += [partial(reference.generate, prompts) for reference in references]
+    seconds, *others = time_interleaved(*contenders, rounds=rounds)
+    yield Timing("sampling", name, seconds, min(others, default=None))
 
 
-def thread_rows(rounds: int) -> Iterator[Row]:
+def thread_rows(rounds: int) -> Iterator[Timing]:
     """The training step on all threads against one."""
     import numba
 
@@ -235,5 +245,5 @@ def thread_rows(rounds: int) -> Iterator[Row]:
 
             return call
 
-        seconds, alone = race(on(threads), on(1), rounds=rounds)
-        yield Row("threads", task.name, seconds, alone, against="one thread")
+        seconds, alone = time_interleaved(on(threads), on(1), rounds=rounds)
+        yield Timing("threads", task.name, seconds, alone, against="one thread")

@@ -1,4 +1,4 @@
-"""Fair timing: contenders take turns, so that a slow moment of the machine hits them all, and medians are compared."""
+"""Interleaved timing: contenders take turns, so that a slow moment of the machine hits them all; medians count."""
 
 from __future__ import annotations
 
@@ -12,8 +12,11 @@ from tinydiff.errors import MismatchError
 
 
 @dataclass(frozen=True)
-class Row:
-    """One line of a benchmark: seconds of tinydiff and of what it is compared with, medians over the rounds."""
+class Timing:
+    """One line of a benchmark: seconds of tinydiff and of what it is compared with, medians over the rounds.
+
+    In the group "memory" they are bytes.
+    """
 
     group: str
     name: str
@@ -36,7 +39,7 @@ class Row:
 REST = 0.02  # seconds before each turn: the other's idle threads spin for a while before they sleep
 
 
-def race(*contenders: Callable[[], object], rounds: int = 15, warmup: int = 2) -> list[float]:
+def time_interleaved(*contenders: Callable[[], object], rounds: int = 15, warmup: int = 2) -> list[float]:
     """Median seconds of each contender over interleaved rounds; a turn is a rest, a call that warms up, a timed one."""
     for _ in range(warmup):
         for contender in contenders:
@@ -56,15 +59,15 @@ def geometric_mean(numbers: list[float]) -> float:
     return float(np.exp(np.mean(np.log(numbers))))
 
 
-def agree(name: str, ours: np.ndarray, theirs: np.ndarray, tolerance: float = 1e-4, least: float = 1e-6) -> None:
+def assert_close(name: str, ours: np.ndarray, theirs: np.ndarray, tolerance: float = 1e-4, least: float = 1e-6) -> None:
     """Raises MismatchError unless both are the same up to `tolerance` of the largest (or of `least`, if that is more).
 
     Only equal work is timed.
     """
     if ours.shape != theirs.shape:
-        raise MismatchError(f"bench: {name} has shape {ours.shape} here and {theirs.shape} in the twin")
+        raise MismatchError(f"bench: {name} has shape {ours.shape}, but {theirs.shape} in the reference")
     error = float(abs(ours - theirs).max() / max(abs(theirs).max(), least))
     if not error <= tolerance:
         raise MismatchError(
-            f"bench: {name} differs from the twin's by {error:.1e} of the largest, expected ≤ {tolerance}"
+            f"bench: {name} differs from the reference's by {error:.1e} of the largest, expected ≤ {tolerance}"
         )

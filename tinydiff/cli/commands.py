@@ -1,20 +1,19 @@
-"""What each command of the command line does with its arguments, which `cli.py` has read and checked."""
+"""What each command of the command line does with its arguments, which `parser.py` has read and checked."""
 
 from __future__ import annotations
 
 import argparse
-from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 import tinydiff
+from tinydiff.cli.results import write_json
 from tinydiff.cli.types import folder_to_make
 from tinydiff.errors import InputError
-from tinydiff.files import written_whole
 
 if TYPE_CHECKING:
     from tinydiff.pipelines.text_to_image import TextToImage
 
-WIDEST_ROW = 8  # pictures of one prompt that still make one row of the grid
+WIDEST_ROW = 8  # images of one prompt that still make one row of the grid
 
 
 def generate(args: argparse.Namespace) -> None:
@@ -24,28 +23,27 @@ def generate(args: argparse.Namespace) -> None:
     prompts = [text for text in args.prompts for _ in range(args.n)]
     options = {**_sampling(args), "sampler": args.sampler}
     if args.init is not None:
-        from tinydiff.cli.editing import edit_file
+        from tinydiff.cli.files import edit_file
 
         images = edit_file(pipe, args.init, prompts, args.strength, args.mask, **options)
     elif args.strength is not None or args.mask is not None:
-        raise InputError("--strength and --mask change a picture: name it with --init")
+        raise InputError("--strength and --mask change an image: name it with --init")
     else:
         images = pipe.generate(prompts, **options)
 
     from tinydiff import viz
+    from tinydiff.cli.files import save_all
 
     if not args.each:
         # Several prompts: one row for each, where it isn't too long.
         columns = args.n if len(args.prompts) > 1 and args.n <= WIDEST_ROW else None
         viz.save_grid(images, args.output, prompts, columns=columns)
-        print(f"{args.output}: {len(images)} pictures")
+        print(f"{args.output}: {len(images)} images")
         return
     digits = len(str(len(images)))
     names = [args.output.with_stem(f"{args.output.stem}-{i:0{digits}}") for i in range(1, len(images) + 1)]
-    with ExitStack() as stack:  # all of them or none
-        for image, name in zip(images, names, strict=True):
-            viz.upscaled(image).save(stack.enter_context(written_whole(name)), format="PNG")
-    print(f"{names[0]} to {names[-1].name}: {len(images)} pictures")
+    save_all({name: viz.upscaled(image) for name, image in zip(names, images, strict=True)})
+    print(f"{names[0]} to {names[-1].name}: {len(images)} images")
 
 
 def interpolate(args: argparse.Namespace) -> None:
@@ -61,40 +59,43 @@ def interpolate(args: argparse.Namespace) -> None:
         images = pipe.interpolate(args.prompt, args.to, **options)
         ends = args.prompt, args.to
     viz.save_grid(images, args.output, [ends[0], *[""] * (args.n - 2), ends[1]], columns=min(args.n, WIDEST_ROW))
-    print(f"{args.output}: {args.n} pictures")
+    print(f"{args.output}: {args.n} images")
 
 
 def invert(args: argparse.Namespace) -> None:
     from tinydiff import viz
-    from tinydiff.cli.editing import invert_file
+    from tinydiff.cli.files import invert_file
 
     _choose(args.device)
-    pipe = tinydiff.load(args.weights)
-    pipe.to(args.device)
-    images, captions = invert_file(pipe, args.image, args.prompt, args.steps)
+    images, captions = invert_file(_loaded(args), args.image, args.prompt, args.steps)
     viz.save_grid(images, args.output, captions, columns=len(images))
     print("\n".join(captions[1:]))
-    print(f"{args.output}: the picture, through the autoencoder alone, and drawn again from its own noise")
+    print(f"{args.output}: the image, through the autoencoder alone, and generated from its own noise")
 
 
 def attention(args: argparse.Namespace) -> None:
-    from tinydiff.viz.attention import draw_attention
+    from tinydiff.viz.attention import attention_figure
+    from tinydiff.viz.figures import save_figure
 
     _choose(args.device)
-    pipe = _loaded(args)
-    found = pipe.attention_maps(args.prompt, **_sampling(args))
-    draw_attention(found, args.output)
+    found = _loaded(args).attention_maps(args.prompt, **_sampling(args))
+    save_figure(attention_figure(found), args.output)
     print(f"{args.output}: where each of {len(found.words)} words acts, in {len(found.maps)} steps")
 
 
 def denoise(args: argparse.Namespace) -> None:
-    from tinydiff.apps.denoising import denoise_files
-    from tinydiff.weights import shipped
+    from tinydiff.cli.files import denoise_files
 
     _choose(args.device)
-    pipe = tinydiff.load(args.weights or shipped() / "pixels")
-    pipe.to(args.device)
-    denoise_files(pipe, args.images, args.output, args.level, args.steps, args.seed)
+    denoiser = tinydiff.load_denoiser(args.weights).to(args.device)
+    denoise_files(denoiser, args.images, args.output, args.level, args.steps, args.seed)
+
+
+def segment(args: argparse.Namespace) -> None:
+    from tinydiff.cli.files import segment_files
+
+    _choose(args.device)
+    segment_files(args.images, args.output, args.mask, args.weights, args.device)
 
 
 def train(args: argparse.Namespace) -> None:
@@ -127,11 +128,10 @@ def train(args: argparse.Namespace) -> None:
     )
 
 
-def segment(args: argparse.Namespace) -> None:
-    _choose(args.device)
-    from tinydiff.segmentation.command import segment_files
+def convert(args: argparse.Namespace) -> None:
+    from tinydiff.apps.convert import convert
 
-    segment_files(args.images, args.output, args.mask, args.weights, args.device, say=print)
+    convert(args.folder)
 
 
 def _loaded(args: argparse.Namespace) -> TextToImage:
@@ -157,14 +157,7 @@ def _choose(device: str) -> None:
 
 
 def evaluate(args: argparse.Namespace) -> None:
-    figures = tinydiff.evaluate(
-        args.weights,
-        n=args.n,
-        steps=args.steps,
-        seed=args.seed,
-        data=args.data,
-        **_guidance(args),
-    )
+    figures = tinydiff.evaluate(args.weights, n=args.n, data=args.data, **_sampling(args))
     print(table(figures))
     if args.neighbours:
         _save_neighbours(args)
@@ -175,10 +168,7 @@ def evaluate(args: argparse.Namespace) -> None:
         print(table(more))
         figures |= more
     if args.json:
-        import json
-
-        with written_whole(args.json) as beside:
-            beside.write_text(json.dumps(figures, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        write_json(args.json, figures)
         print(f"written to {args.json}")
 
 
@@ -188,12 +178,10 @@ def _save_neighbours(args: argparse.Namespace) -> None:
     from tinydiff import viz
     from tinydiff.evaluation.evaluate import neighbours
 
-    images, nearest, prompts, near = neighbours(
-        args.weights, WIDEST_ROW, args.steps, seed=args.seed, data=args.data, **_guidance(args)
-    )
+    images, nearest, prompts, near = neighbours(args.weights, WIDEST_ROW, data=args.data, **_sampling(args))
     captions = [*prompts, *[f"nearest in training: {decibels:.1f} dB" for decibels in near]]
     viz.save_grid(np.concatenate([images, nearest]), args.neighbours, captions, columns=WIDEST_ROW)
-    print(f"{args.neighbours}: drawn pictures above, the nearest training pictures below")
+    print(f"{args.neighbours}: generated images above, the nearest training images below")
 
 
 def bench(args: argparse.Namespace) -> None:
@@ -212,15 +200,15 @@ def bench(args: argparse.Namespace) -> None:
         _refuse_simulator()
     found = conditions()
     print(", ".join(f"{name} {value}" for name, value in found.items()), flush=True)
-    groups = ("card",) if args.device == "cuda" else GROUPS if "all" in args.groups else args.groups
+    groups = ("gpu",) if args.device == "cuda" else GROUPS if "all" in args.groups else args.groups
     rows = bench(groups, args.rounds, on_row=lambda row: print(report.line(row), flush=True))
     print("\n".join(report.summary(rows)))
     if args.json:
-        report.write_json(args.json, rows, found)
+        report.write_rows(args.json, rows, found)
         print(f"written to {args.json}")
     if args.output:
-        report.write_picture(args.output, rows, found)
-        print(f"{args.output}: the ratios as a picture")
+        report.write_image(args.output, rows, found)
+        print(f"{args.output}: the ratios as an image")
 
 
 def _refuse_simulator() -> None:

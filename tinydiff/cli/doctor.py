@@ -66,7 +66,7 @@ def kernels() -> Findings:
 
     yield "default", "cpu for float32, numpy for every other type; tinydiff.use(…) chooses"
     yield (
-        "register tile",
+        "micro-kernel",
         f"{ROWS} rows x {VECTORS} vectors of {LANES} floats: its sums fit the registers of {INSTRUCTIONS}",
     )
 
@@ -120,10 +120,10 @@ def cuda() -> Findings:
 
     rng = np.random.default_rng(0)
     x, w = rng.standard_normal((1, 5, 5, 3), np.float32), rng.standard_normal((3, 3, 3, 4), np.float32)
-    y = to_numpy(cuda.conv2d_forward(to_device(x, "cuda"), to_device(w, "cuda"), 1, (1, 1, 1, 1)))
-    expected = reference.conv2d_forward(x, w, 1, (1, 1, 1, 1))
+    y = to_numpy(cuda.conv2d_forward(to_device(x, "cuda"), to_device(w, "cuda"), None, 1, (1, 1, 1, 1)))
+    expected = reference.conv2d_forward(x, w, None, 1, (1, 1, 1, 1))
     error = float(abs(y - expected).max() / abs(expected).max())
-    where = "in Numba's simulator" if simulated() else "on the card"
+    where = "in Numba's simulator" if simulated() else "on the GPU"
     yield "used", "for CuPy arrays: --device cuda, or pipe.to('cuda')"
     yield "a convolution", f"{where}: {'right' if error < 1e-5 else 'WRONG'}, its largest error {error:.0e}"
 

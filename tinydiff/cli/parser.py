@@ -7,7 +7,7 @@ import argparse
 from collections.abc import Callable
 
 import tinydiff
-from tinydiff.cli import commands
+from tinydiff.cli import choices, commands
 from tinydiff.cli.types import (
     Parser,
     at_least,
@@ -17,17 +17,13 @@ from tinydiff.cli.types import (
     folder_to_make,
     guidance_scale,
     noise_level,
-    part_of_one,
-    picture_to_write,
+    number,
+    png_to_write,
     prompt,
-    share,
-    share_or_end,
 )
 
-BENCHMARKS = ("conv", "ladder", "step", "sampling", "memory", "threads")
-PRESETS = ("quick", "full", "full-48", "full-iadb", "pixels", "pixels-iadb", "paper")
-GUIDANCE, INTERVAL = 5.0, [0.0, 0.7]  # those of diffusion/guidance.py, which needs NumPy
-PARTS = ("autoencoder", "words", "denoiser", "judge", "all", "segmentation")
+FILES = "PNG, TIFF, JPEG or BMP"
+WEIGHTS = "a folder that train wrote; else shipped"
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -46,141 +42,168 @@ def build_parser() -> argparse.ArgumentParser:
         added.set_defaults(run=run)
         return added
 
-    def sampling(sub: argparse.ArgumentParser) -> None:
-        sub.add_argument("--steps", type=at_least(1), default=25, help="denoising steps")
-        sub.add_argument("--guidance", type=guidance_scale, default=GUIDANCE, help="classifier-free; 1 is none")
-        sub.add_argument(
-            "--interval",
-            type=share_or_end,
-            nargs=2,
-            default=INTERVAL,
-            metavar=("LOW", "HIGH"),
-            help="guidance only between these shares of the noise levels; 0 1 is everywhere",
-        )
-        sub.add_argument("--seed", type=at_least(0), default=0, help="the same seed gives the same pictures")
-        sub.add_argument(
-            "--weights", type=existing_folder, metavar="DIR", help="a folder that train wrote; else shipped"
-        )
+    generation_commands(command)
+    image_commands(command)
+    training_commands(command)
+    measuring_commands(command)
+    return top
 
-    def sampler(sub: argparse.ArgumentParser) -> None:
-        samplers = ("ddim", "ddpm", "dpm", "heun")
-        sub.add_argument("--sampler", choices=samplers, default="ddim", help="how to go from noise to picture")
 
-    def output(sub: argparse.ArgumentParser) -> None:
-        sub.add_argument(
-            "-o", "--output", type=picture_to_write, default="picture.png", metavar="FILE", help="the PNG to write"
-        )
+Command = Callable[[Callable[[argparse.Namespace], None], str], argparse.ArgumentParser]
 
-    def on_device(sub: argparse.ArgumentParser) -> None:
-        sub.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="cuda: an NVIDIA GPU")
 
-    sub = command(commands.generate, "draw pictures of prompts")
-    sub.add_argument(
-        "prompts",
-        type=prompt,
-        nargs="+",
-        metavar="PROMPT",
-        help='"a {colour} {garment} on a {background} background", and more',
-    )
-    sub.add_argument("-n", type=at_least(1), default=16, help="pictures of each prompt")
+def generation_commands(command: Command) -> None:
+    """generate, interpolate, attention, invert"""
+    sub = command(commands.generate, "generate images of prompts")
+    add = sub.add_argument
+    kinds = '"a {colour} {garment} on a {background} background", and more'
+    add("prompts", type=prompt, nargs="+", metavar="PROMPT", help=kinds)
+    add("-n", type=at_least(1), default=16, help="images of each prompt")
     sampling(sub)
     sampler(sub)
     output(sub)
-    on_device(sub)
-    sub.add_argument("--each", action="store_true", help="write each picture to a file of its own")
-    sub.add_argument("--init", type=existing_file, metavar="FILE", help="change this picture instead of making one")
-    sub.add_argument("--strength", type=part_of_one, help="how much --init changes, up to 1; else 0.6, with --mask 1")
-    sub.add_argument("--mask", type=existing_file, metavar="FILE", help="change --init only where this is white")
+    device(sub)
+    add("--each", action="store_true", help="write each image to a file of its own")
+    add("--init", type=existing_file, metavar="FILE", help="change this image instead of making one")
+    strength = number(0, 1, above=True)
+    add("--strength", type=strength, help="how much --init changes, up to 1; else 0.6, with --mask 1")
+    add("--mask", type=existing_file, metavar="FILE", help="change --init only where this is white")
 
-    sub = command(commands.interpolate, "draw the pictures between two prompts or two seeds")
-    sub.add_argument("prompt", type=prompt, metavar="PROMPT", help="where to begin")
-    sub.add_argument("to", type=prompt, nargs="?", metavar="PROMPT", help="where to end; else at another seed")
-    sub.add_argument("--to-seed", type=at_least(0), default=1, help="the other seed, where there is one prompt")
-    sub.add_argument("-n", type=at_least(2), default=8, help="pictures, both ends included")
+    sub = command(commands.interpolate, "generate the images between two prompts or two seeds")
+    add = sub.add_argument
+    add("prompt", type=prompt, metavar="PROMPT", help="where to begin")
+    add("to", type=prompt, nargs="?", metavar="PROMPT", help="where to end; else at another seed")
+    add("--to-seed", type=at_least(0), default=1, help="the other seed, where there is one prompt")
+    add("-n", type=at_least(2), default=8, help="images, both ends included")
     sampling(sub)
     sampler(sub)
     output(sub)
-    on_device(sub)
+    device(sub)
 
-    sub = command(commands.invert, "find the noise of a picture by DDIM backwards, and draw it again")
-    sub.add_argument("image", type=existing_file, metavar="IMAGE", help="the picture; its middle square is taken")
-    sub.add_argument("prompt", type=prompt, metavar="PROMPT", help="what the picture shows")
-    sub.add_argument(
-        "--steps", type=at_least(1), nargs="+", default=[10, 25, 50, 100, 250], help="numbers of steps to compare"
-    )
-    sub.add_argument("--weights", type=existing_folder, metavar="DIR", help="a folder that train wrote; else shipped")
+    sub = command(commands.invert, "find the noise of an image by DDIM backwards, and generate the image from it")
+    add = sub.add_argument
+    add("image", type=existing_file, metavar="IMAGE", help="the image; its middle square is taken")
+    add("prompt", type=prompt, metavar="PROMPT", help="what the image shows")
+    counts = [10, 25, 50, 100, 250]
+    add("--steps", type=at_least(1), nargs="+", default=counts, help="numbers of steps to compare")
+    weights(sub)
     output(sub)
-    on_device(sub)
+    device(sub)
 
-    sub = command(commands.attention, "draw a picture and show where each word of its prompt acts")
-    sub.add_argument("prompt", type=prompt, metavar="PROMPT", help="what to draw")
+    sub = command(commands.attention, "generate an image and show where each word of its prompt acts")
+    sub.add_argument("prompt", type=prompt, metavar="PROMPT", help="what to generate")
     sampling(sub)
     output(sub)
-    on_device(sub)
+    device(sub)
 
-    sub = command(commands.denoise, "take the noise out of pictures")
-    sub.add_argument("images", type=existing_file, nargs="+", metavar="IMAGE", help="PNG, TIFF, JPEG or BMP")
-    sub.add_argument("-o", "--output", type=folder_to_make, default=".", metavar="DIR", help="where the results go")
-    sub.add_argument(
-        "--level", type=noise_level, default="auto", help="standard deviation of the noise, in 255ths; auto estimates"
-    )
-    sub.add_argument("--steps", type=at_least(1), default=50, help="of the way in small steps")
-    sub.add_argument("--seed", type=at_least(0), default=0, help="for the small steps")
-    sub.add_argument("--weights", type=existing_folder, metavar="DIR", help="a run of --preset pixels; else shipped")
-    on_device(sub)
 
-    sub = command(commands.segment, "find the cells in pictures")
-    sub.add_argument("images", type=existing_file, nargs="+", metavar="IMAGE", help="PNG, TIFF, JPEG or BMP")
-    sub.add_argument("-o", "--output", type=folder_to_make, default=".", metavar="DIR", help="where the results go")
-    sub.add_argument(
-        "--mask", type=existing_file, metavar="FILE", help="the true mask of one IMAGE: measures, and shows the errors"
-    )
-    sub.add_argument("--weights", type=existing_folder, metavar="DIR", help="a folder that train wrote; else shipped")
-    on_device(sub)
+def image_commands(command: Command) -> None:
+    """denoise, segment"""
+    sub = command(commands.denoise, "take the noise out of images")
+    add = sub.add_argument
+    add("images", type=existing_file, nargs="+", metavar="IMAGE", help=FILES)
+    folder(sub)
+    level = "standard deviation of the noise, in 255ths; auto estimates"
+    add("--level", type=noise_level, default="auto", help=level)
+    add("--steps", type=at_least(1), default=50, help="of the way in small steps")
+    add("--seed", type=at_least(0), default=0, help="for the small steps")
+    weights(sub, "a run of --preset pixels; else shipped")
+    device(sub)
 
+    sub = command(commands.segment, "find the cells in images")
+    add = sub.add_argument
+    add("images", type=existing_file, nargs="+", metavar="IMAGE", help=FILES)
+    folder(sub)
+    mask = "the true mask of one IMAGE: measures, and shows the errors"
+    add("--mask", type=existing_file, metavar="FILE", help=mask)
+    weights(sub)
+    device(sub)
+
+
+def training_commands(command: Command) -> None:
+    """train, convert"""
     sub = command(commands.train, "train from nothing, or go on with a run")
-    sub.add_argument("part", nargs="?", choices=PARTS, default="all", help="what to train")
-    sub.add_argument("--preset", choices=PRESETS, default="quick", help="how much")
-    sub.add_argument("--data", type=existing_folder, metavar="DIR", help="folder of Fashion-MNIST's files")
-    sub.add_argument("--out", type=folder_to_make, metavar="DIR", help="folder of the run; else runs/PRESET")
-    on_device(sub)
-    sub.add_argument("--resume", action="store_true", help="continue the run in that folder")
-    sub.add_argument("--images", type=existing_folder, metavar="DIR", help="your own pictures to learn from")
-    sub.add_argument(
-        "--captions", type=existing_file, metavar="FILE", help="their captions: a CSV file, file name, caption"
-    )
-    sub.add_argument(
-        "--size", type=int, choices=(32, 64), default=32, help="what your pictures are brought to, in pixels"
-    )
-    sub.add_argument(
-        "--masks", type=existing_folder, metavar="DIR", help="segmentation: their masks, of the same names"
-    )
-    sub.add_argument(
-        "--until-iou",
-        type=share,
-        metavar="IOU",
-        help="segmentation: until the right-hand fifth, not learnt from, is so good",
-    )
-    sub.add_argument("--unpadded", action="store_true", help="segmentation: convolutions without padding")
+    add = sub.add_argument
+    former = choices.FORMER_PARTS
+    part = dict(nargs="?", choices=choices.PARTS, default="all", help="what to train")
+    add("part", type=lambda text: former.get(text, text), **part)  # type: ignore[arg-type]
+    add("--preset", choices=choices.PRESETS, default="quick", help="how much")
+    data(sub)
+    add("--out", type=folder_to_make, metavar="DIR", help="folder of the run; else runs/PRESET")
+    device(sub)
+    add("--resume", action="store_true", help="continue the run in that folder")
+    add("--images", type=existing_folder, metavar="DIR", help="your own images to learn from")
+    add("--captions", type=existing_file, metavar="FILE", help="their captions: a CSV file, file name, caption")
+    size = "what your images are brought to, in pixels"
+    add("--size", type=int, choices=choices.SIZES, default=choices.SIZES[0], help=size)
+    add("--masks", type=existing_folder, metavar="DIR", help="segmentation: their masks, of the same names")
+    until = "segmentation: until the IoU on the validation strip, the right-hand fifth of each image, is so good"
+    add("--until-iou", type=number(0, 1, above=True, below=True), metavar="IOU", help=until)
+    add("--unpadded", action="store_true", help="segmentation: convolutions without padding")
 
-    sub = command(commands.evaluate, "let the judge look at pictures of seen and unseen prompts")
-    sub.add_argument("-n", type=at_least(1), default=2000, help="pictures to draw")
+    sub = command(commands.convert, "bring a run of tinydiff 0.1 to this version's names, in place")
+    sub.add_argument("folder", type=existing_folder, metavar="DIR", help="a folder that train wrote")
+
+
+def measuring_commands(command: Command) -> None:
+    """evaluate, bench, doctor"""
+    sub = command(commands.evaluate, "let the evaluation classifier name images of seen and unseen prompts")
+    add = sub.add_argument
+    add("-n", type=at_least(1), default=2000, help="images to generate")
     sampling(sub)
-    sub.add_argument("--data", type=existing_folder, metavar="DIR", help="folder of Fashion-MNIST's files")
-    sub.add_argument("--json", type=file_to_write, metavar="FILE", help="write the figures to a file, too")
-
-    sub.add_argument(
-        "--neighbours", type=picture_to_write, metavar="FILE", help="draw pictures with those they are nearest to"
-    )
-    sub.add_argument("--classifier", action="store_true", help="also train one on drawn pictures and one on real ones")
+    data(sub)
+    json(sub)
+    nearest = "show generated images with the training images that are nearest to them"
+    add("--neighbours", type=png_to_write, metavar="FILE", help=nearest)
+    both = "also train one on generated images and one on real ones"
+    add("--classifier", action="store_true", help=both)
 
     sub = command(commands.bench, "measure speed and memory, against PyTorch where it is installed")
-    sub.add_argument("groups", nargs="*", choices=(*BENCHMARKS, "all"), default="all", help="what to measure")
-    on_device(sub)
-    sub.add_argument("--dry", action="store_true", help="with --device cuda: count and compile, without a GPU")
-    sub.add_argument("--rounds", type=at_least(1), default=15, help="how often each is timed; the median counts")
-    sub.add_argument("--json", type=file_to_write, metavar="FILE", help="write the figures to a file, too")
-    sub.add_argument("-o", "--output", type=picture_to_write, metavar="FILE", help="draw the ratios as a PNG")
+    add = sub.add_argument
+    add("groups", nargs="*", choices=(*choices.BENCHMARKS, "all"), default="all", help="what to measure")
+    device(sub)
+    add("--dry", action="store_true", help="with --device cuda: count and compile, without a GPU")
+    add("--rounds", type=at_least(1), default=15, help="how often each is timed; the median counts")
+    json(sub)
+    add("-o", "--output", type=png_to_write, metavar="FILE", help="show the ratios as a PNG")
 
     command(commands.doctor, "show versions, threads, cache, data, weights and CUDA: what is used here and why")
-    return top
+
+
+def sampling(sub: argparse.ArgumentParser) -> None:
+    add = sub.add_argument
+    add("--steps", type=at_least(1), default=25, help="denoising steps")
+    add("--guidance", type=guidance_scale, default=choices.GUIDANCE_SCALE, help="classifier-free; 1 is none")
+    between = "guidance only between these shares of the noise levels; 0 1 is everywhere"
+    interval = dict(nargs=2, default=choices.GUIDANCE_INTERVAL, metavar=("LOW", "HIGH"), help=between)
+    add("--interval", type=number(0, 1), **interval)  # type: ignore[arg-type]
+    add("--seed", type=at_least(0), default=0, help="the same seed gives the same images")
+    weights(sub)
+
+
+def sampler(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("--sampler", choices=choices.SAMPLERS, default="ddim", help="how to go from noise to image")
+
+
+def weights(sub: argparse.ArgumentParser, which: str = WEIGHTS) -> None:
+    sub.add_argument("--weights", type=existing_folder, metavar="DIR", help=which)
+
+
+def output(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("-o", "--output", type=png_to_write, default="picture.png", metavar="FILE", help="PNG to write")
+
+
+def folder(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("-o", "--output", type=folder_to_make, default=".", metavar="DIR", help="where the results go")
+
+
+def device(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("--device", choices=choices.DEVICES, default="cpu", help="cuda: an NVIDIA GPU")
+
+
+def data(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("--data", type=existing_folder, metavar="DIR", help="folder of Fashion-MNIST's files")
+
+
+def json(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("--json", type=file_to_write, metavar="FILE", help="write the figures to a file, too")

@@ -27,42 +27,35 @@ def at_least(least: int) -> Callable[[str], int]:
     return whole_number
 
 
-def guidance_scale(text: str) -> float:
-    value = _number(text)
-    if not (math.isfinite(value) and value >= 0):
-        raise argparse.ArgumentTypeError(f"got {text}, expected a number, 0 or more (1 is no guidance)")
-    return value
+def number(
+    low: float, high: float = math.inf, *, above: bool = False, below: bool = False, meaning: str = ""
+) -> Callable[[str], float]:
+    """A finite number from low to high; with above and below the ends themselves are left out."""
+    expected = f"a number {'above' if above else 'of at least'} {low:g}"
+    if high < math.inf:
+        expected += f", {'below' if below else 'at most'} {high:g}"
+
+    def finite_number(text: str) -> float:
+        value = _float(text)
+        inside = (value > low if above else value >= low) and (value < high if below else value <= high)
+        if not (inside and math.isfinite(value)):
+            raise argparse.ArgumentTypeError(f"got {text}, expected {expected}{meaning}")
+        return value
+
+    return finite_number
+
+
+guidance_scale = number(0, meaning=" (1 is no guidance)")
 
 
 def noise_level(text: str) -> float | None:
-    value = None if text == "auto" else _number(text)
-    if value is not None and not (math.isfinite(value) and value > 0):
+    value = None if text == "auto" else _float(text)
+    if value is not None and not 0 < value < math.inf:
         raise argparse.ArgumentTypeError(f"got {text}, expected auto, or the noise's standard deviation in grey levels")
     return value
 
 
-def share(text: str) -> float:
-    value = _number(text)
-    if not 0 < value < 1:
-        raise argparse.ArgumentTypeError(f"got {text}, expected a number between 0 and 1")
-    return value
-
-
-def share_or_end(text: str) -> float:
-    value = _number(text)
-    if not 0 <= value <= 1:
-        raise argparse.ArgumentTypeError(f"got {text}, expected a number from 0 to 1")
-    return value
-
-
-def part_of_one(text: str) -> float:
-    value = _number(text)
-    if not 0 < value <= 1:
-        raise argparse.ArgumentTypeError(f"got {text}, expected a number above 0, at most 1")
-    return value
-
-
-def _number(text: str) -> float:
+def _float(text: str) -> float:
     try:
         return float(text)
     except ValueError:
@@ -107,7 +100,7 @@ def file_to_write(text: str) -> Path:
     return path
 
 
-def picture_to_write(text: str) -> Path:
+def png_to_write(text: str) -> Path:
     if Path(text).suffix.lower() != ".png":
         raise argparse.ArgumentTypeError(f"got {text}, expected a name that ends in .png")
     return file_to_write(text)

@@ -9,23 +9,4 @@ from tinydiff.datasets.fashion import (
     render,
     shipped_fashion,
 )
-from tinydiff.datasets.idx import read_idx, read_labelled, write_idx
-
-__all__ = [
-    "BACKGROUNDS",
-    "COLOURS",
-    "GARMENTS",
-    "UNSEEN",
-    "CaptionedImages",
-    "Vocabulary",
-    "canonical",
-    "caption",
-    "captioned_fashion",
-    "draw_training",
-    "load_fashion",
-    "read_idx",
-    "read_labelled",
-    "render",
-    "shipped_fashion",
-    "write_idx",
-]
+from tinydiff.datasets.idx import read_idx, read_labelled

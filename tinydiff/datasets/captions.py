@@ -1,4 +1,4 @@
-"""What a picture can show, the sentences that say so, and the words that those are made of."""
+"""What an image can show, the sentences that say so, and the words that those are made of."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def captions(
     background: Sequence[int] | np.ndarray,
     rng: np.random.Generator,
 ) -> list[str]:
-    """One drawn sentence for each picture; the arguments are indices, (N,) each."""
+    """One drawn sentence for each image; the arguments are indices, (N,) each."""
     draws = rng.random((len(garment), 2)).tolist()
     drawn = []
     for (share, place), *indices in zip(
@@ -203,10 +203,8 @@ class Vocabulary:
         return encoded
 
     def unconditional(self, n: int, length: int | None = None) -> np.ndarray:
-        """The empty caption n times, int64 (n, length): what guidance compares with."""
-        encoded = np.full((n, length or self.length), PAD, np.int64)
-        encoded[:, :2] = BEGIN, END
-        return encoded
+        """The empty caption n times, int64 (n, length): what guidance leads away from."""
+        return np.array([[BEGIN, END] + [PAD] * ((length or self.length) - 2)] * n, np.int64)
 
     def id_of(self, word: str, prompt: str) -> int:
         if word not in self.ids:

@@ -1,4 +1,4 @@
-"""Fashion-MNIST's real garments, coloured and set before a background, with a caption for each picture."""
+"""Fashion-MNIST's real garments, coloured and set before a background, with a caption for each image."""
 
 import os
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from tinydiff.files import shipped
 DEBIAN = Path("/usr/share/datasets/fashion-mnist")  # where Debian's package dataset-fashion-mnist puts all 70,000
 SIZE, GREY_SIZE = 32, 28
 MARGIN = (SIZE - GREY_SIZE) // 2
-CHUNK = 1024  # pictures rendered at once: what bounds the memory beside the result
+CHUNK = 1024  # images rendered at once: what bounds the memory beside the result
 
 # The colours that training may give to each garment.
 SEEN_COLOURS = tuple(
@@ -26,7 +26,7 @@ SEEN_COLOURS = tuple(
 
 @dataclass(frozen=True)
 class CaptionedImages:
-    """Pictures with what they show: in words, and as indices into `names`."""
+    """Images with what they show: in words, and as indices into `names`."""
 
     images: np.ndarray  # uint8 (N, 32, 32, 3)
     captions: list[str]
@@ -48,8 +48,8 @@ def captioned_fashion(split: str, data: str | Path | None = None, seed: int = 0)
     grey, labels, source = load_fashion(split, data)
     if split == "train":
         return draw_training(grey, labels, np.random.default_rng(seed), source)
-    # Nothing to draw: each garment's pictures go through the 32 combinations, round and round, so that they are even.
-    # Each garment begins elsewhere, and the background moves with the colour, so that a few pictures show many.
+    # Nothing to draw: each garment's images go through the 32 combinations, round and round, so that they are even.
+    # Each garment begins elsewhere, and the background moves with the colour, so that a few images show many.
     turn = np.empty(len(labels), np.int64)
     for label in range(len(GARMENTS)):
         place = np.flatnonzero(labels == label)
@@ -64,7 +64,7 @@ def draw_training(
 ) -> CaptionedImages:
     """Colours, backgrounds and captions drawn anew for grey uint8 (N, 28, 28) and labels (N,): once an epoch.
 
-    No pair of UNSEEN is ever drawn, unless `every_pair` is asked for: whoever judges those pairs must know them.
+    No pair of UNSEEN is ever drawn, unless `every_pair` is asked for: the evaluation classifier must know those pairs.
     """
     colour = np.empty(len(labels), np.int64)
     for label, seen in enumerate(SEEN_COLOURS):
@@ -95,7 +95,7 @@ def captioned(
 
 
 def render(grey: np.ndarray, colour: np.ndarray, background: np.ndarray) -> np.ndarray:
-    """Pictures uint8 (N, 32, 32, 3) of garments uint8 (N, 28, 28), in colours (N,) on backgrounds (N,), both indices.
+    """Images uint8 (N, 32, 32, 3) of garments uint8 (N, 28, 28), in colours (N,) on backgrounds (N,), both indices.
 
     With g the grey value in [0, 1], zero-padded to 32x32, and m = min(1, 5g):
     pixel = m (.25 + .75 g) colour + (1 - m) background, rounded to the nearest of 0..255.
@@ -111,7 +111,7 @@ def render(grey: np.ndarray, colour: np.ndarray, background: np.ndarray) -> np.n
     inside = slice(MARGIN, MARGIN + GREY_SIZE)
     for start in range(0, len(grey), CHUNK):
         part = slice(start, start + CHUNK)
-        rows = (colour[part] * len(BACKGROUNDS) + background[part]) * 256  # of the table: where each picture's begin
+        rows = (colour[part] * len(BACKGROUNDS) + background[part]) * 256  # of the table: where each image's begin
         padded = np.zeros((len(rows), SIZE, SIZE), np.int64)
         padded[:, inside, inside] = grey[part]
         padded += rows[:, None, None]

@@ -5,7 +5,6 @@ big-endian 32-bit integer, then the values in C order.
 """
 
 import gzip
-import io
 import math
 import struct
 import zlib
@@ -50,21 +49,6 @@ def read_idx(path: str | Path, dimensions: int) -> np.ndarray:
         fault = "truncated" if len(content) < expected else "too long"
         raise InputError(f"{path}: {fault}, {len(content)} bytes, expected {expected} for shape {shape}")
     return np.frombuffer(content, np.uint8, offset=header).reshape(shape)
-
-
-def write_idx(path: str | Path, array: np.ndarray) -> None:
-    """Write a uint8 array as an IDX file, gzipped if its name ends in .gz; the same array gives the same bytes."""
-    path = Path(path)
-    if array.dtype != np.uint8:
-        raise InputError(f"write_idx: array of {array.dtype}, expected uint8")
-    header = struct.pack(f">4B{array.ndim}I", 0, 0, UNSIGNED_BYTE, array.ndim, *array.shape)
-    content = header + array.tobytes()
-    if path.suffix == ".gz":
-        packed = io.BytesIO()  # GzipFile, since gzip.compress writes another header in each version of Python
-        with gzip.GzipFile(filename="", mode="wb", fileobj=packed, mtime=0) as file:  # no name and no time in it
-            file.write(content)
-        content = packed.getvalue()
-    path.write_bytes(content)
 
 
 def read_labelled(folder: str | Path, split: str) -> tuple[np.ndarray, np.ndarray]:

@@ -14,27 +14,3 @@ from tinydiff.diffusion.samplers import (
     sample,
 )
 from tinydiff.diffusion.schedule import SCHEDULES, Schedule, cosine, linear, make_schedule, scaled_linear
-
-__all__ = [
-    "PREDICTION_TYPES",
-    "SAMPLERS",
-    "SCHEDULES",
-    "Options",
-    "Schedule",
-    "add_noise",
-    "classifier_free_guidance",
-    "cosine",
-    "ddim_step",
-    "ddpm_step",
-    "diffusion_loss",
-    "dpm_step",
-    "heun_step",
-    "invert_ddim",
-    "linear",
-    "make_schedule",
-    "noise_from_x0",
-    "sample",
-    "scaled_linear",
-    "target",
-    "to_x0_and_noise",
-]

@@ -5,9 +5,9 @@ Blend a sample of one distribution with one of another, and learn which way the 
     x_α = (1 − α)·x0 + α·x1          the network D learns E[x1 − x0 | x_α, α], by squared error
     x_{α + 1/n} = x_α + D(x_α, α)/n  n small steps carry a sample of the one to a sample of the other
 
-x0 may be noise and x1 pictures, or both may be pictures: nothing is Gaussian here.  Where x0 is Gaussian noise this is
-diffusion in other coordinates: x_α/√(α² + (1−α)²) is a noised picture of √ᾱ = α/√(α² + (1−α)²), so the networks of this
-library learn it as the objective "iadb" on the schedule "deblend", and its step is DDIM's.  (Heitz 2023,
+x0 may be noise and x1 images, or both may be images: nothing is Gaussian here.  Where x0 is Gaussian noise this is
+diffusion in other coordinates: x_α/√(α² + (1−α)²) is a noised image of √ᾱ = α/√(α² + (1−α)²), so the networks of this
+library learn it as the prediction type "iadb" on the schedule "iadb", and its step is DDIM's.  (Heitz 2023,
 arXiv:2305.03486, algorithms 1 to 4)
 """
 
@@ -51,23 +51,3 @@ def deblend(direction: Direction, x: Any, steps: int, callback: Callable[[int, A
         if callback is not None:
             callback(i + 1, x)
     return x
-
-
-def exact_direction(points: np.ndarray) -> Direction:
-    """The D that a perfect network would learn, where x0 ~ N(0, 1) and x1 is one of `points` (P, D), each as likely.
-
-        E[x1 | x] = Σ w_i·x1_i,   w_i ∝ exp(−‖x − α·x1_i‖² / (2·(1 − α)²)),   E[x0 | x] = (x − α·E[x1 | x])/(1 − α)
-
-    In the plane it shows what deblending does, with nothing to train: every sample of noise ends at one of the points.
-    """
-    if points.ndim != 2 or not len(points):
-        raise InputError(f"exact_direction: points are {points.shape}, expected (P, D), one or more")
-
-    def direction(x: Any, alpha: float) -> Any:
-        squares = ((x[:, None] - alpha * points) ** 2).sum(-1)  # (N, P)
-        exponents = -squares / (2 * (1 - alpha) ** 2)
-        weights = np.exp(exponents - exponents.max(1, keepdims=True))
-        x1 = weights @ points / weights.sum(1, keepdims=True)  # (N, D)
-        return x1 - (x - alpha * x1) / (1 - alpha)
-
-    return direction

@@ -1,7 +1,7 @@
-"""What the judge says: are the pictures what the prompts asked for, and how good is the autoencoder under them?
+"""What the evaluation classifier says: do images show what their prompts asked for, and how good is the autoencoder?
 
-The judge is a classifier that tinydiff trained on real pictures.  The shipped one is always used, and it stays as it
-is, so that figures of different models can be compared.
+It is a classifier of garment, colour and background that tinydiff trained on real images.  The shipped one is always
+used, and it stays as it is, so that figures of different models can be compared.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from tinydiff.apps.train.session import fit
 from tinydiff.autograd import Tensor, no_grad
-from tinydiff.datasets import COLOURS, GARMENTS, UNSEEN, captioned_fashion, load_fashion, render
+from tinydiff.datasets import COLOURS, GARMENTS, UNSEEN, CaptionedImages, captioned_fashion, load_fashion, render
 from tinydiff.datasets.captions import BACKGROUNDS, captions
 from tinydiff.datasets.pixels import as_floats, as_pixels
 from tinydiff.diffusion.guidance import GUIDANCE_INTERVAL, GUIDANCE_SCALE
@@ -32,7 +32,7 @@ from tinydiff.weights import as_stored, load_autoencoder, load_classifier, shipp
 
 BATCH = 256
 CLASSIFIER = OptimConfig(steps=2_000, batch=64, lr=2e-3, warmup=100, weight_decay=0.02, ema=0.995)
-NEIGHBOURS = 3  # of precision and recall: how far a picture's surroundings reach
+NEIGHBOURS = 3  # of precision and recall: how far an image's surroundings extend
 
 
 def evaluate(
@@ -44,58 +44,60 @@ def evaluate(
     data: str | Path | None = None,
     guidance_interval: tuple[float, float] = GUIDANCE_INTERVAL,
 ) -> dict[str, Any]:
-    """Draw `n` pictures of seen garment-colour pairs and n/4 of unseen ones, and let the judge name what they show.
+    """Generate `n` images of seen garment-colour pairs and n/4 of unseen ones, and let the classifier name them.
 
-    Returns the shares of right names; the Fréchet distance of the pictures and of the autoencoder's reconstructions
-    of test pictures, each over the distance of real pictures to real pictures; precision and recall; and PSNR.
+    Returns the shares of right names; the Fréchet distance of the images and of the autoencoder's reconstructions
+    of test images, each over the distance of real images to real images; precision and recall; and PSNR in dB.
     Raises InputError as `load` and `captioned_fashion` do.
+
+        figures = tinydiff.evaluate(n=200)
+        figures["unseen pairs"]["garment and colour"]  # of 1
     """
     if n < 1:
         raise InputError(f"evaluate: n must be 1 or more, not {n}")
-    pipe, judge = load(weights), load_classifier(shipped())
+    pipe, classifier = load(weights), load_classifier(shipped())
     pipe.check(["a"], steps, guidance_interval)  # bad numbers are refused before anything is generated
     test = captioned_fashion("test", data)
-    truth = np.stack([test.garment, test.colour, test.background])
     figures: dict[str, Any] = {
         "data": test.source,
-        "judge on real test pictures": _shares(judge.classify, test.images, truth),
+        "classifier on real test images": _shares(classifier.classify, test.images, truth_of(test)),
     }
 
-    samples, total = [], n + max(1, n // 4)
-    with tqdm(total=total, desc="drawing", unit="picture", disable=None) as bar:
-        for name, count, unseen in (("seen pairs", n, False), ("unseen pairs", total - n, True)):
-            images, asked, _ = _draw(pipe, count, unseen, steps, (guidance_scale, guidance_interval), seed, bar)
-            figures[name] = _shares(judge.classify, images, asked)
-            samples.append(images)
+    samples, options = [], (steps, guidance_scale, guidance_interval)
+    for name, count, unseen in (("seen pairs", n, False), ("unseen pairs", max(1, n // 4), True)):
+        images, asked, _ = _generate(pipe, count, unseen, seed, *options)
+        figures[name] = _shares(classifier.classify, images, asked)
+        samples.append(images)
 
     # Fréchet distance, precision and recall: all sets of one size, and real against real beside them
-    seen = np.array([pair not in UNSEEN for pair in zip(test.garment, test.colour, strict=True)])
-    size = min(n, int(seen.sum()) // 2)
+    real_images = test.images[are_seen(test)]
+    size = min(n, len(real_images) // 2)
     if size > NEIGHBOURS:
-        one, other = halves(test.images[seen], size, seed)
-        rebuilt = _reconstructed(pipe.autoencoder, one)
-        real, again, drawn, decoded = (features_of(judge, part) for part in (other, one, samples[0][:size], rebuilt))
+        one, other = halves(real_images, size, seed)
+        sets = other, one, samples[0][:size], _reconstructed(pipe.autoencoder, one)
+        real, again, generated, decoded = (features_of(classifier, images) for images in sets)
         base = frechet_distance(again, real)
         figures |= {
-            "Fréchet: pictures in each set": size,
+            "Fréchet: images in each set": size,
             "Fréchet: real to real": base,
-            "Fréchet ratio: drawn": frechet_distance(drawn, real) / base,
-            "Fréchet ratio: rebuilt": frechet_distance(decoded, real) / base,
+            "Fréchet ratio: generated": frechet_distance(generated, real) / base,
+            "Fréchet ratio: reconstructed": frechet_distance(decoded, real) / base,
         }
-        for name, features in (("real to real", again), ("drawn", drawn)):
+        for name, features in (("real to real", again), ("generated", generated)):
             precision, recall = precision_recall(real, features, NEIGHBOURS)
             figures[f"precision and recall: {name}"] = {"precision": precision, "recall": recall}
-    figures["PSNR of rebuilt pictures, dB"] = psnr(test.images, _reconstructed(pipe.autoencoder, test.images))
+    figures["PSNR of reconstructions, dB"] = psnr(test.images, _reconstructed(pipe.autoencoder, test.images))
     return figures
 
 
 def autoencoder_figures(folder: str | Path, data: str | Path | None = None, seed: int = 0) -> dict[str, float]:
-    """PSNR and Fréchet ratio of an autoencoder alone, on the test pictures: to choose between latent sizes."""
-    autoencoder, judge = load_autoencoder(Path(folder)), load_classifier(shipped())
+    """PSNR and Fréchet ratio of an autoencoder alone, on the test images: to choose between latent sizes."""
+    autoencoder, classifier = load_autoencoder(Path(folder)), load_classifier(shipped())
     images = captioned_fashion("test", data).images
     one, other = halves(images, len(images) // 2, seed)
-    rebuilt, real, again = (features_of(judge, part) for part in (_reconstructed(autoencoder, one), other, one))
-    ratio = frechet_distance(rebuilt, real) / frechet_distance(again, real)
+    sets = _reconstructed(autoencoder, one), other, one
+    reconstructed, real, again = (features_of(classifier, part) for part in sets)
+    ratio = frechet_distance(reconstructed, real) / frechet_distance(again, real)
     return {"PSNR": psnr(images, _reconstructed(autoencoder, images)), "Fréchet ratio": ratio}
 
 
@@ -108,25 +110,23 @@ def classifiers(
     guidance_scale: float = GUIDANCE_SCALE,
     guidance_interval: tuple[float, float] = GUIDANCE_INTERVAL,
 ) -> dict[str, Any]:
-    """Do the drawn pictures teach what real ones teach?  Two classifiers of the judge's kind, on real test pictures.
+    """Do generated images teach what real ones teach?  Two classifiers like the evaluation's, on real test images.
 
-    One learns from `count` drawn pictures of seen pairs alone, the other from as many real ones, with the same steps.
-    Both are judged on the test pictures of seen pairs.  (The classification accuracy score of Ravuri & Vinyals 2019,
+    One learns from `count` generated images of seen pairs alone, the other from as many real ones, with the same steps.
+    Both are measured on the test images of seen pairs.  (The classification accuracy score of Ravuri & Vinyals 2019,
     arXiv:1905.10887)
     """
     pipe = load(weights)
     train, test = captioned_fashion("train", data, seed), captioned_fashion("test", data)
-    with tqdm(total=count, desc="drawing", unit="picture", disable=None) as bar:
-        images, asked, _ = _draw(pipe, count, False, 25, (guidance_scale, guidance_interval), seed, bar)
-    chosen = np.random.default_rng(seed).permutation(len(train))[:count]
-    truth = np.stack([train.garment, train.colour, train.background])[:, chosen]
-    seen = np.array([pair not in UNSEEN for pair in zip(test.garment, test.colour, strict=True)])
-    on_test = np.stack([test.garment, test.colour, test.background])[:, seen]
-    figures: dict[str, Any] = {"pictures to learn from": count}
-    for name, pictures, labels in (("drawn", images, asked), ("real", train.images[chosen], truth)):
+    generated, asked, _ = _generate(pipe, count, False, seed, 25, guidance_scale, guidance_interval)
+    chosen, seen = np.random.default_rng(seed).permutation(len(train))[:count], are_seen(test)
+    sets = {"generated": (generated, asked), "real": (train.images[chosen], truth_of(train)[:, chosen])}
+    figures: dict[str, Any] = {"images to learn from": count}
+    for name, (images, truth) in sets.items():
         with tempfile.TemporaryDirectory() as folder:
-            judge = train_classifier(pictures, labels, training, Path(folder), seed)
-        figures[f"classifier that learnt from {name} pictures"] = _shares(judge.classify, test.images[seen], on_test)
+            classifier = train_classifier(images, truth, training, Path(folder), seed)
+        named = _shares(classifier.classify, test.images[seen], truth_of(test)[:, seen])
+        figures[f"classifier that learnt from {name} images"] = named
     return figures
 
 
@@ -152,78 +152,81 @@ def neighbours(
     data: str | Path | None = None,
     guidance_interval: tuple[float, float] = GUIDANCE_INTERVAL,
 ) -> tuple[np.ndarray, np.ndarray, list[str], np.ndarray]:
-    """Are the drawn pictures copies?  `count` of them, uint8, and the training garment that is nearest to each.
+    """Are generated images copies?  `count` of them, uint8, and the training garment that is nearest to each.
 
-    The training garments are shown in the drawn picture's own colours, and compared with it in the judge's features;
-    returned are the pictures, their neighbours, the prompts, and each pair's PSNR in dB: a copy would have 28 dB or
-    more, which is what the autoencoder leaves.
+    The training garments are shown in the generated image's own colours, and compared with it in the classifier's
+    features; returned are the images, their neighbours, the prompts, and each pair's PSNR in dB: a copy would have
+    28 dB or more, which is what the autoencoder leaves.
     """
-    pipe, judge = load(weights), load_classifier(shipped())
+    pipe, classifier = load(weights), load_classifier(shipped())
     grey, labels, _ = load_fashion("train", data)
-    with tqdm(total=count, desc="drawing", unit="picture", disable=None) as bar:
-        images, asked, prompts = _draw(pipe, count, False, steps, (guidance_scale, guidance_interval), seed, bar)
+    images, asked, prompts = _generate(pipe, count, False, seed, steps, guidance_scale, guidance_interval)
     found = []
     for image, garment, colour, background in zip(images, *asked, strict=True):
         rows = np.flatnonzero(labels == garment)
         candidates = render(grey[rows], np.full(len(rows), colour), np.full(len(rows), background))
-        index, _ = nearest(features_of(judge, image[None]), features_of(judge, candidates))
+        index, _ = nearest(features_of(classifier, image[None]), features_of(classifier, candidates))
         found.append(candidates[index[0]])
     pairs = zip(images, found, strict=True)
     return images, np.stack(found), prompts, np.array([psnr(a, b) for a, b in pairs])
 
 
-def _draw(
-    pipe: TextToImage,
-    count: int,
-    unseen: bool,
-    steps: int,
-    guidance: tuple[float, tuple[float, float]],
-    seed: int,
-    bar: tqdm,
+def _generate(
+    pipe: TextToImage, count: int, unseen: bool, seed: int, steps: int, scale: float, interval: tuple[float, float]
 ) -> tuple[np.ndarray, np.ndarray, list[str]]:
-    """Pictures of prompts from the grammar, garment, colour and background that were asked for (3, count), and how."""
+    """Images of random prompts; garment, colour and background that were asked for (3, count); the prompts."""
     rng = np.random.default_rng([seed, int(unseen)])
     prompts, asked = drawn_prompts(count, unseen, rng)
     parts = []
-    for start in range(0, count, BATCH):
-        part = prompts[start : start + BATCH]
-        own_seed = int(rng.integers(2**31))
-        parts.append(pipe.generate(part, steps, guidance[0], guidance[1], seed=own_seed))
-        bar.update(len(part))
+    with tqdm(total=count, desc="generating", unit="image", disable=None) as bar:
+        for start in range(0, count, BATCH):
+            part = prompts[start : start + BATCH]
+            parts.append(pipe.generate(part, steps, scale, interval, seed=int(rng.integers(2**31))))
+            bar.update(len(part))
     return np.concatenate(parts), asked, prompts
 
 
 def drawn_prompts(count: int, unseen: bool, rng: np.random.Generator) -> tuple[list[str], np.ndarray]:
-    """Prompts of pairs that training has seen, or not, and garment, colour and background of each (3, count)."""
+    """Random prompts of pairs that training has seen, or not, and garment, colour and background (3, count)."""
     pairs = [(g, c) for g in range(len(GARMENTS)) for c in range(len(COLOURS)) if ((g, c) in UNSEEN) == unseen]
     garment, colour = np.array(pairs)[rng.integers(0, len(pairs), count)].T
     background = rng.integers(0, len(BACKGROUNDS), count)
     return captions(garment, colour, background, rng), np.stack([garment, colour, background])
 
 
+def truth_of(images: CaptionedImages) -> np.ndarray:
+    """Garment, colour and background of each, (3, N)."""
+    return np.stack([images.garment, images.colour, images.background])
+
+
+def are_seen(images: CaptionedImages) -> np.ndarray:
+    """Whether training has each one's pair of garment and colour, bool (N,)."""
+    return np.array([pair not in UNSEEN for pair in zip(images.garment, images.colour, strict=True)])
+
+
 def _shares(classify: Callable[[np.ndarray], tuple], images: np.ndarray, truth: np.ndarray) -> dict[str, float]:
-    """How often the judge names what is asked for: each of the three, and garment and colour together."""
+    """How often a classifier names what is asked for: each of the three, and garment and colour together."""
     named = np.concatenate([np.stack(classify(as_floats(part))) for part in batches(images)], axis=1)  # (3, N)
     right = named == truth
     shares = dict(zip(("garment", "colour", "background"), right.mean(1).tolist(), strict=True))
     return {**shares, "garment and colour": float((right[0] & right[1]).mean())}
 
 
-def features_of(judge: Classifier, images: np.ndarray) -> np.ndarray:
-    """The judge's features (N, D) of uint8 pictures: the space in which sets of pictures are compared."""
+def features_of(classifier: Classifier, images: np.ndarray) -> np.ndarray:
+    """The classifier's features (N, D) of uint8 images: the space in which sets of images are compared."""
     with no_grad():
-        return np.concatenate([judge.features(Tensor(as_floats(part))).data for part in batches(images)])
+        return np.concatenate([classifier.features(Tensor(as_floats(part))).data for part in batches(images)])
 
 
 def _reconstructed(autoencoder: Autoencoder | PixelSpace, images: np.ndarray) -> np.ndarray:
-    """Pictures through the latent space and back."""
+    """Images through the latent space and back."""
     return np.concatenate(
         [as_pixels(autoencoder.decode(autoencoder.encode(as_floats(part)))) for part in batches(images)]
     )
 
 
 def halves(images: np.ndarray, size: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Two sets of `size` pictures, drawn at random, that share none."""
+    """Two sets of `size` images, drawn at random, that share none."""
     order = np.random.default_rng(seed).permutation(len(images))
     return images[order[:size]], images[order[size : 2 * size]]
 

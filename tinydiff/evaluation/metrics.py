@@ -11,7 +11,7 @@ from tinydiff.errors import InputError
 
 
 def psnr(images: np.ndarray, others: np.ndarray) -> float:
-    """Peak signal-to-noise ratio of uint8 pictures, in dB: 10·log₁₀(255² / mean squared error over all of them)."""
+    """Peak signal-to-noise ratio of uint8 images, in dB: 10·log₁₀(255² / mean squared error over all of them)."""
     if images.shape != others.shape or images.dtype != np.uint8 or others.dtype != np.uint8:
         raise InputError(f"psnr: expected two uint8 arrays of one shape, got {images.shape} and {others.shape}")
     error = np.mean(np.square(images.astype(np.float32) - others), dtype=np.float64)
@@ -38,7 +38,7 @@ def precision_recall(real: np.ndarray, generated: np.ndarray, k: int = 3) -> tup
     """How many of the generated features (M, D) lie among the real ones (N, D), and how many real ones among them.
 
     A set is taken as the balls around each of its members that reach to its k-th nearest neighbour; a feature lies in
-    it if it is in any ball.  Precision falls where pictures look wrong, recall where kinds of pictures are missing.
+    it if it is in any ball.  Precision falls where images look wrong, recall where kinds of images are missing.
     Both depend on the size of the sets: print real against real of the same size beside it.
     Raises InputError unless both have the same D and more than k rows.  (Kynkäänniemi 2019, arXiv:1904.06991)
     """

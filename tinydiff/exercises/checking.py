@@ -141,17 +141,6 @@ def drawn(*shapes: tuple[int, ...], seed: int = 0) -> list[np.ndarray]:
     return [rng.standard_normal(shape) for shape in shapes]
 
 
-def numeric_gradient(value: Callable[[np.ndarray], Any], x: np.ndarray, dy: Any, step: float = 1e-6) -> np.ndarray:
-    """Σ dy·∂value/∂x by central differences: x float64, dy of the value's shape."""
-    gradient = np.empty_like(x)
-    for i in np.ndindex(x.shape):
-        more, less = x.copy(), x.copy()
-        more[i] += step
-        less[i] -= step
-        gradient[i] = np.sum(dy * (np.asarray(value(more)) - value(less))) / (2 * step)
-    return gradient
-
-
 def _described(value: Any) -> str:
     """For messages: an array by its shape, another value by itself."""
     if isinstance(value, np.ndarray) and value.ndim:

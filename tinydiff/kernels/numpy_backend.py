@@ -1,7 +1,9 @@
 """The same kernels in NumPy, for any float type: the ladder's second rung, and the path of the float64 checks.
 
-A convolution is one matrix product for each of its KH·KW taps: the picture, shifted by the tap, times that tap's
-(C, K) matrix.  Names, arguments and results are those of `reference.py`.
+A convolution is one matrix product for each of its KH·KW taps: the image, shifted by the tap, times that tap's
+(C, K) matrix.  What it costs: shifted copies, and a sum y that is read and written KH·KW times.  What it buys: the
+products run in BLAS, a micro-kernel that others have tuned for decades.
+Names, arguments and results are those of `reference.py`.
 """
 
 from __future__ import annotations
@@ -10,75 +12,90 @@ from collections.abc import Iterator
 
 import numpy as np
 
+Array = np.ndarray
 Padding = tuple[int, int, int, int]
 
 
-def conv2d_forward(x: np.ndarray, w: np.ndarray, stride: int, padding: Padding) -> np.ndarray:
-    """y = Σ_{a, b} x(shifted by a, b) · w[a, b]."""
+def conv2d_forward(x: Array, w: Array, b: Array | None, stride: int, padding: Padding) -> Array:
+    """y = Σ_{p, q} x(shifted by p, q) · w[p, q] + b."""
     padded = _pad(x, padding)
     kernel_h, kernel_w, _, filters = w.shape
     out_h = (padded.shape[1] - kernel_h) // stride + 1
     out_w = (padded.shape[2] - kernel_w) // stride + 1
     y = np.zeros((x.shape[0], out_h, out_w, filters), x.dtype)
-    for a, b, rows, columns in _taps((kernel_h, kernel_w), (out_h, out_w), stride):
-        y += padded[:, rows, columns] @ w[a, b]
-    return y
+    for p, q, rows, columns in _taps((kernel_h, kernel_w), (out_h, out_w), stride):
+        y += padded[:, rows, columns] @ w[p, q]
+    return y if b is None else y + b
 
 
-def conv2d_input_grad(
-    dy: np.ndarray, w: np.ndarray, x_shape: tuple[int, ...], stride: int, padding: Padding
-) -> np.ndarray:
-    """dx(shifted by a, b) += dy · w[a, b]ᵀ."""
+def conv2d_input_grad(dy: Array, w: Array, x_shape: tuple[int, ...], stride: int, padding: Padding) -> Array:
+    """dx(shifted by p, q) += dy · w[p, q]ᵀ."""
     top, bottom, left, right = padding
     n_images, height, width, channels = x_shape
     padded = np.zeros((n_images, height + top + bottom, width + left + right, channels), dy.dtype)
-    for a, b, rows, columns in _taps(w.shape[:2], dy.shape[1:3], stride):
-        padded[:, rows, columns] += dy @ w[a, b].T
+    for p, q, rows, columns in _taps(w.shape[:2], dy.shape[1:3], stride):
+        padded[:, rows, columns] += dy @ w[p, q].T
     return padded[:, top : top + height, left : left + width].copy()
 
 
-def conv2d_weight_grad(
-    x: np.ndarray, dy: np.ndarray, kernel_size: tuple[int, int], stride: int, padding: Padding
-) -> np.ndarray:
-    """dw[a, b] = x(shifted by a, b)ᵀ · dy, summed over pictures and positions."""
+def conv2d_weight_grad(x: Array, dy: Array, kernel_size: tuple[int, int], stride: int, padding: Padding) -> Array:
+    """dw[p, q] = x(shifted by p, q)ᵀ · dy, summed over images and positions."""
     padded = _pad(x, padding)
     channels, filters = x.shape[3], dy.shape[3]
     dw = np.empty((*kernel_size, channels, filters), x.dtype)
-    for a, b, rows, columns in _taps(kernel_size, dy.shape[1:3], stride):
-        dw[a, b] = padded[:, rows, columns].reshape(-1, channels).T @ dy.reshape(-1, filters)
+    for p, q, rows, columns in _taps(kernel_size, dy.shape[1:3], stride):
+        dw[p, q] = padded[:, rows, columns].reshape(-1, channels).T @ dy.reshape(-1, filters)
     return dw
 
 
-def max_pool2d_forward(x: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
+def max_pool2d_forward(x: Array, size: int) -> tuple[Array, Array]:
     """The largest value of each window, and its place in the window."""
     n, height, width, c = x.shape
     windows = x.reshape(n, height // size, size, width // size, size, c).transpose(0, 1, 3, 5, 2, 4)
     windows = windows.reshape(n, height // size, width // size, c, size * size)
-    winner = windows.argmax(-1)
-    return np.take_along_axis(windows, winner[..., None], -1)[..., 0], winner.astype(np.int32)
+    argmax = windows.argmax(-1)
+    return np.take_along_axis(windows, argmax[..., None], -1)[..., 0], argmax.astype(np.int32)
 
 
-def max_pool2d_backward(dy: np.ndarray, winner: np.ndarray, size: int) -> np.ndarray:
-    """dx: the gradient goes to the place that won."""
+def max_pool2d_backward(dy: Array, argmax: Array, size: int) -> Array:
+    """dx: the gradient goes to the place of the largest value."""
     n, out_h, out_w, c = dy.shape
     windows = np.zeros((*dy.shape, size * size), dy.dtype)
-    np.put_along_axis(windows, winner[..., None].astype(np.int64), dy[..., None], -1)
+    np.put_along_axis(windows, argmax[..., None].astype(np.int64), dy[..., None], -1)
     windows = windows.reshape(n, out_h, out_w, c, size, size).transpose(0, 1, 4, 2, 5, 3)
     return windows.reshape(n, out_h * size, out_w * size, c)
 
 
-def upsample_nearest_forward(x: np.ndarray) -> np.ndarray:
+def upsample_nearest_forward(x: Array) -> Array:
     """Every pixel becomes two by two."""
     return x.repeat(2, axis=1).repeat(2, axis=2)
 
 
-def upsample_nearest_backward(dy: np.ndarray) -> np.ndarray:
+def upsample_nearest_backward(dy: Array) -> Array:
     """Each pixel collects the gradients of its four copies."""
     n, height, width, c = dy.shape
     return dy.reshape(n, height // 2, 2, width // 2, 2, c).sum(axis=(2, 4))
 
 
-def _pad(x: np.ndarray, padding: Padding) -> np.ndarray:
+def matmul(
+    a: Array, b: Array, transpose_a: bool = False, transpose_b: bool = False, bias: Array | None = None
+) -> Array:
+    """a · b + bias, where a and b may be transposed first."""
+    y = (a.T if transpose_a else a) @ (b.T if transpose_b else b)
+    return y if bias is None else y + bias
+
+
+def add(a: Array, b: Array) -> Array:
+    """a + b, broadcast."""
+    return a + b
+
+
+def sum_rows(x: Array) -> Array:
+    """The sum of all rows of x (…, C): (C,)."""
+    return x.reshape(-1, x.shape[-1]).sum(0)
+
+
+def _pad(x: Array, padding: Padding) -> Array:
     top, bottom, left, right = padding
     return np.pad(x, ((0, 0), (top, bottom), (left, right), (0, 0)))
 
@@ -86,9 +103,9 @@ def _pad(x: np.ndarray, padding: Padding) -> np.ndarray:
 def _taps(
     kernel_size: tuple[int, ...], out_size: tuple[int, ...], stride: int
 ) -> Iterator[tuple[int, int, slice, slice]]:
-    """Each tap (a, b) with the rows and columns of the padded picture that it meets."""
-    for a in range(kernel_size[0]):
-        for b in range(kernel_size[1]):
-            rows = slice(a, a + (out_size[0] - 1) * stride + 1, stride)
-            columns = slice(b, b + (out_size[1] - 1) * stride + 1, stride)
-            yield a, b, rows, columns
+    """Each tap (p, q) with the rows and columns of the padded image that it is multiplied with."""
+    for p in range(kernel_size[0]):
+        for q in range(kernel_size[1]):
+            rows = slice(p, p + (out_size[0] - 1) * stride + 1, stride)
+            columns = slice(q, q + (out_size[1] - 1) * stride + 1, stride)
+            yield p, q, rows, columns

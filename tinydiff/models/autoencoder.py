@@ -1,4 +1,4 @@
-"""The KL autoencoder: pictures to a small latent space, and back.
+"""The KL autoencoder: images to a small latent space, and back.
 
 Its names are those of diffusers' AutoencoderKL.  The latent space is continuous: the encoder gives a mean and a
 variance for each number, and a small KL term keeps them near N(0, 1).
@@ -14,21 +14,21 @@ from tinydiff import ops
 from tinydiff.autograd import Array, Tensor, no_grad
 from tinydiff.nn.blocks import Attention, Downsample, ResnetBlock, Upsample
 from tinydiff.nn.layers import Conv2d, GroupNorm
-from tinydiff.nn.module import Generator, Module
+from tinydiff.nn.module import Generator, Module, chain
 
 
 @dataclass(frozen=True)
 class AutoencoderConfig:
-    """The defaults are Stable Diffusion 1.x's."""
+    """The fields and names of diffusers' `vae/config.json`; the defaults are Stable Diffusion 1.x's."""
 
-    in_channels: int = 3  # of the pictures
+    in_channels: int = 3  # of the images
     latent_channels: int = 4
     block_out_channels: tuple[int, ...] = (
         128,
         256,
         512,
         512,
-    )  # channels at each level; each level but the last halves the size
+    )  # channels at each level; all but the last halve the size
     layers_per_block: int = 2  # residual blocks a level in the encoder; one more in the decoder
     norm_num_groups: int = 32
     mid_block_add_attention: bool = True
@@ -36,8 +36,15 @@ class AutoencoderConfig:
 
 
 class Autoencoder(Module):
-    """Pictures (N, H, W, 3) in [−1, 1] ↔ latents (N, H/f, W/f, 4) of about unit variance, f = 2^(levels − 1).
+    """Images (N, H, W, 3) in [−1, 1] ↔ latents (N, H/f, W/f, 4) of about unit variance, f = 2^(levels − 1).
+
     (Kingma & Welling 2013, arXiv:1312.6114; Rombach 2022, arXiv:2112.10752)
+
+    >>> config = models.AutoencoderConfig(block_out_channels=(8, 16, 16), norm_num_groups=4)
+    >>> model = models.Autoencoder(config, np.random.default_rng(0))
+    >>> latents = model.encode(np.zeros((1, 32, 32, 3), np.float32))
+    >>> latents.shape, model.decode(latents).shape
+    ((1, 8, 8, 4), (1, 32, 32, 3))
     """
 
     def __init__(self, config: AutoencoderConfig, rng: Generator) -> None:
@@ -64,20 +71,20 @@ class Autoencoder(Module):
 
     def moments(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and log-variance of each number of the latent, unscaled."""
-        h, latent = self.quant_conv(self.encoder(x)), self.config.latent_channels
+        h, latent = self.quant_conv(self.encoder(x)), self.config.latent_channels  # (N, H/f, W/f, 2·4)
         return ops.slice_channels(h, start=0, stop=latent), ops.slice_channels(h, start=latent, stop=2 * latent)
 
     def reconstruct(self, z: Tensor) -> Tensor:
-        """Pictures from unscaled latents."""
+        """Images from unscaled latents."""
         return self.decoder(self.post_quant_conv(z))
 
     def encode(self, images: Array) -> Array:
-        """Pictures in [−1, 1] to scaled latents (their means), off the tape."""
+        """Images in [−1, 1] to scaled latents (their means), off the tape."""
         with no_grad():
             return self.moments(Tensor(images))[0].data * np.float32(self.config.scaling_factor)
 
     def decode(self, latents: Array) -> Array:
-        """Scaled latents to pictures, off the tape; not clipped."""
+        """Scaled latents to images, off the tape; not clipped."""
         with no_grad():
             return self.reconstruct(Tensor(latents * np.float32(1 / self.config.scaling_factor))).data
 
@@ -95,71 +102,60 @@ class PixelSpace(Module):
 
 
 class Encoder(Module):
-    """Residual blocks and halvings; two numbers for each latent number come out."""
+    """Residual blocks and halvings: (N, H, W, 3) → (N, H/f, W/f, 8), two numbers for each latent number."""
 
     def __init__(self, rng: Generator, config: AutoencoderConfig) -> None:
         widths = config.block_out_channels
         self.conv_in = Conv2d(rng, config.in_channels, widths[0])
-        self.down_blocks = [
-            EncoderBlock(rng, config, widths[max(0, i - 1)], width, downsample=i < len(widths) - 1)
-            for i, width in enumerate(widths)
-        ]
+        self.down_blocks = [EncoderBlock(rng, config, level) for level in range(len(widths))]
         self.mid_block = MiddleBlock(rng, config)
         self.conv_norm_out = GroupNorm(rng, widths[-1], config.norm_num_groups, eps=1e-6, silu=True)
         self.conv_out = Conv2d(rng, widths[-1], 2 * config.latent_channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.conv_in(x)
-        for block in self.down_blocks:
-            x = block(x)
-        return self.conv_out(self.conv_norm_out(self.mid_block(x)))
+        return chain(x, self.conv_in, *self.down_blocks, self.mid_block, self.conv_norm_out, self.conv_out)
 
 
 class Decoder(Module):
-    """Residual blocks and doublings; the picture comes out."""
+    """Residual blocks and doublings: (N, H/f, W/f, 4) → the image (N, H, W, 3)."""
 
     def __init__(self, rng: Generator, config: AutoencoderConfig) -> None:
-        widths = config.block_out_channels[::-1]
-        self.conv_in = Conv2d(rng, config.latent_channels, widths[0])
+        widths = config.block_out_channels
+        self.conv_in = Conv2d(rng, config.latent_channels, widths[-1])
         self.mid_block = MiddleBlock(rng, config)
-        self.up_blocks = [
-            DecoderBlock(rng, config, widths[max(0, i - 1)], width, upsample=i < len(widths) - 1)
-            for i, width in enumerate(widths)
-        ]
-        self.conv_norm_out = GroupNorm(rng, widths[-1], config.norm_num_groups, eps=1e-6, silu=True)
-        self.conv_out = Conv2d(rng, widths[-1], config.in_channels)
+        self.up_blocks = [DecoderBlock(rng, config, level) for level in reversed(range(len(widths)))]
+        self.conv_norm_out = GroupNorm(rng, widths[0], config.norm_num_groups, eps=1e-6, silu=True)
+        self.conv_out = Conv2d(rng, widths[0], config.in_channels)
 
     def forward(self, z: Tensor) -> Tensor:
-        z = self.mid_block(self.conv_in(z))
-        for block in self.up_blocks:
-            z = block(z)
-        return self.conv_out(self.conv_norm_out(z))
+        return chain(z, self.conv_in, self.mid_block, *self.up_blocks, self.conv_norm_out, self.conv_out)
 
 
 class EncoderBlock(Module):
     """Residual blocks at one resolution, then half of it (padded below and to the right only, as in SD 1.x)."""
 
-    def __init__(self, rng: Generator, config: AutoencoderConfig, inputs: int, width: int, downsample: bool) -> None:
-        self.resnets = _resnets(rng, config, inputs, width, config.layers_per_block)
-        self.downsamplers = [Downsample(rng, width, padding=(0, 1, 0, 1))] if downsample else []
+    def __init__(self, rng: Generator, config: AutoencoderConfig, level: int) -> None:
+        widths = config.block_out_channels
+        self.resnets = _resnets(rng, config, widths[max(0, level - 1)], widths[level], config.layers_per_block)
+        lowest = level == len(widths) - 1
+        self.downsamplers = [] if lowest else [Downsample(rng, widths[level], padding=(0, 1, 0, 1))]
 
     def forward(self, x: Tensor) -> Tensor:
-        for layer in [*self.resnets, *self.downsamplers]:
-            x = layer(x)
-        return x
+        return chain(x, *self.resnets, *self.downsamplers)
 
 
 class DecoderBlock(Module):
     """Residual blocks at one resolution, then twice that."""
 
-    def __init__(self, rng: Generator, config: AutoencoderConfig, inputs: int, width: int, upsample: bool) -> None:
-        self.resnets = _resnets(rng, config, inputs, width, config.layers_per_block + 1)
-        self.upsamplers = [Upsample(rng, width)] if upsample else []
+    def __init__(self, rng: Generator, config: AutoencoderConfig, level: int) -> None:
+        widths = config.block_out_channels
+        self.resnets = _resnets(
+            rng, config, [*widths, widths[-1]][level + 1], widths[level], config.layers_per_block + 1
+        )
+        self.upsamplers = [Upsample(rng, widths[level])] if level > 0 else []
 
     def forward(self, x: Tensor) -> Tensor:
-        for layer in [*self.resnets, *self.upsamplers]:
-            x = layer(x)
-        return x
+        return chain(x, *self.resnets, *self.upsamplers)
 
 
 class MiddleBlock(Module):
@@ -171,14 +167,11 @@ class MiddleBlock(Module):
         self.resnets = _resnets(rng, config, width, width, 2)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.resnets[0](x)
-        for attention in self.attentions:
-            x = attention(x)
-        return self.resnets[1](x)
+        return chain(x, self.resnets[0], *self.attentions, self.resnets[1])
 
 
 class AttentionBlock(Attention):
-    """Single-head self-attention over the positions of a feature map, around a shortcut."""
+    """Single-head self-attention over the positions of a feature map, with a skip connection: (N, H, W, C) → same."""
 
     def __init__(self, rng: Generator, channels: int, groups: int) -> None:
         self.group_norm = GroupNorm(rng, channels, groups, eps=1e-6)
@@ -186,11 +179,10 @@ class AttentionBlock(Attention):
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         n, height, width, channels = x.shape
-        h = super().forward(self.group_norm(x).reshape(n, height * width, channels))
+        h = super().forward(self.group_norm(x).reshape(n, height * width, channels))  # (N, H·W, C)
         return x + h.reshape(n, height, width, channels)
 
 
 def _resnets(rng: Generator, config: AutoencoderConfig, inputs: int, width: int, count: int) -> list[ResnetBlock]:
-    return [
-        ResnetBlock(rng, inputs if i == 0 else width, width, config.norm_num_groups, eps=1e-6) for i in range(count)
-    ]
+    inputs_of = [inputs] + [width] * (count - 1)
+    return [ResnetBlock(rng, channels, width, config.norm_num_groups, eps=1e-6) for channels in inputs_of]

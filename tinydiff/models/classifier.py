@@ -1,4 +1,7 @@
-"""The judge: a classifier of real pictures, which says what a drawn one shows and whose features measure distance."""
+"""The evaluation classifier: trained on real images, it says what a generated one shows.
+
+Its features are the space in which the distance of generated images from real ones is measured.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,8 @@ from tinydiff.nn.module import Generator, Module
 
 @dataclass(frozen=True)
 class ClassifierConfig:
+    """The last three are the numbers of classes, as in the captions of the data set."""
+
     block_out_channels: tuple[int, ...] = (32, 64, 128)  # each level halves the size
     norm_num_groups: int = 8
     garments: int = 10
@@ -21,17 +26,20 @@ class ClassifierConfig:
 
 
 class Classifier(Module):
-    """Pictures (N, 32, 32, 3) in [−1, 1] → logits of garment, colour and background."""
+    """Images (N, H, W, 3) in [−1, 1] → logits of garment (N, 10), colour (N, 8) and background (N, 4).
+
+    >>> model = models.Classifier(models.ClassifierConfig(), np.random.default_rng(0))
+    >>> [answer.shape for answer in model.classify(np.zeros((2, 32, 32, 3), np.float32))]
+    [(2,), (2,), (2,)]
+    """
 
     def __init__(self, config: ClassifierConfig, rng: Generator) -> None:
         self.config = config
-        inputs = (3, *config.block_out_channels)
-        self.convs = [Conv2d(rng, inputs[i], width) for i, width in enumerate(config.block_out_channels)]
-        self.resnets = [ResnetBlock(rng, width, width, config.norm_num_groups) for width in config.block_out_channels]
-        self.norm = GroupNorm(rng, config.block_out_channels[-1], config.norm_num_groups, silu=True)
-        self.heads = [
-            Linear(rng, config.block_out_channels[-1], k) for k in (config.garments, config.colours, config.backgrounds)
-        ]
+        widths, groups = config.block_out_channels, config.norm_num_groups
+        self.convs = [Conv2d(rng, inputs, width) for inputs, width in zip((3, *widths), widths, strict=False)]
+        self.resnets = [ResnetBlock(rng, width, width, groups) for width in widths]
+        self.norm = GroupNorm(rng, widths[-1], groups, silu=True)
+        self.heads = [Linear(rng, widths[-1], k) for k in (config.garments, config.colours, config.backgrounds)]
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         features = self.features(x)
@@ -40,10 +48,10 @@ class Classifier(Module):
     def features(self, x: Tensor) -> Tensor:
         """The vector (N, C) before the last layer: the space in which Fréchet distances are measured."""
         for conv, resnet in zip(self.convs, self.resnets, strict=True):
-            x = resnet(ops.max_pool2d(conv(x)))
-        return ops.global_avg_pool(self.norm(x))
+            x = resnet(ops.max_pool2d(conv(x)))  # (N, H, W, C) → (N, H/2, W/2, K)
+        return ops.global_avg_pool(self.norm(x))  # (N, K)
 
     def classify(self, images: Array) -> tuple[Array, ...]:
-        """The most likely garment, colour and background of each picture."""
+        """The most likely garment, colour and background of each image: three arrays of indices (N,)."""
         with no_grad():
             return tuple(logits.data.argmax(1) for logits in self.forward(Tensor(images)))

@@ -1,4 +1,4 @@
-"""The denoiser with its reader: a U-Net and the text encoder that learns with it."""
+"""The denoiser with its text encoder, which learns along with the U-Net."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tinydiff.nn.module import Generator, Module
 
 
 class Denoiser(Module):
-    """A prediction of noise or velocity from a noisy latent (N, H, W, C), noise levels (N,) and word numbers (N, L)."""
+    """A prediction of noise or velocity from a noisy latent (N, H, W, C), noise levels (N,) and word ids (N, L)."""
 
     def __init__(self, unet: UNetConfig, text: TextEncoderConfig, rng: Generator) -> None:
         self.text_encoder = TextEncoder(text, rng)

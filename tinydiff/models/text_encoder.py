@@ -14,11 +14,13 @@ from tinydiff import ops
 from tinydiff.autograd import Array, Tensor
 from tinydiff.errors import InputError
 from tinydiff.nn.layers import Embedding, LayerNorm, Linear
-from tinydiff.nn.module import Generator, Module
+from tinydiff.nn.module import Generator, Module, chain
 
 
 @dataclass(frozen=True)
 class TextEncoderConfig:
+    """The fields and names of CLIP's `text_encoder/config.json`."""
+
     vocab_size: int
     max_position_embeddings: int  # positions: words, begin, end and padding
     hidden_size: int = 96
@@ -27,7 +29,12 @@ class TextEncoderConfig:
 
 
 class TextEncoder(Module):
-    """Word numbers (N, L) → vectors (N, L, D).  (Vaswani 2017; Radford 2021, arXiv:2103.00020)"""
+    """Word ids (N, L) → vectors (N, L, D).  (Vaswani 2017; Radford 2021, arXiv:2103.00020)
+
+    >>> config = models.TextEncoderConfig(vocab_size=30, max_position_embeddings=8)
+    >>> models.TextEncoder(config, np.random.default_rng(0))(np.array([[1, 7, 9, 2]])).shape
+    (1, 4, 96)
+    """
 
     def __init__(self, config: TextEncoderConfig, rng: Generator) -> None:
         self.config = config
@@ -36,12 +43,13 @@ class TextEncoder(Module):
         self.final_layer_norm = LayerNorm(rng, config.hidden_size)
 
     def forward(self, tokens: Array) -> Tensor:
-        return self.final_layer_norm(self.encoder(self.embeddings(tokens)))
+        return chain(tokens, self.embeddings, self.encoder, self.final_layer_norm)
 
     def start_from(self, vectors: np.ndarray) -> None:
         """Begin with these word vectors (V, D), Word2Vec's for instance, brought to the scale of the random start.
 
         Word2Vec's are a hundred times longer, and words of one kind nearly parallel: training could hardly part them.
+        Raises InputError for vectors of another shape than the table's.
         """
         table = self.embeddings.token_embedding.weight
         if vectors.shape != table.shape:
@@ -50,7 +58,7 @@ class TextEncoder(Module):
 
 
 class Embeddings(Module):
-    """A vector for each word plus a vector for each position."""
+    """A vector for each word plus a vector for each position: (N, L) → (N, L, D)."""
 
     def __init__(self, rng: Generator, config: TextEncoderConfig) -> None:
         self.token_embedding = Embedding(rng, config.vocab_size, config.hidden_size)
@@ -61,19 +69,17 @@ class Embeddings(Module):
 
 
 class EncoderStack(Module):
-    """One layer after the other."""
+    """One layer after the other: (N, L, D) → same."""
 
     def __init__(self, rng: Generator, config: TextEncoderConfig) -> None:
         self.layers = [EncoderLayer(rng, config) for _ in range(config.num_hidden_layers)]
 
     def forward(self, x: Tensor) -> Tensor:
-        for layer in self.layers:
-            x = layer(x)
-        return x
+        return chain(x, *self.layers)
 
 
 class EncoderLayer(Module):
-    """Self-attention and a two-layer network, each after a layer norm and around a shortcut."""
+    """Self-attention and a two-layer network, each after a layer norm and with a skip connection."""
 
     def __init__(self, rng: Generator, config: TextEncoderConfig) -> None:
         self.layer_norm1 = LayerNorm(rng, config.hidden_size)
@@ -106,4 +112,4 @@ class MLP(Module):
         self.fc1, self.fc2 = Linear(rng, width, 4 * width), Linear(rng, 4 * width, width)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.fc2(ops.gelu(self.fc1(x)))
+        return chain(x, self.fc1, ops.gelu, self.fc2)

@@ -1,4 +1,4 @@
-"""The denoiser: a U-Net that is told its noise level and reads the words.
+"""The denoiser: a U-Net that is conditioned on the noise level and on the text.
 
 Down through the levels, each saving its features; through the middle; and up again, where the saved features are
 "added to the end of the channels".  Its names are those of diffusers' UNet2DConditionModel.
@@ -20,57 +20,45 @@ CROSS_ATTENTION, PLAIN = "CrossAttnDownBlock2D", "DownBlock2D"  # with transform
 
 @dataclass(frozen=True)
 class UNetConfig:
-    """The defaults are Stable Diffusion 1.x's: `UNet(UNetConfig(), rng=None)` has its parameters' names and shapes."""
+    """The fields and names of diffusers' `unet/config.json`; the defaults are Stable Diffusion 1.x's."""
 
     in_channels: int = 4
     out_channels: int = 4
     block_out_channels: tuple[int, ...] = (320, 640, 1280, 1280)  # channels at each level
     layers_per_block: int = 2  # residual blocks a level going down; one more going up
     down_block_types: tuple[str, ...] = (*[CROSS_ATTENTION] * 3, PLAIN)  # the levels that have transformers
-    num_attention_heads: int = 8
+    num_attention_heads: int = 8  # `attention_head_dim` in the files of Stable Diffusion 1.x
     norm_num_groups: int = 32
-    cross_attention_dim: int = 768
+    cross_attention_dim: int = 768  # of the text's vectors
 
 
 class UNet(Module):
-    """ε or v from a noisy latent (N, H, W, C), noise levels (N,) and words (N, L, D).
+    """ε or v from a noisy latent (N, H, W, C), noise levels (N,) and the text (N, L, D): → (N, H, W, out_channels).
 
+    H and W must be multiples of 2^(levels − 1).  Raises InputError unless each level has its type of block.
     (Ronneberger 2015, arXiv:1505.04597; Rombach 2022, arXiv:2112.10752)
+
+    >>> sum(p.data.size for p in models.UNet(models.UNetConfig(), rng=None).parameters())  # Stable Diffusion 1.x's
+    859520964
     """
 
     def __init__(self, config: UNetConfig, rng: Generator) -> None:
-        if len(config.down_block_types) != len(config.block_out_channels):
-            raise InputError(
-                f"UNet: {len(config.block_out_channels)} block_out_channels, "
-                f"but {len(config.down_block_types)} down_block_types"
-            )
+        widths, types = config.block_out_channels, config.down_block_types
+        if len(types) != len(widths):
+            raise InputError(f"UNet: {len(widths)} block_out_channels, but {len(types)} down_block_types")
         self.config = config
-        first, last = config.block_out_channels[0], config.block_out_channels[-1]
-        time_width = 4 * first
-        self.conv_in = Conv2d(rng, config.in_channels, first)
-        self.time_embedding = TimestepEmbedding(rng, first)
+        self.conv_in = Conv2d(rng, config.in_channels, widths[0])
+        self.time_embedding = TimestepEmbedding(rng, widths[0])
 
-        self.down_blocks: list[DownBlock] = []
-        skips, inputs = [first], first  # the channels of what is saved on the way down
-        for level, width in enumerate(config.block_out_channels):
-            deepest = level == len(config.block_out_channels) - 1
-            self.down_blocks.append(DownBlock(rng, config, level, inputs, time_width, downsample=not deepest))
-            skips += [width] * (config.layers_per_block + (not deepest))
-            inputs = width
+        self.down_blocks = [DownBlock(rng, config, level) for level in range(len(widths))]
+        self.mid_block = MidBlock(rng, config)
+        self.up_blocks = [UpBlock(rng, config, level) for level in reversed(range(len(widths)))]
 
-        self.mid_block = MidBlock(rng, config, last, time_width)
-
-        self.up_blocks: list[UpBlock] = []
-        for level in reversed(range(len(config.block_out_channels))):
-            saved = [skips.pop() for _ in range(config.layers_per_block + 1)]
-            self.up_blocks.append(UpBlock(rng, config, level, inputs, saved, time_width, upsample=level > 0))
-            inputs = config.block_out_channels[level]
-
-        self.conv_norm_out = GroupNorm(rng, first, config.norm_num_groups, silu=True)
-        self.conv_out = Conv2d(rng, first, config.out_channels, zero=True)
+        self.conv_norm_out = GroupNorm(rng, widths[0], config.norm_num_groups, silu=True)
+        self.conv_out = Conv2d(rng, widths[0], config.out_channels, zero=True)
 
     def forward(self, x: Tensor, t: Array, context: Tensor) -> Tensor:
-        time = self.time_embedding(t)  # (N, 4·first)
+        time = self.time_embedding(t)  # (N, 4·block_out_channels[0])
         x = self.conv_in(x)
         saved = [x]
         for block in self.down_blocks:
@@ -84,16 +72,11 @@ class UNet(Module):
 class DownBlock(Module):
     """Residual blocks, each with a transformer where configured, then half the resolution; all results are saved."""
 
-    def __init__(
-        self, rng: Generator, config: UNetConfig, level: int, inputs: int, time_width: int, downsample: bool
-    ) -> None:
-        width = config.block_out_channels[level]
-        self.attentions = _transformers(rng, config, level, config.layers_per_block)
-        self.resnets = [
-            ResnetBlock(rng, inputs if i == 0 else width, width, config.norm_num_groups, time_width)
-            for i in range(config.layers_per_block)
-        ]
-        self.downsamplers = [Downsample(rng, width)] if downsample else []
+    def __init__(self, rng: Generator, config: UNetConfig, level: int) -> None:
+        widths, layers = config.block_out_channels, config.layers_per_block
+        self.attentions = _transformers(rng, config, level, layers)
+        self.resnets = _resnets(rng, config, level, [widths[max(0, level - 1)]] + [widths[level]] * (layers - 1))
+        self.downsamplers = [Downsample(rng, widths[level])] if level < len(widths) - 1 else []
 
     def forward(self, x: Tensor, time: Tensor, context: Tensor, saved: list[Tensor]) -> Tensor:
         for i, resnet in enumerate(self.resnets):
@@ -102,7 +85,7 @@ class DownBlock(Module):
                 x = self.attentions[i](x, context)
             saved.append(x)
         for downsample in self.downsamplers:
-            x = downsample(x)
+            x = downsample(x)  # (N, H, W, C) → (N, H/2, W/2, C)
             saved.append(x)
         return x
 
@@ -110,13 +93,9 @@ class DownBlock(Module):
 class MidBlock(Module):
     """Residual block, transformer, residual block at the lowest resolution."""
 
-    def __init__(self, rng: Generator, config: UNetConfig, width: int, time_width: int) -> None:
-        self.attentions = [
-            SpatialTransformer(
-                rng, width, config.num_attention_heads, config.norm_num_groups, config.cross_attention_dim
-            )
-        ]
-        self.resnets = [ResnetBlock(rng, width, width, config.norm_num_groups, time_width) for _ in range(2)]
+    def __init__(self, rng: Generator, config: UNetConfig) -> None:
+        self.attentions = [_transformer(rng, config, -1)]
+        self.resnets = _resnets(rng, config, -1, [config.block_out_channels[-1]] * 2)
 
     def forward(self, x: Tensor, time: Tensor, context: Tensor) -> Tensor:
         x = self.resnets[0](x, time)
@@ -127,39 +106,36 @@ class MidBlock(Module):
 class UpBlock(Module):
     """As going down, but each residual block also sees what was saved at its resolution; then twice the resolution."""
 
-    def __init__(
-        self,
-        rng: Generator,
-        config: UNetConfig,
-        level: int,
-        inputs: int,
-        saved: list[int],
-        time_width: int,
-        upsample: bool,
-    ) -> None:
-        width = config.block_out_channels[level]
-        self.attentions = _transformers(rng, config, level, len(saved))
-        self.resnets = [
-            ResnetBlock(rng, (inputs if i == 0 else width) + skip, width, config.norm_num_groups, time_width)
-            for i, skip in enumerate(saved)
-        ]
-        self.upsamplers = [Upsample(rng, width)] if upsample else []
+    def __init__(self, rng: Generator, config: UNetConfig, level: int) -> None:
+        widths, layers = config.block_out_channels, config.layers_per_block
+        below = widths[min(level + 1, len(widths) - 1)]
+        above = widths[max(0, level - 1)]  # what was saved first at this resolution came from the level above
+        inputs = zip([below] + [widths[level]] * layers, [widths[level]] * layers + [above], strict=True)
+        self.attentions = _transformers(rng, config, level, layers + 1)
+        self.resnets = _resnets(rng, config, level, [channels + saved for channels, saved in inputs])
+        self.upsamplers = [Upsample(rng, widths[level])] if level > 0 else []
 
     def forward(self, x: Tensor, time: Tensor, context: Tensor, saved: list[Tensor]) -> Tensor:
         for i, resnet in enumerate(self.resnets):
-            x = resnet(ops.concat(x, saved.pop()), time)
+            x = resnet(ops.concat(x, saved.pop()), time)  # (N, H, W, C + saved channels) → (N, H, W, K)
             if self.attentions:
                 x = self.attentions[i](x, context)
         for upsample in self.upsamplers:
-            x = upsample(x)
+            x = upsample(x)  # (N, H, W, C) → (N, 2H, 2W, C)
         return x
 
 
+def _resnets(rng: Generator, config: UNetConfig, level: int, inputs: list[int]) -> list[ResnetBlock]:
+    """A residual block for each number of input channels; all are conditioned on the noise level."""
+    width, time_width = config.block_out_channels[level], 4 * config.block_out_channels[0]
+    return [ResnetBlock(rng, channels, width, config.norm_num_groups, time_width) for channels in inputs]
+
+
 def _transformers(rng: Generator, config: UNetConfig, level: int, count: int) -> list[SpatialTransformer]:
-    if config.down_block_types[level] != CROSS_ATTENTION:
-        return []
-    width = config.block_out_channels[level]
-    return [
-        SpatialTransformer(rng, width, config.num_attention_heads, config.norm_num_groups, config.cross_attention_dim)
-        for _ in range(count)
-    ]
+    present = config.down_block_types[level] == CROSS_ATTENTION
+    return [_transformer(rng, config, level) for _ in range(count)] if present else []
+
+
+def _transformer(rng: Generator, config: UNetConfig, level: int) -> SpatialTransformer:
+    width, heads = config.block_out_channels[level], config.num_attention_heads
+    return SpatialTransformer(rng, width, heads, config.norm_num_groups, config.cross_attention_dim)

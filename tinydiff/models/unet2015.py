@@ -14,14 +14,14 @@ import numpy as np
 from tinydiff import ops
 from tinydiff.autograd import Tensor
 from tinydiff.errors import InputError
-from tinydiff.nn.module import Generator, Module, Parameter, constant
+from tinydiff.nn.module import Generator, Module, Parameter, chain, constant
 
 
 @dataclass(frozen=True)
 class UNet2015Config:
     """The defaults are the paper's, but for its unpadded convolutions."""
 
-    in_channels: int = 3  # of the pictures
+    in_channels: int = 3  # of the images
     num_classes: int = 2
     block_out_channels: tuple[int, ...] = (64, 128, 256, 512, 1024)  # channels at each level
     padded: bool = True  # False: each convolution loses a pixel on every side, and what is saved is cropped to fit
@@ -30,25 +30,28 @@ class UNet2015Config:
 
 
 class UNet2015(Module):
-    """Pictures (N, H, W, channels) → logits (N, H', W', classes), H' = H where padded.
+    """Images (N, H, W, in_channels) → logits (N, H', W', num_classes), H' = H where padded.
 
     H and W must be multiples of 2^(levels − 1) where padded; unpadded, every level must be even before its max-pool:
-    572 becomes 388 with the paper's five levels.
+    572 becomes 388 with the paper's five levels.  Raises InputError for a configuration or a size that does not fit.
+
+    >>> model = models.UNet2015(models.UNet2015Config(block_out_channels=(4, 8)), np.random.default_rng(0))
+    >>> model(np.zeros((1, 16, 16, 3), np.float32)).shape
+    (1, 16, 16, 2)
     """
 
     def __init__(self, config: UNet2015Config, rng: Generator) -> None:
         if len(config.block_out_channels) < 2 or not 0 <= config.dropout < 1:
-            raise InputError(f"UNet2015: needs two widths or more and dropout in [0, 1); got {config}")
+            raise InputError(f"UNet2015: needs two levels or more and dropout in [0, 1); got {config}")
         self.config = config
-        inputs = (config.in_channels, *config.block_out_channels)
-        self.down = [
-            DoubleConv(rng, inputs[i], width, config.padded) for i, width in enumerate(config.block_out_channels)
-        ]
+        widths = config.block_out_channels
+        inputs = (config.in_channels, *widths)
+        self.down = [DoubleConv(rng, inputs[i], width, config.padded) for i, width in enumerate(widths)]
         self.up = [
             UpBlock(rng, below, width, config.padded, config.skips)
-            for below, width in zip(config.block_out_channels[:0:-1], config.block_out_channels[-2::-1], strict=True)
+            for below, width in zip(widths[:0:-1], widths[-2::-1], strict=True)  # from the lowest level up
         ]
-        self.classify = Convolution(rng, 1, config.block_out_channels[0], config.num_classes)
+        self.classify = Convolution(rng, 1, widths[0], config.num_classes)
 
     @property
     def total_stride(self) -> int:
@@ -68,25 +71,25 @@ class UNet2015(Module):
     @property
     def margin(self) -> int:
         """Pixels around a tile that the network must see."""
-        return (
-            -(-self.receptive_radius // self.total_stride) * self.total_stride
-            if self.config.padded
-            else self.valid_margin
-        )
+        return self._whole_strides(self.receptive_radius) if self.config.padded else self.valid_margin
 
     def seen(self, pixels: int) -> int:
-        """The smallest size of a picture that gives an answer for so many pixels, with the margin on both sides."""
+        """The smallest size of an image that gives an answer for so many pixels, with the margin on both sides."""
         if self.config.padded:
-            return -(-pixels // self.total_stride) * self.total_stride + 2 * self.margin
-        rim = 4 * (self.total_stride - 1)  # of a picture of total_stride·n + rim pixels, n are left at the lowest level
-        return -(-(pixels + 2 * self.valid_margin - rim) // self.total_stride) * self.total_stride + rim
+            return self._whole_strides(pixels) + 2 * self.margin
+        rim = 4 * (self.total_stride - 1)  # of an image of total_stride·n + rim pixels, n are left at the lowest level
+        return self._whole_strides(pixels + 2 * self.valid_margin - rim) + rim
+
+    def _whole_strides(self, pixels: int) -> int:
+        """The smallest multiple of the total stride that holds so many pixels."""
+        return math.ceil(pixels / self.total_stride) * self.total_stride
 
     def forward(self, x: Tensor, rng: np.random.Generator | None = None) -> Tensor:
-        """Logits; with a generator as in training, where dropout draws from it."""
+        """Logits; with a generator as in training, where dropout draws from it at random."""
         self._check(x.shape)
         saved = []
         for level, block in enumerate(self.down):
-            x = block(ops.max_pool2d(x) if level else x)
+            x = block(ops.max_pool2d(x) if level else x)  # (N, H, W, C) → (N, H/2, W/2, C) → (N, H/2, W/2, K)
             saved.append(x)
         x = saved.pop()
         if rng is not None and self.config.dropout:
@@ -98,12 +101,13 @@ class UNet2015(Module):
         return self.classify(x)
 
     def _check(self, shape: tuple[int, ...]) -> None:
-        levels, lost = len(self.config.block_out_channels), 0 if self.config.padded else 4
+        padded, levels = self.config.padded, len(self.config.block_out_channels)
+        lost = 0 if padded else 4  # pixels of two unpadded convolutions
+        need = f"multiples of {self.total_stride}" if padded else "even before each max-pool"
         for size in shape[1:3]:
             for _ in range(levels - 1):
-                size = size - lost
+                size -= lost
                 if size < 2 or size % 2:
-                    need = f"multiples of {2 ** (levels - 1)}" if self.config.padded else "even before each max-pool"
                     raise InputError(f"UNet2015: x {shape} must be (N, H, W, C) with H and W {need}")
                 size //= 2
             if size <= lost:
@@ -111,20 +115,21 @@ class UNet2015(Module):
 
 
 class DoubleConv(Module):
-    """Two 3×3 convolutions, each followed by ReLU: (N, H, W, C) → (N, H', W', K)."""
+    """Two 3×3 convolutions, each followed by ReLU: (N, H, W, C) → (N, H', W', K), H' = H or H − 4."""
 
     def __init__(self, rng: Generator, inputs: int, outputs: int, padded: bool) -> None:
         self.conv1 = Convolution(rng, 3, inputs, outputs, padded)
         self.conv2 = Convolution(rng, 3, outputs, outputs, padded)
 
     def forward(self, x: Tensor) -> Tensor:
-        return ops.relu(self.conv2(ops.relu(self.conv1(x))))
+        return chain(x, self.conv1, ops.relu, self.conv2, ops.relu)
 
 
 class UpBlock(Module):
     """An up-convolution that halves the channels, what was saved at this resolution beside it, two convolutions.
 
-    Without the skip connection the up-convolution makes all the channels that the first convolution expects.
+    (N, H, W, below) and saved (N, H'', W'', width) → (N, H', W', width).  Without the skip connection the
+    up-convolution makes all the channels that the first convolution expects.
     """
 
     def __init__(self, rng: Generator, below: int, width: int, padded: bool, skip: bool = True) -> None:
@@ -135,7 +140,7 @@ class UpBlock(Module):
         self.skip = skip
 
     def forward(self, x: Tensor, saved: Tensor) -> Tensor:
-        x = ops.conv_transpose2d(x, self.up_weight, self.up_bias, stride=2)
+        x = ops.conv_transpose2d(x, self.up_weight, self.up_bias, stride=2)  # twice the height and width
         return self.double_conv(ops.concat(ops.center_crop(saved, size=x.shape[1:3]), x) if self.skip else x)
 
 

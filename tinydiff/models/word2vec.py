@@ -23,16 +23,19 @@ def skip_gram_loss(centre: Array, context: Array, negatives: Array) -> tuple[Arr
 
     v is the word's vector, u that of a word near it, uᵢ those of k words drawn at random.
     (Mikolov 2013, arXiv:1310.4546, equation 4)
+
+    >>> round(skip_gram_loss(np.zeros((1, 4)), np.zeros((1, 4)), np.zeros((1, 5, 4))).item(), 4)  # 6·log 2
+    4.1589
     """
     n = len(centre)
     # einsum sums in its own fixed order; a BLAS product's order would change with the machine and its threads.
-    near = np.einsum("nd,nd->n", centre, context)
-    random = np.einsum("nd,nkd->nk", centre, negatives)
+    near = np.einsum("nd,nd->n", centre, context)  # (N,)
+    random = np.einsum("nd,nkd->nk", centre, negatives)  # (N, k)
     loss = (np.logaddexp(0, -near).sum() + np.logaddexp(0, random).sum()) / n  # −log σ(s) = log(1 + e^−s)
 
     def backward(dy: Array) -> tuple:
-        d_near = (_sigmoid(near) - 1)[:, None] * (dy / n)  # d(−log σ(s))/ds = σ(s) − 1
-        d_random = _sigmoid(random)[..., None] * (dy / n)
+        d_near = (_sigmoid(near) - 1)[:, None] * (dy / n)  # d(−log σ(s))/ds = σ(s) − 1: (N, 1)
+        d_random = _sigmoid(random)[..., None] * (dy / n)  # (N, k, 1)
         d_centre = d_near * context + np.einsum("nk,nkd->nd", d_random[..., 0], negatives)
         return d_centre, d_near * centre, d_random * centre[:, None]
 
@@ -64,12 +67,24 @@ class Word2Vec:
     ) -> Word2Vec:
         """Learn vectors from `sentences`, word ids (S, L) where 0 is padding, all below `vocabulary`.
 
-        The learning rate falls linearly to 1e-4 of its start.  `subsample` is the paper's threshold s (1e-3, say):
-        frequent words are then skipped at random; on a small vocabulary that would throw most words away, so it is off.
-        `callback(epoch, mean loss)` is called after each epoch.  A word that never occurs keeps its first vector.
+        width: numbers in a vector;   window: how far away a context word may stand
+        negatives: words drawn at random for each pair;   batch: pairs that are computed at once
+        learning_rate: at the start; it falls linearly to 1e-4 of that
+        subsample: the paper's threshold s (1e-3, say), by which frequent words are skipped at random; on a small
+            vocabulary that would throw most words away, so it is off
+        callback: called as (epoch, mean loss) after each epoch
+
+        A word that never occurs keeps its first vector.
         Raises InputError on ids out of range, on fewer than two distinct words, and on settings that aren't positive.
+
+        >>> trained = Word2Vec.train(np.array([[1, 2], [1, 3]] * 50), 4, 8, np.random.default_rng(0))
+        >>> trained.vectors.shape, len(trained.losses)
+        ((4, 8), 3)
         """
-        sentences = _check(sentences, vocabulary, width, epochs, window, negatives, batch)
+        sentences = np.asarray(sentences)
+        if min(vocabulary, width, epochs, window, negatives, batch) < 1:
+            raise InputError("Word2Vec: vocabulary, width, epochs, window, negatives and batch must be 1 or more")
+        _check(sentences, vocabulary)
         counts = np.bincount(sentences[sentences != PAD], minlength=vocabulary)
         draw = _negative_sampler(counts)
         inputs = ((rng.random((vocabulary, width), np.float32) - 0.5) / width).astype(np.float32)
@@ -80,15 +95,15 @@ class Word2Vec:
             pairs = rng.permutation(_pairs(kept, window, rng))
             total = 0.0
             for start in range(0, len(pairs), batch):
-                centre, context = pairs[start : start + batch].T
-                random = draw(context, negatives, rng)
+                centre, context = pairs[start : start + batch].T  # (batch,) both
+                random = draw(context, negatives, rng)  # (batch, negatives)
                 loss, backward = skip_gram_loss.forward(inputs[centre], outputs[context], outputs[random])
                 total += float(loss) * len(centre)
                 # The paper takes one step a pair: a batch's step is their sum, so its mean is scaled by the pairs.
                 d_centre, d_context, d_random = backward(np.float32(len(centre)))
                 rate = learning_rate * max(1e-4, 1 - (epoch + start / len(pairs)) / epochs)
                 _step(inputs, centre, d_centre, rate)
-                words = np.concatenate([context, random.ravel()])
+                words = np.concatenate([context, random.ravel()])  # (batch·(1 + negatives),)
                 _step(outputs, words, np.concatenate([d_context, d_random.reshape(-1, width)]), rate)
             losses.append(total / max(1, len(pairs)))
             if callback is not None:
@@ -108,22 +123,14 @@ class Word2Vec:
         return [(int(i), float(cosine[i])) for i in order if i not in (word, PAD)][:k]
 
 
-def _check(
-    sentences: np.ndarray, vocabulary: int, width: int, epochs: int, window: int, negatives: int, batch: int
-) -> np.ndarray:
-    sentences = np.asarray(sentences)
-    if sentences.ndim != 2 or not np.issubdtype(sentences.dtype, np.integer):
+def _check(sentences: np.ndarray, vocabulary: int) -> None:
+    if sentences.ndim != 2 or sentences.dtype.kind not in "iu":
         raise InputError(f"Word2Vec: sentences are {sentences.dtype} {sentences.shape}, expected integer ids (S, L)")
-    if min(vocabulary, width, epochs, window, negatives, batch) < 1:
-        raise InputError("Word2Vec: vocabulary, width, epochs, window, negatives and batch must be 1 or more")
     words = np.unique(sentences)
     if len(words) and not 0 <= words[0] <= words[-1] < vocabulary:
         raise InputError(f"Word2Vec: ids from {words[0]} to {words[-1]}, expected 0 to {vocabulary - 1}")
     if np.count_nonzero(words != PAD) < 2:
-        raise InputError(
-            "Word2Vec: the sentences hold fewer than two distinct words, so there is nothing to tell apart"
-        )
-    return sentences
+        raise InputError("Word2Vec: the sentences hold fewer than two distinct words: there is nothing to tell apart")
 
 
 def _negative_sampler(counts: np.ndarray) -> Callable[[np.ndarray, int, np.random.Generator], np.ndarray]:

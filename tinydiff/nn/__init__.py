@@ -1,4 +1,5 @@
 """Modules, layers and the blocks built from them."""
+# ruff: noqa: F401  (what is imported here is what the package offers)
 
 from tinydiff.nn.blocks import (
     GEGLU,
@@ -13,24 +14,4 @@ from tinydiff.nn.blocks import (
     timestep_embedding,
 )
 from tinydiff.nn.layers import Conv2d, Embedding, GroupNorm, LayerNorm, Linear
-from tinydiff.nn.module import Module, Parameter
-
-__all__ = [
-    "GEGLU",
-    "Attention",
-    "Conv2d",
-    "Downsample",
-    "Embedding",
-    "FeedForward",
-    "GroupNorm",
-    "LayerNorm",
-    "Linear",
-    "Module",
-    "Parameter",
-    "ResnetBlock",
-    "SpatialTransformer",
-    "TimestepEmbedding",
-    "TransformerBlock",
-    "Upsample",
-    "timestep_embedding",
-]
+from tinydiff.nn.module import Module, Parameter, chain

@@ -1,4 +1,7 @@
-"""The blocks that Stable Diffusion is made of, named as in diffusers' weight files."""
+"""The blocks that Stable Diffusion is made of, named as in diffusers' weight files.
+
+Each takes a `numpy.random.Generator` first, for its initial weights; with None there are shapes and no numbers.
+"""
 
 from __future__ import annotations
 
@@ -10,22 +13,29 @@ from tinydiff import ops
 from tinydiff.autograd import Array, Tensor
 from tinydiff.device import beside
 from tinydiff.nn.layers import Conv2d, GroupNorm, LayerNorm, Linear
-from tinydiff.nn.module import Generator, Module
+from tinydiff.nn.module import Generator, Module, chain
 
 
 def timestep_embedding(t: Array, width: int) -> np.ndarray:
     """Noise level t (N,) as a vector (N, width): [cos(t·f), sin(t·f)] with f from 1 down to 1/10000, float64.
 
     Stable Diffusion's order and frequencies.  (Vaswani 2017, arXiv:1706.03762, section 3.5; Ho 2020)
+
+    >>> nn.timestep_embedding(np.array([0, 500]), 6)[0]
+    array([1., 1., 1., 0., 0., 0.])
     """
     half = width // 2
     frequencies = np.exp(-math.log(10_000) * np.arange(half) / half)
-    angles = np.asarray(t, np.float64)[:, None] * frequencies
+    angles = np.asarray(t, np.float64)[:, None] * frequencies  # (N, width/2)
     return np.concatenate([np.cos(angles), np.sin(angles)], axis=1)
 
 
 class TimestepEmbedding(Module):
-    """The sinusoids of t through a small network: (N,) → (N, 4·width)."""
+    """The sinusoids of t through a small network: (N,) → (N, 4·width).
+
+    >>> nn.TimestepEmbedding(np.random.default_rng(0), 8)(np.array([0, 500])).shape
+    (2, 32)
+    """
 
     def __init__(self, rng: Generator, width: int) -> None:
         self.linear_1 = Linear(rng, width, 4 * width)
@@ -35,14 +45,18 @@ class TimestepEmbedding(Module):
     def forward(self, t: Array) -> Tensor:
         weight = self.linear_1.weight.data
         waves = Tensor(beside(timestep_embedding(t, self.width).astype(weight.dtype), weight))
-        return self.linear_2(ops.silu(self.linear_1(waves)))
+        return chain(waves, self.linear_1, ops.silu, self.linear_2)
 
 
 class ResnetBlock(Module):
-    """x + conv(norm(conv(norm(x)) + time)): (N, H, W, C) → (N, H, W, K).
+    """x + conv(norm(conv(norm(x)) + time)): (N, H, W, inputs) → (N, H, W, outputs), time (N, time_width) or None.
 
-    The time embedding is added to every channel; a 1×1 convolution fits the shortcut where C ≠ K.  The second
-    convolution starts at zero, so that a new block is the identity.  (He 2016; Ho 2020, arXiv:2006.11239)
+    groups: of the norms, they must divide inputs and outputs;   time_width: None for a block without a time embedding
+    The embedding is added to every channel; a 1×1 convolution fits the skip connection where inputs ≠ outputs.
+    The second convolution starts at zero, so that a new block is the identity.  (He 2016; Ho 2020, arXiv:2006.11239)
+
+    >>> nn.ResnetBlock(np.random.default_rng(0), 8, 16, groups=4)(Tensor(np.ones((1, 4, 4, 8), np.float32))).shape
+    (1, 4, 4, 16)
     """
 
     def __init__(
@@ -59,14 +73,13 @@ class ResnetBlock(Module):
     def forward(self, x: Tensor, time: Tensor | None = None) -> Tensor:
         h = self.conv1(self.norm1(x))
         if time is not None:
-            n, width = h.shape[0], h.shape[3]
-            h = h + self.time_emb_proj(ops.silu(time)).reshape(n, 1, 1, width)
+            h = ops.add_channel_bias(h, self.time_emb_proj(ops.silu(time)))  # (N, H, W, K) + (N, K)
         h = self.conv2(self.norm2(h))
         return h + (x if self.conv_shortcut is None else self.conv_shortcut(x))
 
 
 class Downsample(Module):
-    """Half the height and width by a 3×3 convolution of stride 2."""
+    """Half the height and width by a 3×3 convolution of stride 2: (N, H, W, C) → (N, H/2, W/2, C)."""
 
     def __init__(self, rng: Generator, channels: int, padding: int | tuple[int, int, int, int] = 1) -> None:
         self.conv = Conv2d(rng, channels, channels, stride=2, padding=padding)
@@ -76,7 +89,7 @@ class Downsample(Module):
 
 
 class Upsample(Module):
-    """Twice the height and width: nearest ×2, then a 3×3 convolution."""
+    """Twice the height and width: nearest ×2, then a 3×3 convolution: (N, H, W, C) → (N, 2H, 2W, C)."""
 
     def __init__(self, rng: Generator, channels: int) -> None:
         self.conv = Conv2d(rng, channels, channels)
@@ -86,7 +99,14 @@ class Upsample(Module):
 
 
 class Attention(Module):
-    """Multi-head attention with its projections: self-attention, or cross-attention where a context comes in."""
+    """Multi-head attention with its projections: self-attention, or cross-attention where a context comes in.
+
+    x (N, L, width), context (N, M, context_width) or None → (N, L, width).  (Vaswani 2017, arXiv:1706.03762)
+
+    >>> x, text = Tensor(np.ones((1, 64, 8), np.float32)), Tensor(np.ones((1, 5, 6), np.float32))
+    >>> nn.Attention(np.random.default_rng(0), 8, heads=2, context_width=6)(x, text).shape
+    (1, 64, 8)
+    """
 
     def __init__(
         self, rng: Generator, width: int, heads: int, context_width: int | None = None, bias: bool = False
@@ -98,14 +118,12 @@ class Attention(Module):
         self.heads = heads
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
-        """x (N, L, D); context (N, M, D'), or x itself."""
         context = x if context is None else context
-        y = ops.attention(self.to_q(x), self.to_k(context), self.to_v(context), heads=self.heads)
-        return self.to_out[0](y)
+        return self.to_out[0](ops.attention(self.to_q(x), self.to_k(context), self.to_v(context), heads=self.heads))
 
 
 class GEGLU(Module):
-    """A linear layer whose one half is gated by the GELU of the other."""
+    """A linear layer whose one half is gated by the GELU of the other: (…, inputs) → (…, outputs)."""
 
     def __init__(self, rng: Generator, inputs: int, outputs: int) -> None:
         self.proj = Linear(rng, inputs, 2 * outputs)
@@ -115,17 +133,20 @@ class GEGLU(Module):
 
 
 class FeedForward(Module):
-    """GEGLU to four times the width, and back.  (diffusers' `net.1` is a dropout without parameters)"""
+    """GEGLU to four times the width, and back: (…, D) → same.  (diffusers' `net.1` is a dropout without parameters)"""
 
     def __init__(self, rng: Generator, width: int) -> None:
-        self.net = [GEGLU(rng, width, 4 * width), None, Linear(rng, 4 * width, width)]
+        self.net: list = [GEGLU(rng, width, 4 * width), None, Linear(rng, 4 * width, width)]
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.net[2](self.net[0](x))  # type: ignore[misc]
+        return self.net[2](self.net[0](x))
 
 
 class TransformerBlock(Module):
-    """Self-attention, cross-attention and feed-forward, each after a layer norm and around a shortcut."""
+    """Self-attention, cross-attention and feed-forward, each after a layer norm and with a skip connection.
+
+    x (N, L, width), context (N, M, context_width) → (N, L, width)
+    """
 
     def __init__(self, rng: Generator, width: int, heads: int, context_width: int) -> None:
         self.norm1, self.attn1 = LayerNorm(rng, width), Attention(rng, width, heads)
@@ -139,9 +160,14 @@ class TransformerBlock(Module):
 
 
 class SpatialTransformer(Module):
-    """A transformer over the positions of a feature map, which read the words: (N, H, W, C) → same.
+    """A transformer over the positions of a feature map, conditioned on the text: (N, H, W, C) and (N, M, D) → as x.
 
+    The last convolution starts at zero, so that a new one is the identity.
     (Rombach 2022, arXiv:2112.10752, appendix E)
+
+    >>> x, text = Tensor(np.ones((1, 4, 4, 8), np.float32)), Tensor(np.ones((1, 5, 6), np.float32))
+    >>> nn.SpatialTransformer(np.random.default_rng(0), 8, heads=2, groups=4, context_width=6)(x, text).shape
+    (1, 4, 4, 8)
     """
 
     def __init__(self, rng: Generator, channels: int, heads: int, groups: int, context_width: int) -> None:
@@ -152,7 +178,7 @@ class SpatialTransformer(Module):
 
     def forward(self, x: Tensor, context: Tensor) -> Tensor:
         n, height, width, channels = x.shape
-        h = self.proj_in(self.norm(x)).reshape(n, height * width, channels)
+        h = self.proj_in(self.norm(x)).reshape(n, height * width, channels)  # (N, H·W, C)
         for block in self.transformer_blocks:
             h = block(h, context)
         return x + self.proj_out(h.reshape(n, height, width, channels))

@@ -1,4 +1,7 @@
-"""Layers: an op and the parameters that it uses.  Initial weights are U(−1/√fan-in, 1/√fan-in), zero where asked."""
+"""Layers: an op and the parameters that it uses.  Initial weights are U(−1/√fan-in, 1/√fan-in), zero where asked.
+
+Each takes a `numpy.random.Generator` first, for its initial weights; with None there are shapes and no numbers.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,11 @@ from tinydiff.ops.conv import Padding
 
 
 class Linear(Module):
-    """y = x·weight + bias; weight (C, K), bias (K,)."""
+    """y = x·weight + bias: (…, inputs) → (…, outputs); weight (inputs, outputs), bias (outputs,).
+
+    >>> nn.Linear(np.random.default_rng(0), 3, 5)(np.ones((2, 3), np.float32)).shape
+    (2, 5)
+    """
 
     def __init__(self, rng: Generator, inputs: int, outputs: int, bias: bool = True, zero: bool = False) -> None:
         bound = 0.0 if zero else 1 / math.sqrt(inputs)
@@ -23,7 +30,13 @@ class Linear(Module):
 
 
 class Conv2d(Module):
-    """A convolution with `size` × `size` kernels; weight (KH, KW, C, K), bias (K,)."""
+    """A convolution with `size` × `size` kernels: (N, H, W, C) → (N, H', W', K), see `ops.conv2d`.
+
+    weight (size, size, C = inputs, K = outputs), bias (K,);  padding: size // 2 by default, which keeps H and W
+
+    >>> nn.Conv2d(np.random.default_rng(0), 3, 16)(np.ones((1, 8, 8, 3), np.float32)).shape
+    (1, 8, 8, 16)
+    """
 
     def __init__(
         self,
@@ -45,7 +58,11 @@ class Conv2d(Module):
 
 
 class GroupNorm(Module):
-    """Group norm, followed by SiLU where asked; weight is the scale and bias the shift."""
+    """Group norm, followed by SiLU where asked: (N, …, C) → same; weight (C,) is the scale and bias (C,) the shift.
+
+    >>> nn.GroupNorm(np.random.default_rng(0), 8, groups=4)(np.ones((1, 8, 8, 8), np.float32)).shape
+    (1, 8, 8, 8)
+    """
 
     def __init__(self, rng: Generator, channels: int, groups: int, eps: float = 1e-5, silu: bool = False) -> None:
         self.weight = Parameter(constant(rng, (channels,), 1))
@@ -57,7 +74,11 @@ class GroupNorm(Module):
 
 
 class LayerNorm(Module):
-    """Layer norm over the last axis; weight is the scale and bias the shift."""
+    """Layer norm over the last axis: (…, D) → same; weight (D,) is the scale and bias (D,) the shift.
+
+    >>> nn.LayerNorm(np.random.default_rng(0), 4)(np.ones((2, 5, 4), np.float32)).shape
+    (2, 5, 4)
+    """
 
     def __init__(self, rng: Generator, width: int) -> None:
         self.weight = Parameter(constant(rng, (width,), 1))
@@ -68,7 +89,11 @@ class LayerNorm(Module):
 
 
 class Embedding(Module):
-    """A table of `count` vectors; weight (V, D), N(0, 0.02²) at the start as in CLIP."""
+    """A table of `count` vectors: integers (…) → (…, width); weight (count, width), at first N(0, 0.02²) as in CLIP.
+
+    >>> nn.Embedding(np.random.default_rng(0), 50, 8)(np.array([[1, 4, 0]])).shape
+    (1, 3, 8)
+    """
 
     def __init__(self, rng: Generator, count: int, width: int) -> None:
         start = constant(rng, (count, width), 0)

@@ -12,7 +12,7 @@ import numpy as np
 from tinydiff.autograd import Array, Tensor, read_only
 from tinydiff.device import beside, to_device
 
-Generator = np.random.Generator | None  # None: no values are drawn, a module then knows its shapes and no more
+Generator = np.random.Generator | None  # None: nothing is drawn at random, a module then knows its shapes and no more
 
 
 class Parameter(Tensor):
@@ -22,22 +22,36 @@ class Parameter(Tensor):
         super().__init__(data, requires_grad=True)
 
     def assign(self, data: Array) -> None:
-        """Put another array of the same shape in its place."""
+        """Put another array of the same shape in its place; raises ValueError for another shape."""
         if data.shape != self.shape:
             raise ValueError(f"assign: the parameter has shape {self.shape}, the new array {data.shape}")
         self._data = read_only(data)
 
 
 class Module:
-    """A part of a network.  Its parameters are named by the path of attributes that leads to them."""
+    """A part of a network.  Its parameters are named by the path of attributes that leads to them.
+
+    >>> class Net(nn.Module):
+    ...     def __init__(self, rng):
+    ...         self.layers = [nn.Linear(rng, 3, 8), nn.Linear(rng, 8, 2)]
+    ...     def forward(self, x):
+    ...         return nn.chain(x, self.layers[0], ops.relu, self.layers[1])
+    >>> net = Net(np.random.default_rng(0))
+    >>> net(Tensor(np.ones((1, 3), np.float32))).shape, list(net.state_dict())[:2]
+    ((1, 2), ['layers.0.weight', 'layers.0.bias'])
+    """
+
+    def named_children(self) -> Iterator[tuple[str, Module]]:
+        """The modules right inside this one, with their names; a list's items are list.0, list.1, …"""
+        for name, value in vars(self).items():
+            items = [(f"{name}.{i}", v) for i, v in enumerate(value)] if isinstance(value, list) else [(name, value)]
+            yield from ((key, item) for key, item in items if isinstance(item, Module))
 
     def named_modules(self, prefix: str = "") -> Iterator[tuple[str, Module]]:
         """This module and all within it, with their names, in the order in which they were made."""
         yield prefix.rstrip("."), self
-        for name, value in vars(self).items():
-            for key, item in _numbered(name, value):
-                if isinstance(item, Module):
-                    yield from item.named_modules(f"{prefix}{key}.")
+        for name, child in self.named_children():
+            yield from child.named_modules(f"{prefix}{name}.")
 
     def named_parameters(self) -> Iterator[tuple[str, Parameter]]:
         """All parameters with their names, as `down_blocks.0.resnets.1.conv1.weight`."""
@@ -47,6 +61,7 @@ class Module:
                     yield (f"{prefix}.{name}" if prefix else name), value
 
     def parameters(self) -> list[Parameter]:
+        """All parameters, in the order in which they were made."""
         return [p for _, p in self.named_parameters()]
 
     def state_dict(self) -> dict[str, Array]:
@@ -59,7 +74,7 @@ class Module:
             parameter.assign(state[name])
 
     def to(self, device: str) -> Module:
-        """Move all parameters to "cpu" or "cuda", in place; see `arrays.to_device`."""
+        """Move all parameters to "cpu" or "cuda", in place; see `device.to_device`."""
         for parameter in self.parameters():
             parameter.assign(to_device(parameter.data, device))
         return self
@@ -84,14 +99,26 @@ class Module:
         return y
 
     def __repr__(self) -> str:
-        """Its name, its parameters, and the modules right inside it."""
-        count = sum(p.data.size for p in self.parameters())
-        lines = [f"{type(self).__name__}({count:,} parameters)"]
+        """Its name and number of parameters, its own arrays and settings, and the modules right inside it."""
+        own = []
         for name, value in vars(self).items():
-            for key, item in _numbered(name, value):
-                if isinstance(item, Module):
-                    lines.append(f"  {key}: {type(item).__name__}({sum(p.data.size for p in item.parameters()):,})")
-        return "\n".join(lines)
+            if isinstance(value, Parameter):
+                own.append(f"{name} {value.shape}")
+            elif not isinstance(value, (Module, list)):
+                own.append(f"{name}={value!r}")
+        lines = [_title(self), ", ".join(own), *(f"{name}: {_title(child)}" for name, child in self.named_children())]
+        return "\n  ".join(line for line in lines if line)
+
+
+def _title(module: Module) -> str:
+    return f"{type(module).__name__}({sum(p.data.size for p in module.parameters()):,} parameters)"
+
+
+def chain(x: Any, *layers: Callable[[Any], Any]) -> Any:
+    """Each layer's output is the next one's input; layers are modules, ops, or any functions of one argument."""
+    for layer in layers:
+        x = layer(x)
+    return x
 
 
 class Hook(NamedTuple):
@@ -116,15 +143,6 @@ def forward_hook(
         yield
     finally:
         _hooks.reset(token)
-
-
-def _numbered(name: str, value: Any) -> Iterator[tuple[str, Any]]:
-    """A list's items are named list.0, list.1, …"""
-    if isinstance(value, list):
-        for i, item in enumerate(value):
-            yield from _numbered(f"{name}.{i}", item)
-    else:
-        yield name, value
 
 
 def uniform(rng: Generator, shape: tuple[int, ...], bound: float) -> Array:

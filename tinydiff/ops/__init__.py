@@ -1,7 +1,9 @@
 """Differentiable functions: equation, forward and backward side by side, one file a family.
 
-Each is called on Tensors, or as `op.forward(*arrays) -> (y, backward)` on plain arrays.
+On Tensors an op gives a Tensor: `y = ops.silu(x)`, and later `y.backward(dy)` fills `x.grad`.  On plain arrays
+`y, backward = ops.silu.forward(x)` gives an array and the function from dy to a gradient for each array that went in.
 """
+# ruff: noqa: F401  (what is imported here is what the package offers)
 
 from tinydiff.autograd import add, multiply, reshape, subtract
 from tinydiff.ops.activation import geglu, gelu, relu, silu, softmax
@@ -13,34 +15,6 @@ from tinydiff.ops.loss import cross_entropy_loss, kl_loss, l1_loss, mse_loss, re
 from tinydiff.ops.norm import group_norm, layer_norm
 from tinydiff.ops.pool import max_pool2d
 from tinydiff.ops.resample import upsample_nearest
-from tinydiff.ops.shape import center_crop, concat, global_avg_pool, slice_channels
+from tinydiff.ops.shape import add_channel_bias, center_crop, concat, global_avg_pool, slice_channels
 
-__all__ = [
-    "add",
-    "attention",
-    "center_crop",
-    "concat",
-    "conv2d",
-    "conv_transpose2d",
-    "cross_entropy_loss",
-    "embedding",
-    "geglu",
-    "gelu",
-    "group_norm",
-    "kl_loss",
-    "l1_loss",
-    "layer_norm",
-    "linear",
-    "max_pool2d",
-    "global_avg_pool",
-    "mse_loss",
-    "multiply",
-    "relu",
-    "reshape",
-    "reparameterize",
-    "silu",
-    "slice_channels",
-    "softmax",
-    "subtract",
-    "upsample_nearest",
-]
+__all__ = sorted(name for name, value in list(globals().items()) if hasattr(value, "forward"))

@@ -15,18 +15,25 @@ from tinydiff.errors import InputError
 
 @op
 def relu(x: Array) -> tuple[Array, Backward]:
-    """max(x, 0), elementwise; the gradient passes where x > 0.  (Nair & Hinton 2010)"""
-    xp = array_module(x)
+    """max(x, 0), elementwise; the gradient passes where x > 0.  (Nair & Hinton 2010)
+
+    >>> ops.relu(np.array([-1.0, 2.0]))
+    Tensor(array([0., 2.]))
+    """
 
     def backward(dy: Array) -> tuple:
         return (dy * (x > 0),)
 
-    return xp.maximum(x, 0), backward
+    return array_module(x).maximum(x, 0), backward
 
 
 @op
 def silu(x: Array) -> tuple[Array, Backward]:
-    """x·σ(x), elementwise; its slope is σ(x)·(1 + x·(1 − σ(x))).  (Hendrycks & Gimpel 2016, arXiv:1606.08415)"""
+    """x·σ(x), elementwise; its slope is σ(x)·(1 + x·(1 − σ(x))).  (Hendrycks & Gimpel 2016, arXiv:1606.08415)
+
+    >>> ops.silu(np.array([-20.0, 0.0, 20.0])).data.round()
+    array([-0.,  0., 20.])
+    """
     s = sigmoid(x)
 
     def backward(dy: Array) -> tuple:
@@ -40,6 +47,9 @@ def gelu(x: Array) -> tuple[Array, Backward]:
     """x·Φ(x), elementwise, Φ the normal distribution function; its slope is Φ(x) + x·φ(x).
 
     (Hendrycks & Gimpel 2016, arXiv:1606.08415)
+
+    >>> ops.gelu(np.array([1.0])).data.round(4)
+    array([0.8413])
     """
     fast = kernels.find_kernel("gelu", x)
     if fast is not None:
@@ -59,27 +69,33 @@ def geglu(x: Array) -> tuple[Array, Backward]:
         y = u·g·Φ(g)   with x = [u, g];   du = dy·g·Φ(g),   dg = dy·u·(Φ(g) + g·φ(g))
 
     Raises InputError unless the last axis is even.  (Shazeer 2020, arXiv:2002.05202)
+
+    >>> ops.geglu(np.array([[2.0, 1.0]])).data.round(4)
+    array([[1.6827]])
     """
     if x.shape[-1] % 2:
         raise InputError(f"geglu: the last axis of x {x.shape} must be even, to part into values and gates")
     fast = kernels.find_kernel("geglu", x)
     if fast is not None:
         return fast(x), lambda dy: (kernels.kernel("geglu_backward", dy)(x, dy),)
-    xp, width = array_module(x), x.shape[-1] // 2
-    u, g = x[..., :width], x[..., width:]
+    width = x.shape[-1] // 2
+    u, g = x[..., :width], x[..., width:]  # (…, D) both
     cdf, density = _normal(g)
 
     def backward(dy: Array) -> tuple:
-        return (xp.concatenate([dy * g * cdf, dy * u * (cdf + g * density)], axis=-1),)
+        return (array_module(x).concatenate([dy * g * cdf, dy * u * (cdf + g * density)], axis=-1),)
 
     return u * g * cdf, backward
 
 
 @op
 def softmax(x: Array) -> tuple[Array, Backward]:
-    """Positive numbers that sum to one along the last axis: yᵢ = e^{xᵢ} / Σⱼ e^{xⱼ};  dx = y·(dy − Σⱼ dyⱼ·yⱼ)."""
-    xp = array_module(x)
-    y = xp.exp(x - x.max(-1, keepdims=True))  # the largest exponent is 0: nothing overflows
+    """Positive numbers that sum to one along the last axis: yᵢ = e^{xᵢ} / Σⱼ e^{xⱼ};  dx = y·(dy − Σⱼ dyⱼ·yⱼ).
+
+    >>> ops.softmax(np.array([1000.0, 1000.0]))
+    Tensor(array([0.5, 0.5]))
+    """
+    y = array_module(x).exp(x - x.max(-1, keepdims=True))  # the largest exponent is 0: nothing overflows
     y /= y.sum(-1, keepdims=True)
 
     def backward(dy: Array) -> tuple:

@@ -1,4 +1,4 @@
-"""Attention: every position asks (q), every position answers to what it offers (k), and the answers (v) are mixed."""
+"""Attention: every query q is compared with every key k, and the values v are mixed by how well they match."""
 
 from __future__ import annotations
 
@@ -19,8 +19,12 @@ def attention(q: Array, k: Array, v: Array, *, heads: int = 1) -> tuple[Array, B
         p = softmax(q·kᵀ / √d)      y = p·v
         dv = pᵀ·dy      ds = p·(dy·vᵀ − Σ p·(dy·vᵀ)) / √d      dq = ds·k      dk = dsᵀ·q
 
-    With q, k and v from one sequence it is self-attention; with k and v from a text it is cross-attention, which is
-    how words enter a picture.  Raises InputError where shapes do not fit.  (Vaswani 2017, arXiv:1706.03762)
+    With q, k and v from one sequence it is self-attention; with k and v from a text it is cross-attention, by which an
+    image is conditioned on the text.  Raises InputError where shapes do not fit.  (Vaswani 2017, arXiv:1706.03762)
+
+    >>> q, text = np.ones((1, 64, 8)), np.ones((1, 5, 8))
+    >>> ops.attention(q, text, text, heads=2).shape
+    (1, 64, 8)
     """
     fit = q.ndim == k.ndim == 3 and k.shape == v.shape and q.shape[::2] == k.shape[::2]
     if not fit or 0 in q.shape + k.shape or heads < 1 or q.shape[2] % heads:

@@ -10,7 +10,7 @@ Padding = int | tuple[int, int, int, int]
 _NONE = (0, 0, 0, 0)
 
 
-@op
+@op(selective=True)
 def conv2d(
     x: Array, w: Array, b: Array | None = None, *, stride: int = 1, padding: Padding = 0
 ) -> tuple[Array, Backward]:
@@ -18,30 +18,33 @@ def conv2d(
 
         y[n, i, j, k] = b[k] + Σ_{p, q, c} x[n, i·s + p − top, j·s + q − left, c] · w[p, q, c, k]
 
-    w is (KH, KW, C, K) and b (K,) or None; `padding` zeros go around the picture, one number or (top, bottom, left,
-    right); H' = (H + top + bottom − KH) // stride + 1.  The gradient by x is dy sent back through the turned kernel,
-    the gradient by w pairs every dy with the x that it met, and db sums dy over pictures and positions.
+    w: (KH, KW, C, K), of x's type;   b: (K,) or None
+    padding: rows and columns of zeros around the image, one number or (top, bottom, left, right)
+    H' = (H + top + bottom − KH) // stride + 1, and W' in the same way
+
+    The gradient by x is dy sent back through the turned kernel, the gradient by w pairs every dy with the x that it
+    met, and db sums dy over images and positions.
     Raises InputError where shapes do not fit.  (LeCun 1989; Dumoulin & Visin 2016, arXiv:1603.07285)
+
+    >>> ops.conv2d(np.ones((1, 8, 8, 3)), np.ones((3, 3, 3, 16)), stride=2, padding=1).shape
+    (1, 4, 4, 16)
     """
     sides = (padding,) * 4 if isinstance(padding, int) else tuple(padding)
     _check(x, w, b, stride, sides)
-    forward = kernels.kernel("conv2d_forward", x)
-    if b is not None and kernels.backend_of(x) in ("cpu", "cuda"):
-        y = forward(x, w, stride, sides, b)  # the compiled kernels add the bias on their way out
-    else:
-        y = forward(x, w, stride, sides)
-        y = y if b is None else y + b
+    y = kernels.kernel("conv2d_forward", x)(x, w, b, stride, sides)
 
-    def backward(dy: Array, needs: tuple[bool, ...] = (True, True, True)) -> tuple:
-        dx = kernels.kernel("conv2d_input_grad", dy)(dy, w, x.shape, stride, sides) if needs[0] else None
-        dw = kernels.kernel("conv2d_weight_grad", dy)(x, dy, w.shape[:2], stride, sides) if needs[1] else None
-        db = kernels.sum_rows(dy) if b is not None and needs[2] else None
+    def backward(dy: Array, needs_input_grad: tuple[bool, ...] = (True, True, True)) -> tuple:
+        dx = kernels.kernel("conv2d_input_grad", dy)(dy, w, x.shape, stride, sides) if needs_input_grad[0] else None
+        dw = (
+            kernels.kernel("conv2d_weight_grad", dy)(x, dy, w.shape[:2], stride, sides) if needs_input_grad[1] else None
+        )
+        db = kernels.sum_rows(dy) if b is not None and needs_input_grad[2] else None
         return dx, dw, db
 
     return y, backward
 
 
-@op
+@op(selective=True)
 def conv_transpose2d(x: Array, w: Array, b: Array | None = None, *, stride: int = 2) -> tuple[Array, Backward]:
     """The up-convolution: (N, H, W, C) → (N, (H − 1)·s + KH, (W − 1)·s + KW, K).
 
@@ -49,8 +52,10 @@ def conv_transpose2d(x: Array, w: Array, b: Array | None = None, *, stride: int 
 
     w is (KH, KW, K, C) and b (K,) or None.  It is what a convolution does to the gradient by its input, so its own
     gradient by x is that convolution of dy, and the one by w pairs every x with the dy that it made.
-    Raises InputError where shapes do not fit.
-    (Dumoulin & Visin 2016, arXiv:1603.07285, section 4)
+    Raises InputError where shapes do not fit.  (Dumoulin & Visin 2016, arXiv:1603.07285, section 4)
+
+    >>> ops.conv_transpose2d(np.ones((1, 4, 4, 16)), np.ones((2, 2, 8, 16))).shape
+    (1, 8, 8, 8)
     """
     shapes = f"(x {x.shape}, w {w.shape}, b {None if b is None else b.shape})"
     if x.ndim != 4 or w.ndim != 4 or x.shape[3] != w.shape[3] or 0 in x.shape + w.shape or stride < 1:
@@ -62,10 +67,13 @@ def conv_transpose2d(x: Array, w: Array, b: Array | None = None, *, stride: int 
     shape = n, (height - 1) * stride + kernel_h, (width - 1) * stride + kernel_w, filters
     y = kernels.kernel("conv2d_input_grad", x)(x, w, shape, stride, _NONE)
 
-    def backward(dy: Array, needs: tuple[bool, ...] = (True, True, True)) -> tuple:
-        dx = kernels.kernel("conv2d_forward", dy)(dy, w, stride, _NONE) if needs[0] else None
-        dw = kernels.kernel("conv2d_weight_grad", dy)(dy, x, w.shape[:2], stride, _NONE) if needs[1] else None
-        return dx, dw, kernels.sum_rows(dy) if b is not None and needs[2] else None
+    def backward(dy: Array, needs_input_grad: tuple[bool, ...] = (True, True, True)) -> tuple:
+        dx = kernels.kernel("conv2d_forward", dy)(dy, w, None, stride, _NONE) if needs_input_grad[0] else None
+        dw = (
+            kernels.kernel("conv2d_weight_grad", dy)(dy, x, w.shape[:2], stride, _NONE) if needs_input_grad[1] else None
+        )
+        db = kernels.sum_rows(dy) if b is not None and needs_input_grad[2] else None
+        return dx, dw, db
 
     return y if b is None else y + b, backward
 
@@ -84,4 +92,4 @@ def _check(x: Array, w: Array, b: Array | None, stride: int, padding: tuple[int,
         raise InputError(f"conv2d: stride must be ≥ 1 and padding ≥ 0, one or four numbers; got {stride}, {padding}")
     height, width = x.shape[1] + padding[0] + padding[1], x.shape[2] + padding[2] + padding[3]
     if 0 in x.shape or 0 in w.shape or height < w.shape[0] or width < w.shape[1]:
-        raise InputError(f"conv2d: the padded picture {height}×{width} does not hold the kernel {shapes}")
+        raise InputError(f"conv2d: the padded image {height}×{width} does not hold the kernel {shapes}")

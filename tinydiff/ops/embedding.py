@@ -12,12 +12,14 @@ def embedding(table: Array, indices: Array) -> tuple[Array, Backward]:
     """Look rows up: table (V, D), indices any shape of integers → (…, D).  Each row collects the gradients of its uses.
 
     The indices may lie elsewhere than the table.  Raises InputError for an index that is not in the table.
+
+    >>> ops.embedding(np.array([[0.0, 1.0], [2.0, 3.0]]), np.array([1, 1, 0])).shape
+    (3, 2)
     """
     if indices.size and (int(indices.min()) < 0 or int(indices.max()) >= table.shape[0]):
         raise InputError(
             f"embedding: indices reach from {indices.min()} to {indices.max()}, the table has {table.shape[0]} rows"
         )
-
     xp, indices = array_module(table), beside(indices, table)
 
     def backward(dy: Array) -> tuple:

@@ -9,13 +9,16 @@ from tinydiff.errors import InputError
 
 @op
 def mse_loss(y: Array, target: Array) -> tuple[Array, Backward]:
-    """mean (y − target)²; dy = 2·(y − target) / size, and the target's gradient is its negative."""
+    """mean (y − target)²; dy = 2·(y − target) / size, and the target's gradient is its negative.
+
+    >>> ops.mse_loss(np.array([1.0, 2.0]), np.array([1.0, 4.0])).item()
+    2.0
+    """
     _same_shape("mse_loss", y, target)
     difference = y - target
 
     def backward(dy: Array) -> tuple:
-        d = dy * difference * (2 / y.size)
-        d = d.astype(y.dtype)
+        d = (dy * difference * (2 / y.size)).astype(y.dtype)
         return d, -d
 
     return (difference * difference).mean(), backward
@@ -23,7 +26,11 @@ def mse_loss(y: Array, target: Array) -> tuple[Array, Backward]:
 
 @op
 def l1_loss(y: Array, target: Array) -> tuple[Array, Backward]:
-    """mean |y − target|; dy = sign(y − target) / size, and the target's gradient is its negative."""
+    """mean |y − target|; dy = sign(y − target) / size, and the target's gradient is its negative.
+
+    >>> ops.l1_loss(np.array([1.0, 2.0]), np.array([1.0, 4.0])).item()
+    1.0
+    """
     _same_shape("l1_loss", y, target)
     difference = y - target
 
@@ -43,6 +50,10 @@ def cross_entropy_loss(logits: Array, labels: Array, weights: Array | None = Non
 
     The mean is over all positions, whatever they weigh: a heavier pixel pulls harder and no other one less.
     Labels and weights may lie elsewhere than the logits.  (Weights as in Ronneberger 2015, arXiv:1505.04597, eq. 1)
+    Raises InputError where shapes do not fit, or for a label that is not 0 … K − 1.
+
+    >>> round(ops.cross_entropy_loss(np.zeros((5, 10)), np.arange(5)).item(), 4)  # log 10
+    2.3026
     """
     if logits.ndim < 2 or labels.shape != logits.shape[:-1]:
         raise InputError(f"cross_entropy_loss: logits {logits.shape} must be (…, K) and labels {labels.shape} (…)")
@@ -51,10 +62,10 @@ def cross_entropy_loss(logits: Array, labels: Array, weights: Array | None = Non
     if labels.size == 0 or int(labels.min()) < 0 or int(labels.max()) >= logits.shape[-1]:
         raise InputError(f"cross_entropy_loss: labels must be 0 … {logits.shape[-1] - 1}, one or more; got {labels}")
     xp, n = array_module(logits), labels.size
-    labels = beside(labels, logits)[..., None]
+    labels = beside(labels, logits)[..., None]  # (…, 1)
     shifted = logits - logits.max(-1, keepdims=True)
-    log_p = shifted - xp.log(xp.exp(shifted).sum(-1, keepdims=True))
-    picked = xp.take_along_axis(log_p, labels, -1)[..., 0]
+    log_p = shifted - xp.log(xp.exp(shifted).sum(-1, keepdims=True))  # (…, K)
+    picked = xp.take_along_axis(log_p, labels, -1)[..., 0]  # (…)
     w = xp.ones_like(picked) if weights is None else beside(weights, logits).astype(logits.dtype)
 
     def backward(dy: Array) -> tuple:
@@ -72,6 +83,9 @@ def kl_loss(mean: Array, log_variance: Array) -> tuple[Array, Backward]:
         ½·Σ (mean² + variance − 1 − log_variance) / N;   dmean = mean / N,   dlog_variance = ½·(variance − 1) / N
 
     (Kingma & Welling 2013, arXiv:1312.6114, appendix B)
+
+    >>> ops.kl_loss(np.full((4, 3), 2.0), np.zeros((4, 3))).item()  # ½·3·2² for each example
+    6.0
     """
     _same_shape("kl_loss", mean, log_variance)
     n = mean.shape[0]
@@ -86,7 +100,11 @@ def kl_loss(mean: Array, log_variance: Array) -> tuple[Array, Backward]:
 
 @op
 def reparameterize(mean: Array, log_variance: Array, noise: Array) -> tuple[Array, Backward]:
-    """A draw through which gradients pass: z = mean + e^{log_variance / 2}·noise.  (Kingma & Welling 2013)"""
+    """A draw through which gradients pass: z = mean + e^{log_variance / 2}·noise.  (Kingma & Welling 2013)
+
+    >>> ops.reparameterize(np.array([1.0]), np.array([0.0]), np.array([0.5]))
+    Tensor(array([1.5]))
+    """
     _same_shape("reparameterize", mean, log_variance)
     _same_shape("reparameterize", mean, noise)
     deviation = array_module(mean).exp(log_variance / 2)

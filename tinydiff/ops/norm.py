@@ -13,13 +13,16 @@ from tinydiff.ops.activation import sigmoid
 def group_norm(
     x: Array, scale: Array, shift: Array, *, groups: int, eps: float = 1e-5, silu: bool = False
 ) -> tuple[Array, Backward]:
-    """Zero mean and unit variance over each picture and group of channels, then scale and shift: (N, …, C) → same.
+    """Zero mean and unit variance over each image and group of channels, then scale and shift: (N, …, C) → same.
 
         x̂ = (x − mean) / √(variance + eps)      h = scale·x̂ + shift      y = h, or SiLU(h) with silu=True
         dx = (d − mean(d) − x̂·mean(d·x̂)) / √(variance + eps)   with d = dh·scale, means over the same group
 
     SiLU follows almost every group norm of a U-Net; as one op it saves a pass over memory.
     Raises InputError unless `groups` divides C.  (Wu & He 2018, arXiv:1803.08494)
+
+    >>> ops.group_norm(np.array([[1.0, 3.0, 5.0, 5.0]]), np.ones(4), np.zeros(4), groups=2, eps=1e-9).data.round(4)
+    array([[-1.,  1.,  0.,  0.]])
     """
     channels = x.shape[-1]
     fit = x.ndim >= 2 and 0 not in x.shape and groups >= 1 and channels % groups == 0
@@ -36,14 +39,14 @@ def group_norm(
     grouped = x.reshape(x.shape[0], -1, groups, channels // groups)  # (N, H·W, G, C/G)
     mean = grouped.mean((1, 3), keepdims=True)
     rstd = 1 / array_module(x).sqrt(grouped.var((1, 3), keepdims=True) + x.dtype.type(eps))
-    xhat = ((grouped - mean) * rstd).reshape(x.shape)
+    xhat = ((grouped - mean) * rstd).reshape(x.shape)  # (N, …, C)
     h = xhat * scale + shift
     s = sigmoid(h) if silu else None
 
     def backward(dy: Array) -> tuple:
         dh = dy if s is None else dy * s * (1 + h * (1 - s))
         axes = tuple(range(x.ndim - 1))
-        d, n = (dh * scale).reshape(grouped.shape), xhat.reshape(grouped.shape)
+        d, n = (dh * scale).reshape(grouped.shape), xhat.reshape(grouped.shape)  # (N, H·W, G, C/G)
         dx = rstd * (d - d.mean((1, 3), keepdims=True) - n * (d * n).mean((1, 3), keepdims=True))
         return dx.reshape(x.shape), (dh * xhat).sum(axes), dh.sum(axes)
 
@@ -54,8 +57,10 @@ def group_norm(
 def layer_norm(x: Array, scale: Array, shift: Array, *, eps: float = 1e-5) -> tuple[Array, Backward]:
     """Zero mean and unit variance over the last axis, then scale and shift: (…, C) → same.
 
-    It is the group norm of one group in which every position is a picture of its own.
-    (Ba 2016, arXiv:1607.06450)
+    It is the group norm of one group in which every position is an image of its own.  (Ba 2016, arXiv:1607.06450)
+
+    >>> ops.layer_norm(np.array([[1.0, 3.0]]), np.ones(2), np.zeros(2), eps=0)
+    Tensor(array([[-1.,  1.]]))
     """
     y, backward = group_norm.forward(x.reshape(-1, x.shape[-1]), scale, shift, groups=1, eps=eps)
 

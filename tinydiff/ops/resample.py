@@ -15,6 +15,9 @@ def upsample_nearest(x: Array) -> tuple[Array, Backward]:
 
     and so each pixel's gradient is the sum over its four copies.  Raises InputError unless x has four axes.
     (Odena 2016, doi:10.23915/distill.00003)
+
+    >>> ops.upsample_nearest(np.ones((1, 4, 4, 3))).shape
+    (1, 8, 8, 3)
     """
     if x.ndim != 4 or 0 in x.shape:
         raise InputError(f"upsample_nearest: x must be (N, H, W, C), not {x.shape}")

@@ -15,7 +15,7 @@ from tinydiff.diffusion.guidance import GUIDANCE_INTERVAL, GUIDANCE_SCALE, check
 from tinydiff.diffusion.samplers import DEFAULTS, SAMPLERS, Options, sample
 from tinydiff.diffusion.schedule import Schedule, make_schedule
 from tinydiff.errors import InputError
-from tinydiff.kernels.cpu import constant_weights, memory
+from tinydiff.kernels import constant_weights, reuse_memory
 from tinydiff.models.autoencoder import Autoencoder, PixelSpace
 from tinydiff.models.denoiser import Denoiser
 from tinydiff.pipelines.attention_maps import attention_maps
@@ -86,7 +86,7 @@ class TextToImage:
             images = tinydiff.load().generate(["a red dress on a white background"] * 4, seed=1)
         """
         self.check(prompts, steps, guidance_interval, sampler, seed)
-        memory.reuse()
+        reuse_memory()
         rng = np.random.default_rng(seed)
         noise = rng.standard_normal((len(prompts), *self.latent_shape), np.float32)
         text = self.encode_prompt(prompts)

@@ -1,4 +1,4 @@
-"""More pictures from few: pieces cut out anywhere, flipped, turned, and bent as tissue bends."""
+"""More images from few: pieces cut out anywhere, flipped, turned, and bent as tissue bends."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from scipy import ndimage
 
 @dataclass(frozen=True)
 class Augmentation:
-    """How much the pictures are changed; the defaults suit pieces of about 128 pixels."""
+    """How much the images are changed; the defaults suit pieces of about 128 pixels."""
 
     elastic_sigma: float = (
         8.0  # standard deviation of the shifts on a grid of 3×3, in pixels (the paper: 10, at 512 pixels)
@@ -32,9 +32,9 @@ def deformation(rng: np.random.Generator, size: int, elastic_sigma: float) -> np
 def cut(
     rng: np.random.Generator, image: np.ndarray, labels: np.ndarray, weights: np.ndarray, size: int, how: Augmentation
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """A random piece (size, size, …) of a picture (H, W, C), its labels and its weights, all changed in the same way.
+    """A random piece (size, size, …) of an image (H, W, C), its labels and its weights, all changed in the same way.
 
-    The picture goes on beyond its border as in a mirror.  Labels are never mixed: each pixel takes that of its nearest.
+    The image goes on beyond its border as in a mirror.  Labels are never mixed: each pixel takes that of its nearest.
     """
     height, width = labels.shape
     middle = rng.uniform(0, 1, 2) * (max(0, height - size), max(0, width - size))

@@ -29,13 +29,13 @@ def border_weights(labels: np.ndarray, w0: float = 10.0, sigma: float = 5.0) -> 
     """
     part = classes(labels)
     cells = np.where(part == 1, labels, 0)
-    reach = int(np.ceil(sigma * np.sqrt(2 * np.log(1e6))))
+    radius = int(np.ceil(sigma * np.sqrt(2 * np.log(1e6))))
     nearest = np.full(labels.shape, np.inf)
     second = np.full(labels.shape, np.inf)
     for number, box in enumerate(ndimage.find_objects(cells), start=1):
         if box is None:
             continue
-        around = tuple(slice(max(0, side.start - reach), side.stop + reach) for side in box)
+        around = tuple(slice(max(0, side.start - radius), side.stop + radius) for side in box)
         distance = ndimage.distance_transform_edt(cells[around] != number)
         d1, d2 = nearest[around], second[around]  # views
         np.minimum(d2, np.maximum(d1, distance), out=d2)

@@ -6,7 +6,7 @@ import numpy as np
 from scipy import ndimage
 
 LEAST = 16  # pixels: smaller pieces are noise
-LEVEL = 0.5  # pixels of distance that one step of the flood takes
+LEVEL = 0.5  # pixels of distance that one step of the watershed takes
 WAIST = 0.75  # pixels by which a piece must narrow between two cells, in distance to its border
 
 
@@ -14,7 +14,7 @@ def find_cells(probability: np.ndarray, threshold: float = 0.5, least: int = LEA
     """Numbered cells, int32 (H, W), from the probability (H, W) that a pixel is in one.
 
     Each connected piece of pixels above the threshold is one cell, or several: as many as its distance to the border
-    has peaks that are `waist` higher than the pass to the next one.  From there they grow until they meet.
+    has h-maxima, peaks that are `waist` higher than the pass to the next one.  From there they grow until they meet.
     """
     pieces, _ = ndimage.label(probability > threshold)
     cells = np.zeros(pieces.shape, np.int32)
@@ -31,18 +31,18 @@ def find_cells(probability: np.ndarray, threshold: float = 0.5, least: int = LEA
 
 def part_at_waists(piece: np.ndarray, waist: float) -> np.ndarray:
     """A piece, bool (h, w), as numbered parts, int32, 0 outside of it."""
-    room = np.pad(piece, 1)  # beyond the box there is background, or the picture's border
+    room = np.pad(piece, 1)  # beyond the box there is background, or the image's border
     depth = ndimage.gaussian_filter(ndimage.distance_transform_edt(room), 1.0) * room
-    seeds, count = ndimage.label(peaks(depth, waist), np.ones((3, 3)))
+    seeds, count = ndimage.label(h_maxima(depth, waist), np.ones((3, 3)))
     if count < 2:
         return piece.astype(np.int32)
-    return flood(seeds, depth)[1:-1, 1:-1]
+    return watershed(seeds, depth)[1:-1, 1:-1]
 
 
-def flood(seeds: np.ndarray, depth: np.ndarray) -> np.ndarray:
+def watershed(seeds: np.ndarray, depth: np.ndarray) -> np.ndarray:
     """Let numbered seeds (h, w) grow into all that is deeper than 0, the deepest pixels first: int32 (h, w).
 
-    So they meet where it is narrowest.  (The watershed: Vincent & Soille 1991)
+    So they meet where it is narrowest.  (Vincent & Soille 1991)
     """
     parts = seeds.astype(np.int32)
     for level in np.arange(depth.max(), -LEVEL, -LEVEL):
@@ -55,11 +55,12 @@ def flood(seeds: np.ndarray, depth: np.ndarray) -> np.ndarray:
     return parts
 
 
-def peaks(depth: np.ndarray, waist: float) -> np.ndarray:
+def h_maxima(depth: np.ndarray, waist: float) -> np.ndarray:
     """The tops of all hills that rise `waist` above the pass to the next higher one, bool (h, w).
 
     Water falls from `waist` below the surface and rises again under it, as far as the surface lets it (reconstruction
-    by dilation): tops that it does not come any nearer to are the peaks.
+    by dilation): tops that it does not come any nearer to are the h-maxima.
+    (Soille 2003, Morphological Image Analysis)
     """
     water = depth - waist
     while True:

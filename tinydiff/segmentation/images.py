@@ -1,4 +1,4 @@
-"""What was found, to look at: outlines on the picture, and the errors where the truth is known."""
+"""What was found, to look at: outlines on the image, and the errors where the truth is known."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 from PIL import Image
 from scipy import ndimage
 
-from tinydiff import viz
+from tinydiff.apps.grid import grid
 from tinydiff.segmentation.segmenter import normaliser
 
 # Colours that the colour-blind can tell apart.  (Okabe & Ito 2008)
@@ -15,44 +15,37 @@ RIGHT, NOTHING = (225, 225, 225), (0, 0, 0)
 
 
 def shown(image: np.ndarray) -> np.ndarray:
-    """A picture of any depth (H, W) or (H, W, 3) as uint8 (H, W, 3): as the network sees it, faint cells too."""
+    """An image of any depth (H, W) or (H, W, 3) as uint8 (H, W, 3): as the network sees it, faint cells too."""
     x = normaliser(image, 1 if image.ndim == 2 else 3)(image)
     grey = np.clip((x + 1) * 100, 0, 255).astype(np.uint8)
     return np.repeat(grey, 3, 2) if grey.shape[2] == 1 else grey
 
 
 def overlay(image: np.ndarray, cells: np.ndarray) -> np.ndarray:
-    """The picture with a line along the inside of each cell: uint8 (H, W, 3)."""
-    picture = shown(image)
+    """The image with a line along the inside of each cell: uint8 (H, W, 3)."""
+    page = shown(image)
     # A pixel is on the line if any of its neighbours has another number.
     edge = (cells > 0) & (ndimage.minimum_filter(cells, 3) != ndimage.maximum_filter(cells, 3))
-    picture[edge] = OUTLINE
-    return picture
+    page[edge] = OUTLINE
+    return page
 
 
 def errors(mask: np.ndarray, truth: np.ndarray) -> np.ndarray:
     """Light where both say cell, black where neither does, orange where it was missed, blue where there is none."""
-    picture = np.empty((*mask.shape, 3), np.uint8)
     found, true = mask != 0, truth != 0
-    for where, colour in (
-        (found & true, RIGHT),
-        (~found & ~true, NOTHING),
-        (true & ~found, MISSED),
-        (found & ~true, TOO_MUCH),
-    ):
-        picture[where] = colour
-    return picture
+    colours = np.array([[NOTHING, MISSED], [TOO_MUCH, RIGHT]], np.uint8)
+    return colours[found.astype(int), true.astype(int)]
 
 
 def compared(image: np.ndarray, truth: np.ndarray, cells: np.ndarray, mask: np.ndarray) -> Image.Image:
-    """The picture, the true cells, those that were found, and the errors, side by side."""
+    """The image, the true cells, those that were found, and the errors, side by side."""
     count = np.count_nonzero(np.unique(truth))
     missed, too_much = np.mean((truth != 0) & (mask == 0)), np.mean((truth == 0) & (mask != 0))
     panels = [shown(image), overlay(image, truth), overlay(image, cells), errors(mask, truth)]
     captions = [
-        "the picture",
+        "the image",
         f"the truth: {count} cells",
         f"found: {cells.max()} cells",
         f"errors: {100 * missed:.1f} % missed (orange), {100 * too_much:.1f} % too much (blue)",
     ]
-    return viz.grid(np.stack(panels), captions, columns=4, scale=1)
+    return grid(np.stack(panels), captions, columns=4, scale=1)

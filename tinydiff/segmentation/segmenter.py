@@ -1,4 +1,4 @@
-"""A picture in, its cells out."""
+"""An image in, its cells out."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from tinydiff.segmentation.cells import find_cells
 from tinydiff.segmentation.tiles import TILE, predict
 from tinydiff.weights import load_unet2015, shipped
 
-SAMPLE = 1 << 20  # pixels that the levels of a large picture are measured on
+SAMPLE = 1 << 20  # pixels that the levels of a large image are measured on
 
 
 @dataclass(frozen=True)
 class Segmentation:
-    """What was found in a picture of (H, W) pixels."""
+    """What was found in an image of (H, W) pixels."""
 
     probability: np.ndarray  # float32 (H, W): of being in a cell
     cells: np.ndarray  # int32 (H, W): 0 outside, and a number for each cell
@@ -50,9 +50,9 @@ class Segmenter:
         return self
 
     def segment(self, image: np.ndarray, tile: int = TILE) -> Segmentation:
-        """Find the cells of a picture (H, W) or (H, W, 3) of any depth; it is worked on in tiles of that many pixels.
+        """Find the cells of an image (H, W) or (H, W, 3) of any depth; it is worked on in tiles of that many pixels.
 
-        Raises InputError where it is smaller than what the network reaches.
+        Raises InputError where a side is not longer than the receptive radius.
         """
         probability = predict(self.model, image, tile, normaliser(image, self.model.config.in_channels))
         inside = np.ascontiguousarray(probability[:, :, 1])
@@ -65,7 +65,7 @@ def load_segmenter(folder: str | Path | None = None) -> Segmenter:
 
 
 def normaliser(image: np.ndarray, channels: int = 3) -> Callable[[np.ndarray], np.ndarray]:
-    """What makes any piece of this picture (h, w) or (h, w, 3) fit for the network: (h, w, channels) float32.
+    """What makes any piece of this image (h, w) or (h, w, 3) fit for the network: (h, w, channels) float32.
 
         x = 2·√((value − low) / (high − low)) − 1
 
@@ -73,7 +73,7 @@ def normaliser(image: np.ndarray, channels: int = 3) -> Callable[[np.ndarray], n
     gain, and under the root faint cells beside bright ones are seen too.  Grey is repeated in every channel.
     """
     if image.ndim not in (2, 3) or (image.ndim == 3 and image.shape[2] != channels):
-        raise InputError(f"segment: the picture is {image.shape}, expected (H, W) or (H, W, {channels})")
+        raise InputError(f"segment: the image is {image.shape}, expected (H, W) or (H, W, {channels})")
     every = max(1, int(np.sqrt(image.shape[0] * image.shape[1] / SAMPLE)))
     low, high = np.percentile(image[::every, ::every], (1, 99))
     scale = np.float32(1 / (high - low) if high > low else 1)

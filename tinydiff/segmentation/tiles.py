@@ -1,7 +1,7 @@
-"""Pictures of any size, tile by tile: each tile sees all that reaches it, so that no seam is left.
+"""Images of any size, tile by tile: tiles overlap by the receptive radius, so that no seam is left.
 
-The picture is mirrored at its border, and tiles overlap by what the network's convolutions reach: the answer in the
-middle of a tile is that of the whole picture.  (Ronneberger 2015, arXiv:1505.04597, figure 2)
+The image is mirrored at its border, and each tile sees all pixels that its answer depends on, which is that of the
+whole image.  (Ronneberger 2015, arXiv:1505.04597, figure 2)
 """
 
 from __future__ import annotations
@@ -24,12 +24,14 @@ def predict(
     """How probable each class is at each pixel: image (H, W, …) → float32 (H, W, classes).
 
     prepare: makes (h, w, channels) float32 of a piece of the image, so that a large one need not be prepared whole.
-    Raises InputError where the image is smaller than the network reaches.
+    Raises InputError where a side of the image is not longer than the receptive radius.
     """
     height, width = image.shape[:2]
-    reach = model.receptive_radius
-    if min(height, width) <= reach:
-        raise InputError(f"the picture is {height}×{width} pixels, smaller than the network reaches: {reach + 1}")
+    radius = model.receptive_radius
+    if min(height, width) <= radius:
+        raise InputError(
+            f"the image is {height}×{width} pixels, smaller than the receptive radius: expected {radius + 1}"
+        )
     step = model.total_stride * max(1, tile // model.total_stride)
     probability = np.empty((height, width, model.config.num_classes), np.float32)
     for top in range(0, height, step):

@@ -1,4 +1,4 @@
-"""Training the U-Net of 2015 on pictures with masks, until a chosen accuracy is reached."""
+"""Training the U-Net of 2015 on images with masks, until a chosen accuracy is reached."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tinydiff.apps.data.image_files import Pair, read_pairs
 from tinydiff.apps.data.nuclei import load_nuclei
 from tinydiff.apps.train.curves import loss_curves
 from tinydiff.apps.train.folder import refuse_another_run, refuse_existing, run_folder
-from tinydiff.apps.train.lock import FolderLock
+from tinydiff.apps.train.lock import folder_lock
 from tinydiff.apps.train.session import fit
 from tinydiff.autograd import Array, Tensor
 from tinydiff.device import check_device
@@ -28,8 +28,8 @@ from tinydiff.training.loop import Task
 from tinydiff.weights import as_stored, save_weights
 
 NAME = "segmentation"
-STRIP = 0.2  # the right-hand part of each picture, which is not learnt from: it says when the training is good enough
-JUDGE_EVERY = 50  # steps
+VALIDATION_STRIP = 0.2  # the right-hand part of each image, which is not learnt from
+VALIDATE_EVERY = 50  # steps
 GENERATIONS = 10  # times the preset's steps: how long an accuracy is waited for
 
 
@@ -44,11 +44,11 @@ def train_segmentation(
     resume: bool = False,
     device: str = "cpu",
 ) -> Path:
-    """Train the U-Net of 2015 on a folder of pictures and one of masks of the same names; returns the run's folder.
+    """Train the U-Net of 2015 on a folder of images and one of masks of the same names; returns the run's folder.
 
-    Without folders it learns from the left half of the shipped picture of nuclei.  The right-hand fifth of each picture
-    is not learnt from, and says how good the model is.  `until_iou`: go on until the intersection over union there
-    reaches this, for as many steps as it takes, at most ten times the preset's.  The weights go to
+    Without folders it learns from the left half of the shipped image of nuclei.  The right-hand fifth of each image,
+    the validation strip, is not learnt from and says how good the model is.  `until_iou`: go on until the intersection
+    over union there reaches this, for as many steps as it takes, at most ten times the preset's.  The weights go to
     `segmentation.safetensors`.
     Raises InputError for what does not fit, MismatchError where `until_iou` is not reached (the weights are kept).
     """
@@ -68,23 +68,23 @@ def train_segmentation(
         )
     folder = run_folder(Path(out))
     path = folder / f"{NAME}.safetensors"
-    made = {"preset": preset if padded else f"{preset}, unpadded", "data": source}
-    with FolderLock(folder):
+    training = {"preset": preset if padded else f"{preset}, unpadded", "data": source}
+    with folder_lock(folder):
         if not resume:
             refuse_existing(folder, (NAME,))
-        refuse_another_run(path, made)
+        refuse_another_run(path, training)
         if path.exists():
             print("tinydiff: segmentation is trained already, kept as it is", flush=True)
             return folder
-        print(f"tinydiff: training segmentation ({preset}) on {source}, {len(pairs)} pictures", flush=True)
+        print(f"tinydiff: training segmentation ({preset}) on {source}, {len(pairs)} images", flush=True)
         start = time.monotonic()
         learnt = train_on_pairs(pairs, settings, folder, resume=resume, device=device, until_iou=until_iou)
-        figures = {"seconds": round(time.monotonic() - start), "validation_iou": learnt.judged}
-        config = {"model": asdict(settings.model), "training": {**made, **figures}}
+        figures = {"seconds": round(time.monotonic() - start), "validation_iou": learnt.validation}
+        config = {"model": asdict(settings.model), "training": {**training, **figures}}
         save_weights(folder, NAME, learnt.model.state_dict(), config)
         loss_curves(folder)
-    step, iou = learnt.judged[-1]
-    line = f"intersection over union {iou:.3f} on the strips that were not learnt from, after {step} steps"
+    step, iou = learnt.validation[-1]
+    line = f"intersection over union {iou:.3f} on the validation strip, after {step} steps"
     if until_iou is not None and iou < until_iou:
         raise MismatchError(f"{line}; {until_iou} was asked for; the weights are in {path}")
     print(f"tinydiff: {line}; {path}", flush=True)
@@ -93,20 +93,20 @@ def train_segmentation(
 
 @dataclass(frozen=True)
 class Learnt:
-    """A trained model, and how well it did on the strips at each time that it was judged."""
+    """A trained model, and how well it did on the validation strips."""
 
     model: UNet2015
-    judged: list[tuple[int, float]]  # step, intersection over union
+    validation: list[tuple[int, float]]  # step, intersection over union
 
 
 @dataclass(frozen=True)
 class Example:
-    """A picture, ready to be cut from, and the column where the part begins that is not learnt from."""
+    """An image, ready to be cut from, and its validation strip."""
 
     image: np.ndarray  # float32 (H, W, 1 or 3)
     labels: np.ndarray  # int32 (H, W)
     weights: np.ndarray  # float32 (H, W)
-    strip: int
+    strip: int  # the column where it begins
 
 
 def train_on_pairs(
@@ -117,26 +117,26 @@ def train_on_pairs(
     resume: bool = False,
     device: str = "cpu",
     until_iou: float | None = None,
-    strip: float = STRIP,
+    strip: float = VALIDATION_STRIP,
     prepare: Callable[[np.ndarray], np.ndarray] | None = None,
     say: Callable[[str], None] = print,
 ) -> Learnt:
-    """Learn from random pieces of the pictures but for their right-hand `strip`, by which the model is judged.
+    """Learn from random pieces of the images but for their right-hand `strip`, on which the model is validated.
 
     The loss is the cross-entropy, weighted by `border_weights`.  Where `until_iou` is given the training ends as soon
-    as the moving average of the weights reaches that intersection over union on the strips, together; else after
-    `preset.optim.steps`.  `prepare` makes (H, W, channels) float32 of every picture; without it each picture's own
-    levels do.  Raises InputError where a picture is too small, or no mask holds a cell.
+    as the EMA of the weights reaches that intersection over union on the validation strips, together; else after
+    `preset.optim.steps`.  `prepare` makes (H, W, channels) float32 of every image; without it each image's own
+    levels do.  Raises InputError where an image is too small, or no mask holds a cell.
     """
     model = UNet2015(preset.model, np.random.default_rng([preset.seed, 50]))
     examples = [_example(pair, preset, strip, model.receptive_radius, prepare) for pair in pairs]
     if not any((e.labels[:, : e.strip] > 0).any() for e in examples):
         raise InputError("train segmentation: no mask holds a cell where it is learnt from")
     if until_iou is not None and not any((e.labels[:, e.strip :] > 0).any() for e in examples):
-        raise InputError("train segmentation: no cell lies in the strips that say how good the model is")
+        raise InputError("train segmentation: no cell lies in the validation strips")
     model.to(device)
-    average = UNet2015(preset.model, rng=None)
-    average.to(device)
+    ema_model = UNet2015(preset.model, rng=None)
+    ema_model.to(device)
     seen = model.seen(preset.size) if not preset.model.padded else preset.size
     area = np.array([e.strip * len(e.labels) for e in examples], float)
 
@@ -154,29 +154,29 @@ def train_on_pairs(
         targets = np.stack([classes(one) for one in labels])[:, inside, inside]
         return ops.cross_entropy_loss(logits, targets, weights[:, inside, inside])
 
-    judged: list[tuple[int, float]] = []
+    validation: list[tuple[int, float]] = []
 
     def should_stop(step: int, weights: dict[str, Array]) -> bool:
-        if step % JUDGE_EVERY:
+        if step % VALIDATE_EVERY:
             return False
-        average.load_state_dict({name: as_stored(a) for name, a in weights.items()})
-        iou = judge(average, examples)
-        judged.append((step, iou))
-        say(f"step {step}: intersection over union {iou:.3f} on the strips, {until_iou} asked for")
+        ema_model.load_state_dict({name: as_stored(a) for name, a in weights.items()})
+        iou = validation_iou(ema_model, examples)
+        validation.append((step, iou))
+        say(f"step {step}: intersection over union {iou:.3f} on the validation strips, {until_iou} asked for")
         return until_iou is not None and iou >= until_iou
 
     run_config = {"preset": asdict(preset), "data": fingerprint(pairs), "validation_strip": strip}
     task = Task(NAME, model, loss_of, preset.optim, preset.seed, run_config)
     weights = fit(task, out, resume=resume, should_stop=None if until_iou is None else should_stop)
-    average.load_state_dict({name: as_stored(a) for name, a in weights.items()})
-    reached = until_iou is not None and judged and judged[-1][1] >= until_iou
+    ema_model.load_state_dict({name: as_stored(a) for name, a in weights.items()})
+    reached = until_iou is not None and validation and validation[-1][1] >= until_iou
     if strip and not reached:
-        judged.append((preset.optim.steps, judge(average, examples)))
-    return Learnt(average, judged)
+        validation.append((preset.optim.steps, validation_iou(ema_model, examples)))
+    return Learnt(ema_model, validation)
 
 
-def judge(model: UNet2015, examples: Sequence[Example]) -> float:
-    """Intersection over union of cells on all strips together."""
+def validation_iou(model: UNet2015, examples: Sequence[Example]) -> float:
+    """Intersection over union of cells on all validation strips together."""
     found = [predict(model, _channels(e.image, model), 256)[:, e.strip :, 1] > 0.5 for e in examples]
     true = [e.labels[:, e.strip :] > 0 for e in examples]
     return overlap(np.concatenate([f.ravel() for f in found]), np.concatenate([t.ravel() for t in true])).iou
@@ -191,12 +191,12 @@ def _example(
     pair: Pair,
     preset: SegmentationPreset,
     strip: float,
-    reach: int,
+    radius: int,
     prepare: Callable[[np.ndarray], np.ndarray] | None,
 ) -> Example:
     image, labels = pair
-    if min(labels.shape) <= reach:
-        raise InputError(f"train segmentation: a picture of {labels.shape} pixels; the network reaches {reach} pixels")
+    if min(labels.shape) <= radius:
+        raise InputError(f"train segmentation: an image of {labels.shape} pixels; the receptive radius is {radius}")
     channels = 1 if image.ndim == 2 else image.shape[2]
     return Example(
         image=(prepare or normaliser(image, channels))(image),
@@ -207,7 +207,7 @@ def _example(
 
 
 def fingerprint(pairs: Sequence[Pair]) -> str:
-    """What tells these pictures and masks from others."""
+    """What tells these images and masks from others."""
     digest = hashlib.sha256()
     for image, labels in pairs:
         for array in (image, labels):

@@ -1,9 +1,10 @@
-"""AdamW, gradient clipping, the learning rate's course, and the moving average of the weights."""
+"""AdamW, gradient clipping, the learning rate's schedule, and the exponential moving average (EMA) of the weights."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -11,6 +12,8 @@ from tinydiff import kernels
 from tinydiff.autograd import Array
 from tinydiff.device import array_module, to_numpy
 from tinydiff.nn.module import Module
+
+Arrays = list[Array]
 
 
 @dataclass(frozen=True)
@@ -26,7 +29,7 @@ class OptimConfig:
     eps: float = 1e-8
     weight_decay: float = 0.01
     clip: float = 1.0  # the largest norm of all gradients together
-    ema: float = 0.999  # decay of the moving average once it has warmed up
+    ema: float = 0.999  # decay of the EMA once it has warmed up
 
 
 def learning_rate(config: OptimConfig, step: int) -> float:
@@ -38,12 +41,12 @@ def learning_rate(config: OptimConfig, step: int) -> float:
 
 
 def ema_decay(config: OptimConfig, step: int) -> float:
-    """The average's decay: short at first, so that it does not remember the random start."""
+    """The EMA's decay: short at first, so that it does not remember the random start."""
     return min(config.ema, (1 + step) / (10 + step))
 
 
 class AdamW:
-    """Adam with decoupled weight decay; keeps the moments and the moving average of every parameter.
+    """Adam with decoupled weight decay; keeps the moments and the EMA of every parameter.
 
         m ← β1·m + (1 − β1)·g      v ← β2·v + (1 − β2)·g²
         p ← p − lr·(m̂ / (√v̂ + eps) + decay·p)      ema ← β·ema + (1 − β)·p
@@ -69,25 +72,23 @@ class AdamW:
         norm = _norm(dict(zip(moved, gradients, strict=True)))
         config, t = self.config, step + 1
         beta1, beta2 = config.betas
-        on_cpu = [p.data for p in moved.values() if isinstance(p.data, np.ndarray)]
+        update = Update(
+            lr=learning_rate(config, step),
+            beta1=beta1,
+            beta2=beta2,
+            eps=config.eps,
+            correct1=1 / (1 - beta1**t),
+            correct2=1 / (1 - beta2**t),
+            scale=min(1.0, config.clip / (norm + 1e-12)),
+            ema=ema_decay(config, step),
+        )
+        weights = [p.data for p in moved.values()]
+        decays = [config.weight_decay if p.ndim > 1 else 0.0 for p in moved.values()]  # not biases, not norms
+        m, v, ema = ([kept[name] for name in moved] for kept in (self.m, self.v, self.ema))
+        on_cpu = [array for array in weights if isinstance(array, np.ndarray)]
         for array in on_cpu:
             array.setflags(write=True)
-        adamw_step(
-            [p.data for p in moved.values()],
-            gradients,
-            [self.m[name] for name in moved],
-            [self.v[name] for name in moved],
-            [self.ema[name] for name in moved],
-            [config.weight_decay if p.ndim > 1 else 0.0 for p in moved.values()],  # biases and norms are not decayed
-            learning_rate(config, step),
-            beta1,
-            beta2,
-            config.eps,
-            1 / (1 - beta1**t),
-            1 / (1 - beta2**t),
-            min(1.0, config.clip / (norm + 1e-12)),
-            ema_decay(config, step),
-        )
+        adamw_step(weights, gradients, m, v, ema, decays, update)
         for array in on_cpu:
             array.setflags(write=False)
         for p in moved.values():
@@ -118,30 +119,28 @@ def _square(g: Array) -> Array:
     return (g.astype(np.float64) ** 2).sum()
 
 
-def adamw_step(
-    p: list[Array],
-    g: list[Array],
-    m: list[Array],
-    v: list[Array],
-    average: list[Array],
-    decays: list[float],
-    lr: float,
-    beta1: float,
-    beta2: float,
-    eps: float,
-    correct1: float,
-    correct2: float,
-    scale: float,
-    ema: float,
-) -> None:
-    """All parameters' update, in place; `scale` clips the gradients, `correct` are 1 / (1 − βᵗ), a decay for each."""
+class Update(NamedTuple):
+    """The numbers of one step; `correct` are 1 / (1 − βᵗ), and `scale` clips the gradients."""
+
+    lr: float
+    beta1: float
+    beta2: float
+    eps: float
+    correct1: float
+    correct2: float
+    scale: float
+    ema: float
+
+
+def adamw_step(p: Arrays, g: Arrays, m: Arrays, v: Arrays, ema: Arrays, decays: list[float], u: Update) -> None:
+    """All parameters' update, in place; a weight decay for each."""
     fast = kernels.find_kernel("adamw", p[0]) if p else None
     if fast is not None:
-        fast(p, g, m, v, average, decays, lr, beta1, beta2, eps, correct1, correct2, scale, ema)
+        fast(p, g, m, v, ema, decays, *u)
         return
-    for p_, g_, m_, v_, average_, decay in zip(p, g, m, v, average, decays, strict=True):
-        g_ = g_ * scale
-        m_ += (1 - beta1) * (g_ - m_)
-        v_ += (1 - beta2) * (g_ * g_ - v_)
-        p_ -= lr * (m_ * correct1 / (array_module(v_).sqrt(v_ * correct2) + eps) + decay * p_)
-        average_ += (1 - ema) * (p_ - average_)
+    for p_, g_, m_, v_, ema_, decay in zip(p, g, m, v, ema, decays, strict=True):
+        g_ = g_ * u.scale
+        m_ += (1 - u.beta1) * (g_ - m_)
+        v_ += (1 - u.beta2) * (g_ * g_ - v_)
+        p_ -= u.lr * (m_ * u.correct1 / (array_module(v_).sqrt(v_ * u.correct2) + u.eps) + decay * p_)
+        ema_ += (1 - u.ema) * (p_ - ema_)

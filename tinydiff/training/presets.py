@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 from tinydiff.errors import InputError
 from tinydiff.models.autoencoder import AutoencoderConfig
 from tinydiff.models.classifier import ClassifierConfig
-from tinydiff.models.unet import UNetConfig
+from tinydiff.models.unet import CROSS_ATTENTION, PLAIN, UNetConfig
 from tinydiff.training.optim import OptimConfig
 
 TEXT_WIDTH = 96
-EIGHT = AutoencoderConfig(block_out_channels=(16, 48, 64), layers_per_block=1, norm_num_groups=8)  # 32×32×3 → 8×8×4
-FOUR = AutoencoderConfig(
-    block_out_channels=(16, 48, 64, 64), layers_per_block=1, norm_num_groups=8
-)  # 32×32×3 → 4×4×4, the article's 48 times
 
 
 @dataclass(frozen=True)
@@ -44,7 +40,9 @@ class Preset:
     autoencoder_optim: OptimConfig
     denoiser: UNetConfig
     denoiser_optim: OptimConfig
-    classifier_optim: OptimConfig
+    classifier_optim: OptimConfig = OptimConfig(
+        steps=5_000, batch=64, lr=2e-3, warmup=200, weight_decay=0.02, ema=0.998
+    )
     words: WordsConfig = WordsConfig()
     classifier: ClassifierConfig = ClassifierConfig()
     text_layers: int = 2
@@ -54,78 +52,58 @@ class Preset:
     caption_dropout: float = 0.1
     kl_weight: float = 1e-6
     seed: int = 0
-    names: tuple[str, ...] = field(default=("autoencoder", "words", "denoiser"))  # the parts of `train all`
+    names: tuple[str, ...] = ("autoencoder", "words", "denoiser")  # the parts of `train all`
 
 
-_CLASSIFIER = OptimConfig(steps=5_000, batch=64, lr=2e-3, warmup=200, weight_decay=0.02, ema=0.998)
-
-PRESETS = {
-    "quick": Preset(
-        autoencoder=AutoencoderConfig(block_out_channels=(16, 32, 32), layers_per_block=1, norm_num_groups=8),
-        autoencoder_optim=OptimConfig(steps=800, batch=32, lr=2e-3, warmup=50, ema=0.99),
-        denoiser=UNetConfig(
-            block_out_channels=(48, 96),
-            layers_per_block=1,
-            down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
-            num_attention_heads=4,
-            norm_num_groups=8,
-            cross_attention_dim=TEXT_WIDTH,
-        ),
-        denoiser_optim=OptimConfig(steps=2_500, batch=64, lr=1.5e-3, ema=0.995),
-        classifier_optim=_CLASSIFIER,
-    ),
-    "full": Preset(
-        autoencoder=EIGHT,
-        autoencoder_optim=OptimConfig(steps=5_000, batch=32, lr=2e-3, ema=0.998),
-        denoiser=UNetConfig(
-            block_out_channels=(64, 128),
-            layers_per_block=1,
-            down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
-            num_attention_heads=4,
-            norm_num_groups=8,
-            cross_attention_dim=TEXT_WIDTH,
-        ),
-        denoiser_optim=OptimConfig(steps=6_000, batch=96, lr=1.5e-3, warmup=200, ema=0.999),
-        classifier_optim=_CLASSIFIER,
-    ),
-    "full-48": Preset(
-        autoencoder=FOUR,
-        autoencoder_optim=OptimConfig(steps=5_000, batch=32, lr=2e-3, ema=0.998),
-        denoiser=UNetConfig(
-            block_out_channels=(96, 160),
-            layers_per_block=1,
-            down_block_types=("CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
-            num_attention_heads=4,
-            norm_num_groups=8,
-            cross_attention_dim=TEXT_WIDTH,
-        ),
-        denoiser_optim=OptimConfig(steps=6_000, batch=96, lr=1.5e-3, warmup=200, ema=0.999),
-        classifier_optim=_CLASSIFIER,
-    ),
-}
+def _autoencoder(*channels: int) -> AutoencoderConfig:
+    """Each level but the last halves the size."""
+    return AutoencoderConfig(block_out_channels=channels, layers_per_block=1, norm_num_groups=8)
 
 
-PRESETS["pixels"] = replace(
-    PRESETS["full"],
-    space="pixels",
-    denoiser=UNetConfig(
-        in_channels=3,
-        out_channels=3,
-        block_out_channels=(32, 48, 96),
+def _unet(*channels: int, attention: tuple[bool, ...], colours: int = 4) -> UNetConfig:
+    return UNetConfig(
+        in_channels=colours,
+        out_channels=colours,
+        block_out_channels=channels,
         layers_per_block=1,
-        down_block_types=("DownBlock2D", "DownBlock2D", "CrossAttnDownBlock2D"),
+        down_block_types=tuple(CROSS_ATTENTION if present else PLAIN for present in attention),
         num_attention_heads=4,
         norm_num_groups=8,
         cross_attention_dim=TEXT_WIDTH,
-    ),
+    )
+
+
+_FULL = Preset(
+    autoencoder=_autoencoder(16, 48, 64),  # 32×32×3 → 8×8×4
+    autoencoder_optim=OptimConfig(steps=5_000, batch=32, lr=2e-3, ema=0.998),
+    denoiser=_unet(64, 128, attention=(False, True)),
+    denoiser_optim=OptimConfig(steps=6_000, batch=96, lr=1.5e-3, warmup=200, ema=0.999),
+)
+_PIXELS = replace(
+    _FULL,
+    space="pixels",
+    denoiser=_unet(32, 48, 96, attention=(False, False, True), colours=3),
     denoiser_optim=OptimConfig(steps=3_500, batch=32, lr=1.5e-3, warmup=200, ema=0.999),
     names=("words", "denoiser"),
 )
-# The same networks, data and steps, as iterative α-(de)blending learns.
-for _name in ("full", "pixels"):
-    PRESETS[f"{_name}-iadb"] = replace(
-        PRESETS[_name], scheduler=SchedulerConfig(beta_schedule="iadb", prediction_type="iadb")
-    )
+_IADB = SchedulerConfig(beta_schedule="iadb", prediction_type="iadb")
+
+PRESETS = {
+    "quick": Preset(
+        autoencoder=_autoencoder(16, 32, 32),
+        autoencoder_optim=OptimConfig(steps=800, batch=32, lr=2e-3, warmup=50, ema=0.99),
+        denoiser=_unet(48, 96, attention=(False, True)),
+        denoiser_optim=OptimConfig(steps=2_500, batch=64, lr=1.5e-3, ema=0.995),
+    ),
+    "full": _FULL,
+    "full-48": replace(  # 32×32×3 → 4×4×4, the article's 48 times
+        _FULL, autoencoder=_autoencoder(16, 48, 64, 64), denoiser=_unet(96, 160, attention=(True, True))
+    ),
+    "pixels": _PIXELS,
+    # The same networks, data and steps, as iterative α-(de)blending learns.
+    "full-iadb": replace(_FULL, scheduler=_IADB),
+    "pixels-iadb": replace(_PIXELS, scheduler=_IADB),
+}
 
 
 def preset(name: str) -> Preset:

@@ -6,7 +6,7 @@ A task is a model and its loss; `training_loop` does the rest.
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -26,16 +26,6 @@ from tinydiff.training.loop import Shuffle, Task
 from tinydiff.training.presets import TEXT_WIDTH, Preset
 
 
-class Captioned(Protocol):
-    """Images uint8 (N, H, W, 3), with a caption each."""
-
-    @property
-    def images(self) -> np.ndarray: ...
-
-    @property
-    def captions(self) -> list[str]: ...
-
-
 class TrainingImages(Protocol):
     """Images with captions to learn from, which may be new in each epoch."""
 
@@ -44,7 +34,7 @@ class TrainingImages(Protocol):
 
     def __len__(self) -> int: ...
 
-    def epoch(self, number: int) -> Captioned: ...
+    def epoch(self, number: int) -> Any: ...  # with .images, uint8 (N, H, W, 3), and .captions
 
 
 class Fashion:

@@ -1,4 +1,4 @@
-"""Pictures of everything: grids of samples, losses, feature maps, steppers to go through an idea one step at a time.
+"""Images of everything: grids of samples, losses, feature maps, steppers to go through an idea one step at a time.
 
 Functions that draw return a matplotlib Figure or a PIL image: a notebook shows it, `save_figure` or `.save` keeps it.
 Steppers (`stepper`) are sliders over such a function, with a filmstrip beside them for where no slider can run.
@@ -6,8 +6,8 @@ Steppers (`stepper`) are sliders over such a function, with a filmstrip beside t
 
 from tinydiff.apps.grid import GAP, MARGIN, TEXT, WHITE, grid, save_grid, upscaled, wrapped
 from tinydiff.apps.train.curves import loss_curves
-from tinydiff.viz.figures import PALETTE, panels, save_figure, style
-from tinydiff.viz.steppers import as_picture, filmstrip, save_gif, stepper
+from tinydiff.viz.figures import PALETTE, panels, save_figure, style, subplots
+from tinydiff.viz.steppers import as_image, filmstrip, save_gif, stepper
 
 __all__ = [
     "GAP",
@@ -15,7 +15,7 @@ __all__ = [
     "PALETTE",
     "TEXT",
     "WHITE",
-    "as_picture",
+    "as_image",
     "filmstrip",
     "grid",
     "loss_curves",
@@ -25,6 +25,7 @@ __all__ = [
     "save_grid",
     "stepper",
     "style",
+    "subplots",
     "upscaled",
     "wrapped",
 ]

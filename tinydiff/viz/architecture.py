@@ -7,20 +7,20 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tinydiff.errors import InputError
-from tinydiff.viz.figures import PALETTE
+from tinydiff.viz.figures import PALETTE, subplots
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from tinydiff.apps.summary import Row
+    from tinydiff.apps.summary import LayerSummary
     from tinydiff.pipelines.text_to_image import TextToImage
 
 PIXELS, LATENTS, WORDS = "#fbe3d6", "#ddebf7", "#e2f0d9"  # the three spaces' backgrounds
 BLUE, ORANGE, GREEN = PALETTE[0], PALETTE[1], PALETTE[2]
 
 
-def parts(pipe: TextToImage) -> dict[str, Row]:
-    """Encoder, decoder, U-Net and text encoder of a latent model, each run once on one picture (see `summary`).
+def parts(pipe: TextToImage) -> dict[str, LayerSummary]:
+    """Encoder, decoder, U-Net and text encoder of a latent model, each run once on one image (see `summary`).
 
     Raises InputError for a model of pixels, which has no autoencoder.
     """
@@ -30,10 +30,10 @@ def parts(pipe: TextToImage) -> dict[str, Row]:
     if decoder is None:
         raise InputError("parts: this model works on pixels, there is no autoencoder to show")
     latent = np.zeros((1, *pipe.latent_shape), np.float32)
-    picture = np.zeros((1, pipe.size, pipe.size, 3), np.float32)
+    image = np.zeros((1, pipe.size, pipe.size, 3), np.float32)
     words = pipe.encode_prompt(["a"])
     return {
-        "encoder": summary(pipe.autoencoder.encoder, picture, depth=0).total,  # type: ignore[union-attr]
+        "encoder": summary(pipe.autoencoder.encoder, image, depth=0).total,  # type: ignore[union-attr]
         "decoder": summary(decoder, latent, depth=0).total,
         "unet": summary(pipe.denoiser.unet, latent, np.zeros(1), words, depth=0).total,
         "text encoder": summary(pipe.denoiser.text_encoder, pipe.vocabulary.unconditional(1), depth=0).total,
@@ -45,13 +45,10 @@ def architecture(pipe: TextToImage, steps: int = 25) -> Figure:
 
     (Rombach 2022, arXiv:2112.10752, figure 3)
     """
-    from matplotlib.figure import Figure
-
     found = parts(pipe)
     latent, size = "×".join(map(str, pipe.latent_shape)), pipe.size
     length, width = found["text encoder"].shape[1:]
-    figure = Figure(figsize=(13, 6.2), layout="constrained")
-    axes = figure.subplots()
+    figure, axes = subplots((13, 6.2))
     axes.set(xlim=(0, 130), ylim=(0, 60))
     axes.axis("off")
     _space(axes, 1, 34, PIXELS, "pixel space")
@@ -60,32 +57,18 @@ def architecture(pipe: TextToImage, steps: int = 25) -> Figure:
 
     _box(axes, 12, 37, 20, 12, f"encoder\n{_size(found['encoder'])}", BLUE)
     _box(axes, 12, 8, 20, 12, f"decoder\n{_size(found['decoder'])}", BLUE)
-    _box(
-        axes,
-        53,
-        37,
-        28,
-        12,
-        f"noise: {pipe.schedule.num_train_timesteps:,} levels\n{pipe.schedule.name} schedule",
-        ORANGE,
-    )
-    _box(
-        axes,
-        45,
-        6,
-        38,
-        16,
-        f"U-Net, asked {steps} times\npredicts {pipe.prediction_type}\n{_size(found['unet'])}",
-        BLUE,
-    )
+    levels = f"noise: {pipe.schedule.num_train_timesteps:,} levels\n{pipe.schedule.name} schedule"
+    _box(axes, 53, 37, 28, 12, levels, ORANGE)
+    unet = f"U-Net, asked {steps} times\npredicts {pipe.prediction_type}\n{_size(found['unet'])}"
+    _box(axes, 45, 6, 38, 16, unet, BLUE)
     _box(axes, 100, 8, 23, 12, f"text encoder\n{_size(found['text encoder'])}", GREEN)
     _box(axes, 100, 37, 23, 12, f"Word2Vec\n{len(pipe.vocabulary)} words", GREEN)
 
-    _arrow(axes, (3, 43), (12, 43), f"{size}×{size}×3\npicture", "left")
+    _arrow(axes, (3, 43), (12, 43), f"{size}×{size}×3\nimage", "left")
     _arrow(axes, (32, 43), (53, 43), f"z: {latent}")
     _arrow(axes, (77, 37), (77, 22), "$z_T$: noise", "right")
     _arrow(axes, (45, 14), (32, 14), "$z_0$")
-    _arrow(axes, (12, 14), (3, 14), f"{size}×{size}×3\npicture", "left")
+    _arrow(axes, (12, 14), (3, 14), f"{size}×{size}×3\nimage", "left")
     _arrow(axes, (111.5, 37), (111.5, 20), f"{length}×{width}", "right")
     _arrow(axes, (100, 14), (83, 14), "cross-\nattention")
     axes.text(126, 53.5, "“a red dress …”", ha="right", va="center", fontsize=11, style="italic")
@@ -100,7 +83,7 @@ def architecture(pipe: TextToImage, steps: int = 25) -> Figure:
     return figure
 
 
-def _size(row: Row) -> str:
+def _size(row: LayerSummary) -> str:
     return f"{_short(row.parameters)} parameters\n{_short(row.multiply_adds)} multiply-adds"
 
 
@@ -110,34 +93,22 @@ def _short(number: int) -> str:
 
 
 def _space(axes: Any, left: float, width: float, colour: str, name: str) -> None:
-    from matplotlib.patches import FancyBboxPatch
-
-    axes.add_patch(
-        FancyBboxPatch((left, 2), width, 55, boxstyle="round,pad=0,rounding_size=2", fc=colour, ec="none", zorder=0)
-    )
+    _rounded(axes, (left, 2), width, 55, 2, fc=colour, ec="none", zorder=0)
     axes.text(left + 2, 53.5, name, fontsize=14, weight="bold", va="center")
 
 
 def _box(axes: Any, left: float, bottom: float, width: float, height: float, text: str, colour: str) -> None:
+    _rounded(axes, (left, bottom), width, height, 1, fc="white", ec=colour, lw=2)
+    name, *rest = text.split("\n")
+    x, centred = left + width / 2, {"ha": "center", "va": "center"}
+    axes.text(x, bottom + height - 2.6, name, weight="bold", fontsize=12, color=colour, **centred)
+    axes.text(x, bottom + (height - 4) / 2, "\n".join(rest), fontsize=10.5, **centred)
+
+
+def _rounded(axes: Any, corner: tuple[float, float], width: float, height: float, radius: int, **style: Any) -> None:
     from matplotlib.patches import FancyBboxPatch
 
-    axes.add_patch(
-        FancyBboxPatch(
-            (left, bottom), width, height, boxstyle="round,pad=0,rounding_size=1", fc="white", ec=colour, lw=2
-        )
-    )
-    name, *rest = text.split("\n")
-    axes.text(
-        left + width / 2,
-        bottom + height - 2.6,
-        name,
-        ha="center",
-        va="center",
-        weight="bold",
-        fontsize=12,
-        color=colour,
-    )
-    axes.text(left + width / 2, bottom + (height - 4) / 2, "\n".join(rest), ha="center", va="center", fontsize=10.5)
+    axes.add_patch(FancyBboxPatch(corner, width, height, boxstyle=f"round,pad=0,rounding_size={radius}", **style))
 
 
 def _arrow(axes: Any, start: tuple[float, float], end: tuple[float, float], text: str, side: str = "above") -> None:

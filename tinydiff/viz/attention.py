@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tinydiff.files import written_whole
 from tinydiff.pipelines.attention_maps import AttentionMaps
+from tinydiff.viz.figures import subplots
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 SHOWN = 5  # steps in the figure
 
 
-def draw_attention(found: AttentionMaps, path: str | Path) -> None:
+def attention_figure(found: AttentionMaps) -> Figure:
     """A figure: above, what the network expects at some of the steps; below, where each word acts then."""
-    from matplotlib.figure import Figure
-
     steps = len(found.maps)
     columns = sorted({round(i) for i in np.linspace(0, steps - 1, min(SHOWN, steps))})
     rows = len(found.words) + 1
-    figure = Figure(figsize=(1.5 * (len(columns) + 1) + 1.2, 1.5 * rows), layout="constrained")
-    axes = figure.subplots(rows, len(columns) + 1, squeeze=False)
+    size = 1.5 * (len(columns) + 1) + 1.2, 1.5 * rows
+    figure, axes = subplots(size, rows, len(columns) + 1, squeeze=False)
     for place, step in enumerate([*columns, None]):
         axes[0, place].imshow(found.image if step is None else found.predicted[step])
         axes[0, place].set_title("the image; mean" if step is None else f"step {step + 1}", fontsize=11)
@@ -33,5 +34,4 @@ def draw_attention(found: AttentionMaps, path: str | Path) -> None:
         one.set_xticks([])
         one.set_yticks([])
     figure.colorbar(mesh, ax=axes[1:, -1], shrink=0.8, label="weight of the word")
-    with written_whole(path) as beside:
-        figure.savefig(beside, format="png", dpi=100)
+    return figure

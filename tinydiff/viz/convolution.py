@@ -9,7 +9,7 @@ import numpy as np
 
 from tinydiff.errors import InputError
 from tinydiff.ops import conv2d
-from tinydiff.viz.figures import PALETTE, SIGNED
+from tinydiff.viz.figures import PALETTE, SIGNED, subplots
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -19,12 +19,10 @@ EDGE = PALETTE[1]  # of the window
 
 
 def window(step: int, x: np.ndarray, w: np.ndarray, stride: int = 1, padding: int = 0) -> Figure:
-    """Step `step` of the kernel's way over a picture, row by row: window, kernel, products, their sum, output so far.
+    """Step `step` of the kernel's way over an image, row by row: window, kernel, products, their sum, output so far.
 
     x (H, W), w (KH, KW); steps count from 0 to H'·W' − 1.  Raises InputError for other shapes or another step.
     """
-    from matplotlib.figure import Figure
-
     y = convolved(x, w, stride, padding)
     if not 0 <= step < y.size:
         raise InputError(f"window: step {step}, expected 0 … {y.size - 1} for an output of {y.shape}")
@@ -34,10 +32,9 @@ def window(step: int, x: np.ndarray, w: np.ndarray, stride: int = 1, padding: in
     here = padded[top : top + w.shape[0], left : left + w.shape[1]]
     done = np.where(np.arange(y.size).reshape(y.shape) <= step, y, np.nan)
 
-    figure = Figure(figsize=(13, 2.75), layout="constrained")
-    axes = figure.subplots(1, 5, width_ratios=(1.35, 1, 1, 1, 1.35))
+    figure, axes = subplots((13, 2.75), 1, 5, width_ratios=(1.35, 1, 1, 1, 1.35))
     low, high = float(padded.min()), max(float(padded.max()), float(padded.min()) + 1e-9)
-    _grid(axes[0], padded, f"picture, padding {padding}" if padding else "picture")
+    _grid(axes[0], padded, f"image, padding {padding}" if padding else "image")
     axes[0].images[0].set(cmap="gray", clim=(low, high))
     _outline(axes[0], top, left, w.shape)
     _numbers(axes[1], here, "window", "gray", (low, high))
@@ -57,41 +54,36 @@ def convolved(x: np.ndarray, w: np.ndarray, stride: int = 1, padding: int = 0) -
     return conv2d.forward(x[None, ..., None], w, stride=stride, padding=padding)[0][0, ..., 0]
 
 
-def applied(picture: np.ndarray, kernels: Mapping[str, np.ndarray]) -> Figure:
-    """A picture (H, W) and, under each named kernel (KH, KW), what the kernel makes of it, with zeros around it.
+def applied(image: np.ndarray, kernels: Mapping[str, np.ndarray]) -> Figure:
+    """An image (H, W) and, under each named kernel (KH, KW), what the kernel makes of it, with zeros around it.
 
-    Results of a kernel whose numbers sum to zero are drawn in red and blue around zero, others in the picture's greys.
+    Results of a kernel whose numbers sum to zero are shown in red and blue around zero, others in the image's greys.
     Raises InputError for no kernels, or kernels with an even side, which have no middle.
     """
-    from matplotlib.figure import Figure
-
     if not kernels or any(side % 2 == 0 for w in kernels.values() for side in w.shape):
         raise InputError(f"applied: kernels of {[w.shape for w in kernels.values()]}, expected odd sides, one or more")
-    figure = Figure(figsize=(2.15 * (len(kernels) + 1), 4.6), layout="constrained")
-    axes = figure.subplots(2, len(kernels) + 1)
+    figure, axes = subplots((2.15 * (len(kernels) + 1), 4.6), 2, len(kernels) + 1)
     axes[0, 0].axis("off")
-    _grid(axes[1, 0], picture, "the picture")
+    _grid(axes[1, 0], image, "the image")
     axes[1, 0].images[0].set(cmap="gray")
     for (name, w), (above, below) in zip(kernels.items(), axes[:, 1:].T, strict=True):
         _numbers(above, w, name, SIGNED, _around_zero(w))
-        y = convolved(picture, w, padding=w.shape[0] // 2)
+        y = convolved(image, w, padding=w.shape[0] // 2)
         _grid(below, y, "")
         if abs(w.sum()) < 1e-6:  # it answers differences
             below.images[0].set(cmap=SIGNED, clim=_around_zero(y))
         else:
-            below.images[0].set(cmap="gray", clim=(picture.min(), picture.max()))
+            below.images[0].set(cmap="gray", clim=(image.min(), image.max()))
     return figure
 
 
 def strides(height: int, width: int, size: int, settings: Sequence[tuple[int, int]]) -> Figure:
-    """Where a size × size kernel stands on a picture, for each (stride, padding): a dot for each output number.
+    """Where a size × size kernel stands on an image, for each (stride, padding): a dot for each output number.
 
     Padding is grey; the first two windows of a row are outlined.  Raises InputError where the kernel does not fit.
     """
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(3.1 * len(settings), 3.9), layout="constrained")
-    for axes, (stride, padding) in zip(figure.subplots(1, len(settings), squeeze=False)[0], settings, strict=True):
+    figure, row = subplots((3.1 * len(settings), 3.9), 1, len(settings), squeeze=False)
+    for axes, (stride, padding) in zip(row[0], settings, strict=True):
         y = convolved(np.ones((height, width)), np.ones((size, size)), stride, padding)
         padded = np.pad(np.ones((height, width)), padding)
         _grid(axes, padded, f"stride {stride}, padding {padding}\n{height}×{width} → {y.shape[0]}×{y.shape[1]}")
@@ -119,19 +111,16 @@ def bars(
 
     Raises InputError for a series that has not one number above zero (or NaN) for each name.
     """
-    from matplotlib.figure import Figure
-
     values = {name: np.asarray(numbers, float) for name, numbers in series.items()}
     if not values or any(v.shape != (len(names),) or (v <= 0).any() for v in values.values()):
         raise InputError(f"bars: expected a number above zero for each of {len(names)} names, got {dict(series)}")
     thick = 0.8 / len(values)
-    figure = Figure(figsize=(11, 1.2 + 0.4 * len(names) * len(values) ** 0.8), layout="constrained")
-    axes = figure.subplots()
+    figure, axes = subplots((11, 1.2 + 0.4 * len(names) * len(values) ** 0.8))
     for row, (name, numbers) in enumerate(values.items()):
         places = np.arange(len(names)) + (row - (len(values) - 1) / 2) * thick
-        drawn = axes.barh(places, numbers, 0.9 * thick, color=PALETTE[row % len(PALETTE)], label=name)
+        group = axes.barh(places, numbers, 0.9 * thick, color=PALETTE[row % len(PALETTE)], label=name)
         texts = ["" if np.isnan(number) else form.format(number) for number in numbers]
-        axes.bar_label(drawn, texts, padding=4, fontsize=12)
+        axes.bar_label(group, texts, padding=4, fontsize=12)
     axes.set(xscale="log" if log else "linear", title=title, xlabel=unit)
     least, most = (reduce([reduce(v) for v in values.values()]) for reduce in (np.nanmin, np.nanmax))
     room = (least / 2, most * (most / least) ** 0.12 * 1.2) if log else (0, 1.12 * most)  # for the longest one's text
@@ -148,12 +137,9 @@ def lines(
     series: Mapping[str, tuple[Sequence[float], Sequence[float]]], title: str, x: str, y: str, log: bool = False
 ) -> Figure:
     """Curves (abscissae, ordinates) by their names, one colour each.  Raises InputError for none."""
-    from matplotlib.figure import Figure
-
     if not series:
         raise InputError("lines: no curves to draw")
-    figure = Figure(figsize=(9, 3.6), layout="constrained")
-    axes = figure.subplots()
+    figure, axes = subplots((9, 3.6))
     for name, (abscissae, ordinates) in series.items():
         axes.plot(abscissae, ordinates, "o-", markersize=4, label=name)
     axes.set(title=title, xlabel=x, ylabel=y, yscale="log" if log else "linear")

@@ -9,7 +9,7 @@ import numpy as np
 
 from tinydiff.autograd import Tensor, no_grad
 from tinydiff.errors import InputError
-from tinydiff.viz.figures import panels
+from tinydiff.viz.figures import panels, subplots
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -35,7 +35,7 @@ def activations(model: Any, *inputs: Any) -> dict[str, np.ndarray]:
 
 
 def strongest(maps: np.ndarray, count: int = 1) -> np.ndarray:
-    """The `count` channels of (H, W, C) that vary most over the picture, as (count, H, W), the liveliest first."""
+    """The `count` channels of (H, W, C) that vary most over the image, as (count, H, W), the liveliest first."""
     if maps.ndim != 3 or not 1 <= count <= maps.shape[2]:
         raise InputError(f"strongest: {count} of maps {maps.shape}, expected (H, W, C) with that many channels")
     order = np.argsort(-maps.std((0, 1)), kind="stable")[:count]
@@ -75,31 +75,25 @@ def extent(seen: np.ndarray) -> tuple[int, int]:
 
 
 def u_shape(model: UNet2015, image: np.ndarray) -> Figure:
-    """The U-Net as its paper draws it, with the picture's own features at each level: image (H, W, channels).
+    """The U-Net as its paper draws it, with the image's own features at each level: image (H, W, channels).
 
     Down on the left, up on the right, the lowest level in the middle; of each the liveliest channel.
     """
-    from matplotlib.figure import Figure
-
     found = activations(model, image[None].astype(np.float32))
     levels = len(model.config.block_out_channels)
-    figure = Figure(figsize=(10.5, 2.25 * levels), layout="constrained")
-    axes = figure.subplots(levels, 3)
+    figure, axes = subplots((10.5, 2.25 * levels), levels, 3)
     for own in axes.flat:
         own.axis("off")
     for level in range(levels):
-        places = [(0, f"down.{level}")] if level < levels - 1 else [(1, f"down.{level}")]
-        if level < levels - 1:
-            places.append((2, f"up.{levels - 2 - level}"))
+        lowest = level == levels - 1
+        places = [(1, f"down.{level}")] if lowest else [(0, f"down.{level}"), (2, f"up.{levels - 2 - level}")]
         for column, name in places:
             maps = found[name][0]
             axes[level, column].imshow(strongest(maps)[0], cmap="viridis")
             axes[level, column].set_title(f"{name}: {'×'.join(map(str, maps.shape))}", fontsize=12)
-        if level < levels - 1:
-            axes[level, 1].annotate(
-                "", (1, 0.5), (0, 0.5), xycoords="axes fraction", arrowprops={"arrowstyle": "->", "lw": 2}
-            )
-            axes[level, 1].text(
-                0.5, 0.56, "skip: added to the\nend of the channels", ha="center", transform=axes[level, 1].transAxes
-            )
+        if not lowest:
+            middle, arrow = axes[level, 1], {"arrowstyle": "->", "lw": 2}
+            middle.annotate("", (1, 0.5), (0, 0.5), xycoords="axes fraction", arrowprops=arrow)
+            text = "skip: added to the\nend of the channels"
+            middle.text(0.5, 0.56, text, ha="center", transform=middle.transAxes)
     return figure

@@ -7,7 +7,7 @@ import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -50,6 +50,14 @@ def _as_png(figure: Figure) -> bytes:
     return buffer.getvalue()
 
 
+def subplots(size: tuple[float, float], rows: int = 1, columns: int = 1, **options: Any) -> tuple[Figure, Any]:
+    """A figure of (width, height) inches and its axes, as pyplot's `subplots`, without pyplot's window behind it."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=size, layout="constrained")
+    return figure, figure.subplots(rows, columns, **options)
+
+
 def panels(
     images: Sequence[np.ndarray],
     titles: Sequence[str] | None = None,
@@ -61,12 +69,10 @@ def panels(
 ) -> Figure:
     """Arrays side by side, each (H, W), or (H, W, 3) uint8 or in [0, 1]; returns the Figure.
 
-    A (H, W) array with values below zero is drawn in red and blue around zero, another from dark to bright; `cmap` and
+    A (H, W) array with values below zero is shown in red and blue around zero, another from dark to bright; `cmap` and
     `limits`, one for all, override that.  size: inches of a panel.  bar: a colour bar for all (needs `limits`).
     Raises InputError for no images, another shape, or titles that are not one for each.
     """
-    from matplotlib.figure import Figure
-
     images = [np.asarray(image) for image in images]
     if not images or any(i.ndim not in (2, 3) or (i.ndim == 3 and i.shape[2] != 3) for i in images):
         shapes = ", ".join(str(i.shape) for i in images) or "none"
@@ -77,8 +83,8 @@ def panels(
         raise InputError("panels: a colour bar for all needs limits")
     columns = min(columns or len(images), len(images))
     rows = math.ceil(len(images) / columns)
-    figure = Figure(figsize=(size * columns, (size + 0.35 * (titles is not None)) * rows), layout="constrained")
-    axes = figure.subplots(rows, columns, squeeze=False)
+    height = size + 0.35 * (titles is not None)
+    figure, axes = subplots((size * columns, height * rows), rows, columns, squeeze=False)
     for own in axes.flat:
         own.axis("off")
     mesh = None

@@ -1,4 +1,4 @@
-"""Diffusion to look at: schedules, a picture at many noise levels, the way back step by step, and the plane."""
+"""Diffusion to look at: schedules, an image at many noise levels, the way back step by step, and the plane."""
 
 from __future__ import annotations
 
@@ -10,25 +10,21 @@ import numpy as np
 
 from tinydiff.diffusion.samplers import Options
 from tinydiff.errors import InputError
-from tinydiff.viz.figures import PALETTE, panels
+from tinydiff.pipelines.text_to_image import TextToImage
+from tinydiff.viz.figures import PALETTE, panels, subplots
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from tinydiff.pipelines.text_to_image import TextToImage
-
 
 def schedules(*chosen: Any) -> Figure:
     """ᾱ of each Schedule, and the signal-to-noise ratio ᾱ/(1 − ᾱ) on a log scale, against the timestep."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(10, 3.6), layout="constrained")
-    left, right = figure.subplots(1, 2)
+    figure, (left, right) = subplots((10, 3.6), 1, 2)
     for schedule, colour in zip(chosen, PALETTE, strict=False):
         alpha_bar = schedule.alpha_bar
         left.plot(alpha_bar, color=colour, label=schedule.name)
         right.plot(alpha_bar / (1 - alpha_bar), color=colour)
-    left.set(title="share of the picture, ᾱ", xlabel="timestep t", ylabel="ᾱ")
+    left.set(title="share of the image, ᾱ", xlabel="timestep t", ylabel="ᾱ")
     right.set(title="signal-to-noise ratio", xlabel="timestep t", ylabel="ᾱ/(1 − ᾱ)", yscale="log", ylim=(1e-4, 1e4))
     left.legend()
     for axes in (left, right):
@@ -38,10 +34,10 @@ def schedules(*chosen: Any) -> Figure:
 
 @dataclass(frozen=True)
 class Process:
-    """How one picture was drawn: pictures in [0, 1], (steps, H, W, 3) each, and the steps' timesteps."""
+    """How one image was generated: images in [0, 1], (steps, H, W, 3) each, and the steps' timesteps."""
 
     states: np.ndarray  # x after each step, decoded
-    guesses: np.ndarray  # x̂0 at each step, decoded: the picture that the network expects
+    guesses: np.ndarray  # x̂0 at each step, decoded: the image that the network expects
     timesteps: list[int]
 
     def draw(self, step: int) -> Figure:
@@ -53,7 +49,7 @@ class Process:
 def reverse_process(
     pipe: TextToImage, prompt: str, steps: int = 25, guidance_scale: float = 1.0, seed: int = 0, sampler: str = "ddim"
 ) -> Process:
-    """Draw a prompt and keep what each step had.  Raises InputError as `pipe.generate` does."""
+    """Generate an image and keep what each step had.  Raises InputError as `pipe.generate` does."""
     pipe.check([prompt], steps, sampler=sampler)
     seen: list[tuple[np.ndarray, np.ndarray]] = []
     rng = np.random.default_rng(seed)
@@ -76,19 +72,17 @@ def plane(
 ) -> Figure:
     """A diffusion in the plane: the paths of some samples, and where all samples end for each name in `ends`.
 
-    paths: the samples (N, 2) at each step, fine; ends: title → samples (N, 2).  targets (P, 2): the data, drawn as
+    paths: the samples (N, 2) at each step, fine; ends: title → samples (N, 2).  targets (P, 2): the data, shown as
     circles where they are few, else as grey dots.  groups: an index for each sample, which gives its colour; else that
     of the target at which its path ends.  Raises InputError for other shapes.
     """
-    from matplotlib.figure import Figure
-
     if any(p.ndim != 2 or p.shape[1] != 2 for p in [*paths, *ends.values(), targets]):
         raise InputError("plane: paths, ends and targets must be (N, 2)")
     if groups is None:
         groups = ((paths[-1][:, None] - targets) ** 2).sum(-1).argmin(1)
     colours = np.array(PALETTE)[groups % len(PALETTE)]
-    figure = Figure(figsize=(3.3 * (1 + len(ends)), 3.6), layout="constrained")
-    first, *others = np.atleast_1d(figure.subplots(1, 1 + len(ends), sharex=True, sharey=True))
+    figure, axes = subplots((3.3 * (1 + len(ends)), 3.6), 1, 1 + len(ends), sharex=True, sharey=True)
+    first, *others = np.atleast_1d(axes)
     few = len(targets) <= 12
     for axes in (first, *others):
         if few:

@@ -17,7 +17,7 @@ from tinydiff.files import written_whole
 LABEL = 18  # pixels of the text above a frame
 
 
-def as_picture(drawing: Any, dpi: int = 72) -> Image.Image:
+def as_image(drawing: Any, dpi: int = 72) -> Image.Image:
     """A Figure or an image, as a PIL image in RGB."""
     if isinstance(drawing, Image.Image):
         return drawing.convert("RGB")
@@ -39,7 +39,7 @@ def filmstrip(
     """
     if not steps:
         raise InputError("filmstrip: no steps to draw")
-    frames = [as_picture(draw(step)) for step in steps]
+    frames = [as_image(draw(step)) for step in steps]
     columns = min(columns or len(frames), len(frames))
     width, height = max(f.width for f in frames), max(f.height for f in frames) + 2 * LABEL
     page = Image.new("RGB", (columns * width, -(-len(frames) // columns) * height), WHITE)
@@ -81,7 +81,7 @@ def stepper(
 
     def show(change: Any = None) -> None:
         buffer = io.BytesIO()
-        as_picture(draw(slider.value)).save(buffer, format="PNG")
+        as_image(draw(slider.value)).save(buffer, format="PNG")
         frame.value = buffer.getvalue()
 
     slider.observe(show, names="value")
@@ -97,9 +97,9 @@ def save_gif(frames: Sequence[Any], path: str | Path, milliseconds: int = 120, l
     """
     if not len(frames):
         raise InputError("save_gif: no frames")
-    pictures = [as_picture(frame) for frame in frames]
-    times = [milliseconds] * (len(pictures) - 1) + [last]
+    images = [as_image(frame) for frame in frames]
+    times = [milliseconds] * (len(images) - 1) + [last]
     with written_whole(path) as beside:
-        pictures[0].save(
-            beside, format="GIF", save_all=True, append_images=pictures[1:], duration=times, loop=0, optimize=True
+        images[0].save(
+            beside, format="GIF", save_all=True, append_images=images[1:], duration=times, loop=0, optimize=True
         )

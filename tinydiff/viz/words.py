@@ -1,4 +1,4 @@
-"""Words to look at: vectors in the plane, who listens to whom, and where in a picture a word acts."""
+"""Words to look at: vectors in the plane, who listens to whom, and where in an image a word acts."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tinydiff.errors import InputError
-from tinydiff.viz.figures import PALETTE
+from tinydiff.viz.figures import PALETTE, subplots
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -27,13 +27,10 @@ def word_map(vectors: np.ndarray, words: Sequence[str], kinds: Mapping[str, Sequ
 
     Raises InputError where there is not one word for each vector.
     """
-    from matplotlib.figure import Figure
-
     if len(vectors) != len(words):
         raise InputError(f"word_map: {len(words)} words for {len(vectors)} vectors, expected one for each")
     places = principal_plane(vectors)
-    figure = Figure(figsize=(11, 7.6), layout="constrained")
-    axes = figure.subplots()
+    figure, axes = subplots((11, 7.6))
     colours: dict[str, str] = {}
     for (kind, own), colour in zip(kinds.items(), PALETTE, strict=False):
         rows = [i for i, word in enumerate(words) if word in own]
@@ -76,12 +73,9 @@ def attention_table(weights: np.ndarray, rows: Sequence[str], columns: Sequence[
 
     Raises InputError where names and weights do not fit.
     """
-    from matplotlib.figure import Figure
-
     if weights.shape != (len(rows), len(columns)):
         raise InputError(f"attention_table: weights {weights.shape} for {len(rows)} rows and {len(columns)} columns")
-    figure = Figure(figsize=(1.1 * len(columns) + 2.2, 0.62 * len(rows) + 1.4), layout="constrained")
-    axes = figure.subplots()
+    figure, axes = subplots((1.1 * len(columns) + 2.2, 0.62 * len(rows) + 1.4))
     axes.imshow(weights, vmin=0, vmax=1, cmap="Blues", aspect="auto")
     for i, j in np.ndindex(weights.shape):
         axes.text(
@@ -93,15 +87,15 @@ def attention_table(weights: np.ndarray, rows: Sequence[str], columns: Sequence[
     return figure
 
 
-def overlay(picture: np.ndarray, weights: np.ndarray, strength: float = 0.75) -> np.ndarray:
-    """A picture, uint8 (H, W, 3), dimmed where `weights` (h, w) are small: floats (H, W, 3) in [0, 1].
+def overlay(image: np.ndarray, weights: np.ndarray, strength: float = 0.75) -> np.ndarray:
+    """An image, uint8 (H, W, 3), dimmed where `weights` (h, w) are small: floats (H, W, 3) in [0, 1].
 
     h and w must divide H and W; the largest weight leaves its place as it is.  Raises InputError otherwise.
     """
-    height, width = picture.shape[:2]
+    height, width = image.shape[:2]
     if weights.ndim != 2 or height % weights.shape[0] or width % weights.shape[1]:
-        raise InputError(f"overlay: weights {weights.shape} do not divide a picture of {picture.shape}")
+        raise InputError(f"overlay: weights {weights.shape} do not divide an image of {image.shape}")
     large = weights.repeat(height // weights.shape[0], 0).repeat(width // weights.shape[1], 1)
     low, high = large.min(), large.max()
     light = (large - low) / (high - low) if high > low else np.ones_like(large)
-    return picture / 255 * (1 - strength + strength * light)[..., None]
+    return image / 255 * (1 - strength + strength * light)[..., None]

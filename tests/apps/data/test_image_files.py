@@ -1,4 +1,4 @@
-"""Files of pictures and masks: what is read is what is in the file, or one line says why not."""
+"""Files of images and masks: what is read is what is in the file, or one line says why not."""
 
 import numpy as np
 import pytest
@@ -65,16 +65,16 @@ def test_alpha_is_dropped_only_where_it_hides_nothing(tmp_path):
 def test_16_bit_colour_is_refused(tmp_path):
     path = png_16_bit_colour(tmp_path / "deep.png")
     assert np.asarray(Image.open(path)).dtype == np.uint8  # what Pillow would give in silence
-    with pytest.raises(InputError, match="deep.png: a colour picture of 16 bits, of which only 8"):
+    with pytest.raises(InputError, match="deep.png: a colour image of 16 bits, of which only 8"):
         read_image(path)
 
 
 def test_corrupt_missing_and_foreign_files_are_named(tmp_path):
     whole = saved(tmp_path / "whole.png", RNG.integers(0, 256, (64, 64), np.uint8)).read_bytes()
     (tmp_path / "cut.png").write_bytes(whole[: len(whole) // 2])
-    (tmp_path / "text.png").write_text("not a picture")
+    (tmp_path / "text.png").write_text("not an image")
     (tmp_path / "empty.tif").write_bytes(b"")
-    for name, message in (("cut", "corrupt"), ("text", "not a picture"), ("missing", "cannot be read")):
+    for name, message in (("cut", "corrupt"), ("text", "not an image"), ("missing", "cannot be read")):
         with pytest.raises(InputError, match=f"{name}.png: {message}"):
             read_image(tmp_path / f"{name}.png")
     with pytest.raises(InputError, match=r"empty.tif: "):
@@ -84,7 +84,7 @@ def test_corrupt_missing_and_foreign_files_are_named(tmp_path):
 def test_several_pages_are_refused(tmp_path):
     pages = [Image.fromarray(RNG.integers(0, 256, (4, 5), np.uint8)) for _ in range(3)]
     pages[0].save(tmp_path / "stack.tif", save_all=True, append_images=pages[1:])
-    with pytest.raises(InputError, match="stack.tif: holds 3 pictures"):
+    with pytest.raises(InputError, match="stack.tif: holds 3 images"):
         read_image(tmp_path / "stack.tif")
 
 
@@ -158,7 +158,7 @@ def test_folders_are_paired_by_name(tmp_path):
         saved(images / f"{name}.png", RNG.integers(0, 256, CELLS.shape, np.uint8))
     saved(masks / "a.tif", CELLS)
     saved(masks / "b_mask.png", CELLS.astype(np.uint8))
-    (images / "notes.txt").write_text("not a picture, not looked at")
+    (images / "notes.txt").write_text("not an image, not looked at")
     pairs = read_pairs(images, masks)
     assert len(pairs) == 2 and all(np.array_equal(mask, CELLS) for _, mask in pairs)
     assert np.array_equal(pairs[0][0], read_image(images / "a.png"))
@@ -179,7 +179,7 @@ def test_folders_are_paired_by_name(tmp_path):
 
 
 def test_empty_and_missing_folders_are_named(tmp_path):
-    with pytest.raises(InputError, match="no pictures in this folder"):
+    with pytest.raises(InputError, match="no images in this folder"):
         read_pairs(tmp_path, tmp_path)
     with pytest.raises(InputError, match="nowhere: no such folder"):
         read_pairs(tmp_path / "nowhere", tmp_path)
@@ -187,5 +187,5 @@ def test_empty_and_missing_folders_are_named(tmp_path):
 
 def test_a_pair_is_the_image_and_its_mask(tmp_path):
     image = saved(tmp_path / "i.png", RNG.integers(0, 2**16, CELLS.shape, np.uint16))
-    picture, labels = read_pair(image, saved(tmp_path / "m.png", CELLS.astype(np.uint8)))
-    assert picture.dtype == np.uint16 and np.array_equal(labels, CELLS)
+    image, labels = read_pair(image, saved(tmp_path / "m.png", CELLS.astype(np.uint8)))
+    assert image.dtype == np.uint16 and np.array_equal(labels, CELLS)

@@ -1,4 +1,4 @@
-"""The shipped picture of nuclei, and the simulator."""
+"""The shipped image of nuclei, and the simulator."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,7 @@ from scipy import ndimage
 from tinydiff.apps.data.nuclei import load_nuclei, simulate_nuclei
 
 
-def test_the_shipped_picture_and_its_halves():
+def test_the_shipped_image_and_its_halves():
     image, mask = load_nuclei()
     assert image.dtype == np.uint8 and image.shape == mask.shape == (512, 512)
     assert len(np.unique(mask)) == 1 + 125 and 0.19 < np.mean(mask > 0) < 0.21
@@ -36,7 +36,7 @@ def test_simulated_nuclei_look_like_nuclei():
     assert touching >= 2
 
 
-def test_a_seed_gives_the_same_picture():
+def test_a_seed_gives_the_same_image():
     one, same, other = (simulate_nuclei(np.random.default_rng(seed), (64, 64)) for seed in (1, 1, 2))
     assert all(np.array_equal(a, b) for a, b in zip(one, same, strict=True))
     assert not np.array_equal(one[0], other[0])

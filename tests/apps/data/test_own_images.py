@@ -1,4 +1,4 @@
-"""Your own pictures: what a CSV file may hold, and what is said of what it may not."""
+"""Your own images: what a CSV file may hold, and what is said of what it may not."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ from tinydiff.errors import InputError
 
 @pytest.fixture
 def folder(tmp_path):
-    """A wide red picture, a tall blue one, and a grey one that no caption names."""
+    """A wide red image, a tall blue one, and a grey one that no caption names."""
     Image.new("RGB", (60, 40), (255, 0, 0)).save(tmp_path / "red.png")
     Image.new("RGB", (20, 90), (0, 0, 255)).save(tmp_path / "blue.jpg", quality=100)
     Image.new("L", (32, 32), 100).save(tmp_path / "grey.png")
@@ -24,14 +24,14 @@ def table(folder, text, name="captions.csv"):
 
 
 @pytest.mark.parametrize("size", [32, 64])
-def test_pictures_captions_and_words(folder, size):
+def test_images_captions_and_words(folder, size):
     text = 'file,caption\nred.png,"a red field, quite plain"\nblue.jpg,a BLUE field.\n\nred.png,nothing but red\n'
     own = load_own_images(folder, table(folder, text), size)
     assert own.images.shape == (3, size, size, 3) and own.images.dtype == np.uint8 and len(own) == 3
     assert (own.images[0] == [255, 0, 0]).all() and own.images[1, 5, 5].argmax() == 2
     assert own.captions == ["a red field, quite plain", "a BLUE field.", "nothing but red"]
     assert own.vocabulary.words == ["a", "blue", "but", "field", "nothing", "plain", "quite", "red"]
-    assert own.epoch(7).images is own.images and "3 pictures" in own.source
+    assert own.epoch(7).images is own.images and "3 images" in own.source
 
 
 def test_a_long_caption_has_room(folder):
@@ -47,13 +47,13 @@ def test_other_captions_are_other_data(folder):
 @pytest.mark.parametrize(
     "text, message",
     [
-        ("", "names no pictures"),
-        ("file,caption\n", "names no pictures"),
+        ("", "names no images"),
+        ("file,caption\n", "names no images"),
         ("red.png,red\nnone.png,nothing\n", "line 2: there is no file none.png"),
         ("red.png,red,more\n", "line 1: 3 columns, expected a file name and a caption"),
         ("red.png\n", "line 1: 1 columns"),
         ("red.png, . \n", "line 1: the caption of red.png is empty"),
-        ("captions.csv,text\n", "captions.csv: not a picture"),
+        ("captions.csv,text\n", "captions.csv: not an image"),
     ],
 )
 def test_what_is_wrong_is_named(folder, text, message):

@@ -2,7 +2,8 @@
 
 import pytest
 
-from tinydiff.datasets import load_fashion, write_idx
+from tinydiff.apps.data.fashion_subset import write_idx
+from tinydiff.datasets import load_fashion
 from tinydiff.models.autoencoder import AutoencoderConfig
 from tinydiff.models.classifier import ClassifierConfig
 from tinydiff.models.unet import UNetConfig
@@ -27,7 +28,7 @@ TINY = Preset(
     denoiser_optim=OptimConfig(steps=12, batch=8, lr=2e-3, warmup=3, ema=0.9),
     classifier_optim=OptimConfig(steps=3, batch=8, lr=2e-3),
     words=WordsConfig(captions=40, epochs=1),
-    judge=ClassifierConfig(block_out_channels=(8, 8, 8), norm_num_groups=4),
+    classifier=ClassifierConfig(block_out_channels=(8, 8, 8), norm_num_groups=4),
     text_layers=1,
     text_heads=2,
 )

@@ -7,13 +7,13 @@ import sys
 
 import pytest
 
-from tinydiff.apps.train.lock import FolderLock
+from tinydiff.apps.train.lock import folder_lock
 from tinydiff.errors import InputError
 
 HOLD = """
 import sys
-from tinydiff.apps.train.lock import FolderLock
-with FolderLock(sys.argv[1]):
+from tinydiff.apps.train.lock import folder_lock
+with folder_lock(sys.argv[1]):
     print("held", flush=True)
     sys.stdin.read()
 """
@@ -30,17 +30,17 @@ def holder(tmp_path):
 
 
 def assert_free(folder):
-    with FolderLock(folder):
-        assert (folder / ".lock").read_text() == f"{os.getpid()}\n"
+    with folder_lock(folder):
+        assert (folder / ".lock.holder").read_text() == f"{os.getpid()}\n"
 
 
 def test_a_second_process_is_refused_and_told_who_holds_it(tmp_path, holder):
-    with pytest.raises(InputError) as error, FolderLock(tmp_path):
+    with pytest.raises(InputError) as error, folder_lock(tmp_path):
         pass
     message = str(error.value)
     assert str(tmp_path) in message and f"process {holder.pid})" in message and "\n" not in message
     # the refused one has not disturbed the holder
-    with pytest.raises(InputError, match=f"process {holder.pid}"), FolderLock(tmp_path):
+    with pytest.raises(InputError, match=f"process {holder.pid}"), folder_lock(tmp_path):
         pass
 
 
@@ -58,14 +58,14 @@ def test_the_lock_dies_with_a_killed_holder(tmp_path, holder):
 
 
 def test_a_second_lock_in_one_process_is_refused(tmp_path):
-    with FolderLock(tmp_path):
-        with pytest.raises(InputError, match=str(os.getpid())), FolderLock(tmp_path):
+    with folder_lock(tmp_path):
+        with pytest.raises(InputError, match=str(os.getpid())), folder_lock(tmp_path):
             pass
     assert_free(tmp_path)
 
 
 def test_an_error_within_frees_the_lock(tmp_path):
-    with pytest.raises(RuntimeError), FolderLock(tmp_path):
+    with pytest.raises(RuntimeError), folder_lock(tmp_path):
         raise RuntimeError
     assert_free(tmp_path)
 
@@ -73,15 +73,15 @@ def test_an_error_within_frees_the_lock(tmp_path):
 def test_two_folders_do_not_disturb_each_other(tmp_path):
     (tmp_path / "a").mkdir()
     (tmp_path / "b").mkdir()
-    with FolderLock(tmp_path / "a"):
+    with folder_lock(tmp_path / "a"):
         assert_free(tmp_path / "b")
 
 
 def test_what_a_longer_process_id_left_is_cut_off(tmp_path):
-    (tmp_path / ".lock").write_text("1234567890123\n")
+    (tmp_path / ".lock.holder").write_text("1234567890123\n")
     assert_free(tmp_path)
 
 
 def test_a_missing_folder(tmp_path):
-    with pytest.raises(InputError, match="none.*No such file or directory"), FolderLock(tmp_path / "none"):
+    with pytest.raises(InputError, match="none.*No such file or directory"), folder_lock(tmp_path / "none"):
         pass

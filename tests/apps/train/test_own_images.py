@@ -81,8 +81,8 @@ def test_what_does_not_belong_together(tiny, fields, tmp_path):
     images, captions = fields
     with pytest.raises(InputError, match="images and captions belong together"):
         tinydiff.train(out=tmp_path / "run", images=images)
-    with pytest.raises(InputError, match="the judge knows garments only"):
-        tinydiff.train("judge", out=tmp_path / "run", images=images, captions=captions)
+    with pytest.raises(InputError, match="the classifier knows garments only"):
+        tinydiff.train("classifier", out=tmp_path / "run", images=images, captions=captions)
     assert main(["train", "segmentation", "--captions", str(captions), "--out", str(tmp_path / "run")]) == 2
 
 

@@ -8,7 +8,7 @@ from PIL import Image
 
 import tinydiff
 from tinydiff.apps.train.report import EXAMPLES, Strips, strips
-from tinydiff.apps.train.run import train
+from tinydiff.apps.train.run import examples, train
 from tinydiff.datasets import load_fashion
 from tinydiff.training.tasks import Fashion
 from tinydiff.viz import grid
@@ -31,7 +31,7 @@ def test_the_report_names_every_part_and_shows_what_exists(whole, data):
 
 
 def test_the_last_strip_is_what_the_weights_draw(whole, data):
-    captions = Fashion(np.zeros(0), np.zeros(0), "", 0).examples(EXAMPLES)
+    captions = examples(Fashion(np.zeros(0), np.zeros(0), "", 0))
     drawn = tinydiff.load(whole).generate(captions)
     step, _, path = strips(whole, "denoiser")[-1]
     assert step == 12

@@ -1,19 +1,38 @@
 """The subset of Fashion-MNIST that comes with tinydiff: `python -m tinydiff.apps.data.fashion_subset SOURCE TARGET`."""
 
 import argparse
+import gzip
+import io
+import struct
 from pathlib import Path
 
 import numpy as np
 
 from tinydiff.datasets.fashion import GARMENTS
-from tinydiff.datasets.idx import NAMES, read_labelled, write_idx
+from tinydiff.datasets.idx import NAMES, UNSIGNED_BYTE, read_labelled
+from tinydiff.errors import InputError
 
-EACH = {"train": 1300, "test": 300}  # pictures of each garment: 7.0 MB in all
+EACH = {"train": 1300, "test": 300}  # images of each garment: 7.0 MB in all
 
 
 def first_of_each(labels: np.ndarray, n: int) -> np.ndarray:
-    """Indices of the first n pictures of each garment, in the order of the file."""
+    """Indices of the first n images of each garment, in the order of the file."""
     return np.sort(np.concatenate([np.flatnonzero(labels == label)[:n] for label in range(len(GARMENTS))]))
+
+
+def write_idx(path: str | Path, array: np.ndarray) -> None:
+    """Write a uint8 array as an IDX file, gzipped if its name ends in .gz; the same array gives the same bytes."""
+    path = Path(path)
+    if array.dtype != np.uint8:
+        raise InputError(f"write_idx: array of {array.dtype}, expected uint8")
+    header = struct.pack(f">4B{array.ndim}I", 0, 0, UNSIGNED_BYTE, array.ndim, *array.shape)
+    content = header + array.tobytes()
+    if path.suffix == ".gz":
+        packed = io.BytesIO()  # GzipFile, since gzip.compress writes another header in each version of Python
+        with gzip.GzipFile(filename="", mode="wb", fileobj=packed, mtime=0) as file:  # no name and no time in it
+            file.write(content)
+        content = packed.getvalue()
+    path.write_bytes(content)
 
 
 def make_subset(source: str | Path, target: str | Path) -> None:

@@ -1,4 +1,4 @@
-"""Pictures and masks from files, with nothing lost in silence: a depth that cannot be read whole is refused."""
+"""Images and masks from files, with nothing lost in silence: a depth that cannot be read whole is refused."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ PIECES = 4  # a label is one cell: in one piece, or in a few where something lie
 SMALLEST = 4  # pixels of a piece, on average
 Image.MAX_IMAGE_PIXELS = None  # whole slides are large; what a file holds is read only when it is asked for
 
-Pair = tuple[np.ndarray, np.ndarray]  # a picture (H, W) or (H, W, 3), and its mask (H, W), each cell with its number
+Pair = tuple[np.ndarray, np.ndarray]  # an image (H, W) or (H, W, 3), and its mask (H, W), each cell with its number
 
 
 def read_image(path: str | Path) -> np.ndarray:
-    """A picture as it lies in the file: (H, W) or (H, W, 3); uint8, uint16, int32 or float32.
+    """An image as it lies in the file: (H, W) or (H, W, 3); uint8, uint16, int32 or float32.
 
     Raises InputError, which names the file, where it is missing, corrupt, has several pages or transparent pixels, is
-    a colour picture of more than 8 bits (Pillow would drop the lower ones in silence), or is not finite.
+    a colour image of more than 8 bits (Pillow would drop the lower ones in silence), or is not finite.
     """
     image = _opened(path)
     if image.mode in GREY_MODES:
@@ -75,15 +75,15 @@ def count_pieces(labels: np.ndarray) -> int:
 
 
 def read_pair(image: str | Path, mask: str | Path) -> Pair:
-    """A picture and its mask; InputError where their sizes differ."""
-    picture, labels = read_image(image), read_mask(mask)
-    if picture.shape[:2] != labels.shape:
-        raise InputError(f"{mask}: the mask is {labels.shape}, but the image {image} is {picture.shape[:2]}")
-    return picture, labels
+    """An image and its mask; InputError where their sizes differ."""
+    pixels, labels = read_image(image), read_mask(mask)
+    if pixels.shape[:2] != labels.shape:
+        raise InputError(f"{mask}: the mask is {labels.shape}, but the image {image} is {pixels.shape[:2]}")
+    return pixels, labels
 
 
 def read_pairs(images: str | Path, masks: str | Path, least: int = 1) -> list[Pair]:
-    """All pictures of a folder with the masks of the same name in another (or `name_mask`), in the names' order.
+    """All images of a folder with the masks of the same name in another (or `name_mask`), in the names' order.
 
     Raises InputError, which names the file, where a folder is missing or empty, where one has no partner, where a side
     is shorter than `least` pixels, and as `read_image` does.
@@ -105,12 +105,17 @@ def read_pairs(images: str | Path, masks: str | Path, least: int = 1) -> list[Pa
     return pairs
 
 
-def read_square(path: str | Path, size: int) -> np.ndarray:
-    """A picture's middle square at another size: uint8 (size, size, 3).  InputError for more than 8 bits."""
+def read_8_bits(path: str | Path) -> np.ndarray:
+    """An image in colour, uint8 (H, W, 3), grey in each channel where it is grey.  InputError for more than 8 bits."""
     array = read_image(path)
     if array.dtype != np.uint8:
-        raise InputError(f"{path}: a picture of {array.dtype}, expected 8 bits; scale it first")
-    image = Image.fromarray(array).convert("RGB")
+        raise InputError(f"{path}: an image of {array.dtype}, expected 8 bits; scale it first")
+    return np.repeat(array[:, :, None], 3, 2) if array.ndim == 2 else array
+
+
+def read_square(path: str | Path, size: int) -> np.ndarray:
+    """An image's middle square at another size: uint8 (size, size, 3).  InputError for more than 8 bits."""
+    image = Image.fromarray(read_8_bits(path))
     side = min(image.size)
     left, top = (image.width - side) // 2, (image.height - side) // 2
     box = (left, top, left + side, top + side)
@@ -118,7 +123,7 @@ def read_square(path: str | Path, size: int) -> np.ndarray:
 
 
 def _files(folder: str | Path) -> dict[str, Path]:
-    """The folder's pictures by their names without suffix, sorted."""
+    """The folder's images by their names without suffix, sorted."""
     folder = Path(folder)
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder")
@@ -130,28 +135,28 @@ def _files(folder: str | Path) -> dict[str, Path]:
             raise InputError(f"{path}: {found[path.stem].name} lies beside it; which one counts?")
         found[path.stem] = path
     if not found:
-        raise InputError(f"{folder}: no pictures in this folder ({', '.join(SUFFIXES)})")
+        raise InputError(f"{folder}: no images in this folder ({', '.join(SUFFIXES)})")
     return found
 
 
 def _opened(path: str | Path) -> Image.Image:
-    """The file's one picture, read whole, in a mode of which nothing was lost."""
+    """The file's one image, read whole, in a mode of which nothing was lost."""
     try:
         image = Image.open(path)
         frames = getattr(image, "n_frames", 1)
         if frames > 1:
-            raise InputError(f"{path}: holds {frames} pictures, expected one")
+            raise InputError(f"{path}: holds {frames} images, expected one")
         bits = _bits(image, path)
         image.load()
     except (FileNotFoundError, IsADirectoryError, PermissionError) as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from None
     except UnidentifiedImageError:
-        raise InputError(f"{path}: not a picture that can be read (PNG, TIFF, JPEG, BMP)") from None
+        raise InputError(f"{path}: not an image that can be read (PNG, TIFF, JPEG, BMP)") from None
     except (OSError, SyntaxError, ValueError, EOFError) as error:
         raise InputError(f"{path}: corrupt ({error})") from None
     if bits > 8 and image.mode not in GREY_MODES:
         raise InputError(
-            f"{path}: a colour picture of {bits} bits, of which only 8 could be read; "
+            f"{path}: a colour image of {bits} bits, of which only 8 could be read; "
             "save it as 16-bit grey, or as 8-bit colour"
         )
     return image

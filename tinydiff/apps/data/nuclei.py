@@ -1,4 +1,4 @@
-"""Nuclei under the microscope: one real picture with its mask, and a simulator that never runs out."""
+"""Nuclei under the microscope: one real image with its mask, and a simulator that never runs out."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from tinydiff.files import shipped
 
 
 def load_nuclei(part: str = "all") -> Pair:
-    """The shipped picture of fluorescent nuclei, uint8 (512, 512), and its mask, int32, a number for each nucleus.
+    """The shipped image of fluorescent nuclei, uint8 (512, 512), and its mask, int32, a number for each nucleus.
 
-    part: "left" and "right" are its halves, (512, 256) each: one to learn from, the other to be judged by.
+    part: "left" and "right" are its halves, (512, 256) each: one to learn from, the other to measure on.
     (2018 Data Science Bowl, BBBC038; Caicedo 2019, Nature Methods 16, 1247)
     """
     folder = shipped("nuclei")
@@ -23,10 +23,10 @@ def load_nuclei(part: str = "all") -> Pair:
 
 
 def simulate_nuclei(rng: np.random.Generator, size: tuple[int, int] = (256, 256), density: float = 0.2) -> Pair:
-    """A picture as a microscope would see it, uint8 (H, W), and its true mask, int32 (H, W).
+    """An image as a microscope would see it, uint8 (H, W), and its true mask, int32 (H, W).
 
     Ellipses, some of them touching or across each other, each with its own brightness and texture; then the optics'
-    blur, uneven light, and the noise of counting photons.  density: the share of the picture that nuclei cover.
+    blur, uneven light, and the noise of counting photons.  density: the share of the image that nuclei cover.
     """
     light = np.zeros(size)
     mask = np.zeros(size, np.int32)
@@ -55,9 +55,9 @@ def simulate_nuclei(rng: np.random.Generator, size: tuple[int, int] = (256, 256)
 
 def _ellipse(size: tuple[int, int], centre: np.ndarray, radii: np.ndarray, angle: float) -> tuple[np.ndarray, ...]:
     """The pixels of an ellipse, as indices."""
-    reach = radii.max() + 1
-    top, left = np.maximum(centre - reach, 0).astype(int)
-    bottom, right = np.minimum(centre + reach + 1, size).astype(int)
+    radius = radii.max() + 1
+    top, left = np.maximum(centre - radius, 0).astype(int)
+    bottom, right = np.minimum(centre + radius + 1, size).astype(int)
     y, x = np.mgrid[top : max(top, bottom), left : max(left, right)]
     dy, dx = y - centre[0], x - centre[1]
     along, across = np.cos(angle) * dy + np.sin(angle) * dx, np.cos(angle) * dx - np.sin(angle) * dy

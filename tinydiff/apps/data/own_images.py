@@ -1,4 +1,4 @@
-"""Your own pictures with your own captions, from a folder and a CSV file."""
+"""Your own images with your own captions, from a folder and a CSV file."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ HEADINGS = ("file", "filename", "file name", "file_name", "image", "picture", "n
 
 
 class OwnImages:
-    """Pictures uint8 (N, size, size, 3) with a caption each; the same in every epoch."""
+    """Images uint8 (N, size, size, 3) with a caption each; the same in every epoch."""
 
     def __init__(self, images: np.ndarray, captions: list[str], source: str) -> None:
         self.images, self.captions = images, captions
         digest = hashlib.sha256(images.tobytes() + "\n".join(captions).encode()).hexdigest()[:12]
-        self.source = f"{source} ({len(captions)} pictures, {digest})"
+        self.source = f"{source} ({len(captions)} images, {digest})"
         self.vocabulary = Vocabulary.of(captions)
 
     def __len__(self) -> int:
@@ -33,14 +33,14 @@ class OwnImages:
 
 
 def load_own_images(folder: str | Path, table: str | Path, size: int = 32) -> OwnImages:
-    """The pictures that the CSV file `table` names, two columns: file name in `folder`, caption.
+    """The images that the CSV file `table` names, two columns: file name in `folder`, caption.
 
-    Each is cut to its middle square and brought to size×size pixels.  A first line of headings is left out; a picture
-    may have several lines, a caption in each; pictures that are not named are not used.
+    Each is cut to its middle square and brought to size×size pixels.  A first line of headings is left out; an image
+    may have several lines, a caption in each; images that are not named are not used.
     Raises InputError, which names the line or the file, where something is missing, empty or cannot be read.
     """
     if size not in SIZES:
-        raise InputError(f"pictures can be {' or '.join(map(str, SIZES))} pixels wide, not {size}")
+        raise InputError(f"images can be {' or '.join(map(str, SIZES))} pixels wide, not {size}")
     folder, table = Path(folder), Path(table)
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder")
@@ -52,7 +52,7 @@ def load_own_images(folder: str | Path, table: str | Path, size: int = 32) -> Ow
     if lines and lines[0][1][0].strip().lower() in HEADINGS:
         lines = lines[1:]
     if not lines:
-        raise InputError(f"{table}: names no pictures")
+        raise InputError(f"{table}: names no images")
     read: dict[str, np.ndarray] = {}
     images, captions = [], []
     for number, line in lines:

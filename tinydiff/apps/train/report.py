@@ -1,6 +1,6 @@
 """The training report: what each network could do on the way, its losses, and how long it took.
 
-While a network learns, each of its checkpoints leaves a strip of pictures in `samples/`, drawn with the moving average
+While a network learns, each of its checkpoints leaves a strip of images in `samples/`, generated with the EMA
 of the weights from the same prompts and the same noise; `report.md` shows them all, beside the losses.
 """
 
@@ -20,30 +20,30 @@ from tinydiff.apps.train.curves import loss_curves
 from tinydiff.autograd import Array
 from tinydiff.files import written_whole
 
-EXAMPLES = 10  # pictures in a strip
+EXAMPLES = 10  # images in a strip
 HEADINGS = {
-    "autoencoder": "pictures (above) and what the autoencoder makes of them (below)",
+    "autoencoder": "images (above) and what the autoencoder makes of them (below)",
     "denoiser": "the same prompts and the same noise",
 }
 
 
 class Strips:
-    """Called at each checkpoint of a part with (step, moving average): draws a strip and keeps it."""
+    """Called at each checkpoint of a part with (step, EMA): generates a strip and keeps it."""
 
     def __init__(
-        self, out: Path, part: str, resume: bool, draw: Callable[[dict[str, Array]], np.ndarray], rows: int = 1
+        self, out: Path, part: str, resume: bool, generate: Callable[[dict[str, Array]], np.ndarray], rows: int = 1
     ) -> None:
-        self.folder, self.part, self.draw, self.rows = out / "samples", part, draw, rows
+        self.folder, self.part, self.generate, self.rows = out / "samples", part, generate, rows
         before = strips(out, part)
         if not resume:
             for _, _, path in before:
                 path.unlink()
         self.began = time.monotonic() - (before[-1][1] if resume and before else 0.0)
 
-    def __call__(self, step: int, average: dict[str, Array]) -> None:
+    def __call__(self, step: int, ema: dict[str, Array]) -> None:
         seconds = PngInfo()
         seconds.add_text("seconds", f"{time.monotonic() - self.began:.0f}")
-        images = self.draw(average)
+        images = self.generate(ema)
         self.folder.mkdir(exist_ok=True)
         page = grid(images, columns=len(images) // self.rows, scale=2)
         with written_whole(self.folder / f"{self.part}-{step:06}.png") as beside:
@@ -62,7 +62,7 @@ def strips(out: Path, part: str) -> list[tuple[int, float, Path]]:
 def write_report(out: Path, captions: list[str]) -> Path:
     """`report.md` of all that was trained in the folder `out`; returns its path.  `captions`: those of the strips."""
     lines = ["# Training report", ""]
-    rows, pictures = [], []
+    rows, images = [], []
     for path in sorted(out.glob("*.safetensors"), key=lambda path: path.stat().st_mtime):
         part = path.name.removesuffix(".safetensors")
         if part.endswith(".checkpoint"):
@@ -75,19 +75,19 @@ def write_report(out: Path, captions: list[str]) -> Path:
         numbers = sum(array.size for array in arrays.values())
         rows.append(f"| {part} | {made['preset']} | {steps or ''} | {minutes(seconds)} | {numbers:,} |")
         if own:
-            pictures += [f"## {part}", "", f"Each row: {HEADINGS[part]}.", ""]
+            images += [f"## {part}", "", f"Each row: {HEADINGS[part]}.", ""]
             if part == "denoiser":
-                pictures += [*(f"{i}. {caption}" for i, caption in enumerate(captions, start=1)), ""]
-            pictures += ["| step | time | |", "|---|---|---|"]
-            pictures += [f"| {step:,} | {minutes(s)} | ![]({path.relative_to(out)}) |" for step, s, path in own]
-            pictures += [""]
+                images += [*(f"{i}. {caption}" for i, caption in enumerate(captions, start=1)), ""]
+            images += ["| step | time | |", "|---|---|---|"]
+            images += [f"| {step:,} | {minutes(s)} | ![]({path.relative_to(out)}) |" for step, s, path in own]
+            images += [""]
         lines += [f"Learnt from {made['data']}.", ""] if not rows[1:] else []
     lines += ["| part | preset | steps | time | numbers |", "|---|---|---|---|---|", *rows, ""]
     if any(out.glob("*.csv")):
         lines += [f"![The losses of each step]({loss_curves(out).name})", ""]
     target = out / "report.md"
     with written_whole(target) as beside:
-        beside.write_text("\n".join(lines + pictures).rstrip() + "\n", encoding="utf-8")
+        beside.write_text("\n".join(lines + images).rstrip() + "\n", encoding="utf-8")
     return target
 
 

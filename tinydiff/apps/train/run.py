@@ -11,7 +11,7 @@ import numpy as np
 
 from tinydiff.apps.data.own_images import OwnImages, load_own_images
 from tinydiff.apps.train.folder import refuse_another_run, refuse_existing, run_folder
-from tinydiff.apps.train.lock import FolderLock
+from tinydiff.apps.train.lock import folder_lock
 from tinydiff.apps.train.report import EXAMPLES, Strips, write_report
 from tinydiff.apps.train.session import fit
 from tinydiff.autograd import Array
@@ -75,7 +75,7 @@ def train(
     if part != "all" and part not in PARTS:
         raise InputError(f"train: no part {part!r}; there are {', '.join(PARTS)} and all")
     folder = run_folder(Path(out))
-    with FolderLock(folder):
+    with folder_lock(folder):
         if not resume:
             refuse_existing(folder, names)
         learnt_from: Fashion | OwnImages

@@ -20,7 +20,7 @@ from tinydiff.autograd import Array
 from tinydiff.device import array_module, beside
 from tinydiff.errors import InputError
 from tinydiff.files import written_whole
-from tinydiff.kernels.cpu import memory
+from tinydiff.kernels import reuse_memory
 from tinydiff.nn.module import Module, forward_hook
 from tinydiff.training.loop import Task, training_loop
 from tinydiff.training.optim import AdamW
@@ -45,7 +45,7 @@ def fit(
     the training where it says so; `on_checkpoint(steps done, ema)` is called after each checkpoint.
     Raises FloatingPointError at the first value that is not finite, naming step and layer; the last checkpoint stays.
     """
-    memory.reuse()
+    reuse_memory()
     config, path = task.optim, out / f"{task.name}.checkpoint.safetensors"
     run_config = {"part": task.name, "optim": asdict(config), "seed": task.seed, **task.run_config}
     optimiser = AdamW(task.model, config)
@@ -59,7 +59,7 @@ def fit(
         for moment in ("m", "v", "ema"):
             arrays |= {f"{moment}/{key}": a for key, a in getattr(optimiser, moment).items()}
         arrays |= {f"weights/{key}": p.data for key, p in optimiser.parameters.items()}
-        state = {"step": done, "generator": checkpoint.generator_state(rng), "run_config": run_config}
+        state = {"step": done, "generator": generator_state(rng), "run_config": run_config}
         checkpoint.save(path, arrays, state)
         _write_losses(out / f"{task.name}.csv", losses[:done])
         if on_checkpoint is not None:
@@ -74,11 +74,11 @@ def fit(
             if should_stop is not None and done and should_stop(done, optimiser.ema):
                 save(done)
                 break
-            before = checkpoint.generator_state(rng)
+            before = generator_state(rng)
             try:
                 step, losses[done] = next(loop)
             except FloatingPointError as error:
-                where = _first_non_finite(task, done, checkpoint.restore_generator(before))
+                where = _first_non_finite(task, done, restore_generator(before))
                 raise FloatingPointError(_stopped(task.name, done, f"{error}; {where}", path)) from None
             done = step + 1
             bar.update()
@@ -112,7 +112,32 @@ def _restore(
         for moment in ("m", "v", "ema"):
             getattr(optimiser, moment)[key] = beside(arrays[f"{moment}/{key}"], p.data)
         p.assign(beside(arrays[f"weights/{key}"], p.data))
-    return checkpoint.restore_generator(state["generator"]), state["step"]
+    return restore_generator(state["generator"]), state["step"]
+
+
+def generator_state(rng: np.random.Generator) -> dict[str, Any]:
+    """Where `rng` stands in its stream, as JSON can hold it; `restore_generator` goes on from there."""
+    return _arrays_to_lists(dict(rng.bit_generator.state))
+
+
+def restore_generator(state: dict[str, Any]) -> np.random.Generator:
+    """A generator that goes on where the one given to `generator_state` stood.  Raises InputError on other input."""
+    known = {"PCG64", "PCG64DXSM", "MT19937", "Philox", "SFC64"}
+    name = state.get("bit_generator") if isinstance(state, dict) else None
+    if name not in known:
+        raise InputError(f"restore_generator: the state is of {name!r}, expected one of {', '.join(sorted(known))}")
+    bits = getattr(np.random, name)()
+    try:
+        bits.state = state
+    except (KeyError, IndexError, TypeError, ValueError, OverflowError) as error:
+        raise InputError(f"restore_generator: damaged {name} state: {error!r}") from error
+    return np.random.Generator(bits)
+
+
+def _arrays_to_lists(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _arrays_to_lists(inner) for key, inner in value.items()}
+    return value.tolist() if isinstance(value, np.ndarray) else value
 
 
 def _first_non_finite(task: Task, step: int, rng: np.random.Generator) -> str:

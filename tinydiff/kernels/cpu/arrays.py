@@ -4,10 +4,21 @@ from __future__ import annotations
 
 import ctypes
 import math
+from typing import NamedTuple
 
 import numpy as np
 
 LINE = 64  # bytes of a cache line
+
+
+class Geometry(NamedTuple):
+    """Of a convolution: the size of its kernels, its stride, and the zeros above and to the left of an image."""
+
+    kernel_h: int
+    kernel_w: int
+    stride: int
+    top: int
+    left: int
 
 
 def as_float32(name: str, x: np.ndarray) -> np.ndarray:
@@ -41,7 +52,7 @@ _zeros = np.zeros(1 << 12, np.float32)
 
 
 def zeros(count: int) -> np.ndarray:
-    """At least `count` zeros, read-only, always the same ones: pixels outside a picture, and the bias that is none."""
+    """At least `count` zeros, read-only, always the same ones: pixels outside an image, and the bias that is none."""
     global _zeros
     if _zeros.size < count:
         _zeros = np.zeros(2 * count, np.float32)

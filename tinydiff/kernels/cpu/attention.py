@@ -1,8 +1,8 @@
-"""Scaled dot-product attention, one picture and head at a time, its products on the register tile.
+"""Scaled dot-product attention, one image and head at a time, its products on the micro-kernel.
 
-q (N, L, D), k and v (N, M, D) hold their heads side by side in D.  A block of queries meets all keys at once; the
-matrix of all weights (L, M) never exists.  The forward keeps one number for each query, the logarithm of its row's sum
-of exponentials, and the backward makes the weights again from it.  (Dao 2022, arXiv:2205.14135)
+q (N, L, D), k and v (N, M, D) hold their heads side by side in D.  A block of queries is multiplied with all keys at
+once; the matrix of all weights (L, M) never exists.  The forward keeps one number for each query, the logarithm of its
+row's sum of exponentials, and the backward makes the weights again from it.  (Dao 2022, arXiv:2205.14135)
 """
 
 from __future__ import annotations
@@ -13,31 +13,33 @@ from numba import prange
 from tinydiff.kernels.cpu.arrays import as_float32, empty, zeros
 from tinydiff.kernels.cpu.data_movement import transpose
 from tinydiff.kernels.cpu.elementary import ONE, exp
-from tinydiff.kernels.cpu.gemm import multiply, multiply_transposed, rounded
+from tinydiff.kernels.cpu.gemm import Matrix, Size, as_matrix, as_panels, gemm, gemm_transposed, rounded
+from tinydiff.kernels.cpu.indirection import fill_row_buffer, step_buffer
 from tinydiff.kernels.cpu.jit import address, array_at, helper, kernel, machine_function
-from tinydiff.kernels.cpu.micro_kernel import PLAN, ROWS, WIDTH
+from tinydiff.kernels.cpu.micro_kernel import ENTRY, ROWS, WIDTH
 from tinydiff.kernels.cpu.vectors import LANES, copy, dot_of, max_of, sum_of
 
 BLOCK = 4 * ROWS  # queries at a time
-PARTS = 32  # that the pictures and heads are shared in: each part uses its memory again
+PARTS = 32  # that the images and heads are shared in: each part uses its memory again
 
 
 @helper
-def _fill(panels, x, row, count, depth):  # type: ignore[no-untyped-def]
-    """`count` rows of `depth` numbers, which begin at the address x and are `row` apart, in panels."""
+def _fill(panels, x, count, depth):  # type: ignore[no-untyped-def]
+    """`count` rows of `depth` numbers of the Matrix x, in panels."""
     for p in range(panels.shape[0]):
         filled = min(WIDTH, depth - p * WIDTH)
         for i in range(count):
-            copy(x + 4 * (i * row + p * WIDTH), address(panels) + 4 * (p * panels.shape[1] + i) * WIDTH, filled)
+            source, target = i * x.row + p * WIDTH, (p * panels.shape[1] + i) * WIDTH
+            copy(x.address + 4 * source, address(panels) + 4 * target, filled)
 
 
 @helper
-def _fill_transposed(panels, x, row, count, depth):  # type: ignore[no-untyped-def]
+def _fill_transposed(panels, x, count, depth):  # type: ignore[no-untyped-def]
     """The same rows as columns, b = (depth, count), in panels."""
     for p in range(panels.shape[0]):
         begin = p * WIDTH
-        source, target = x + 4 * begin * row, address(panels) + 4 * p * depth * WIDTH
-        transpose(source, min(WIDTH, count - begin), depth, 4 * row, target, 4 * WIDTH)
+        source, target = x.address + 4 * begin * x.row, address(panels) + 4 * p * depth * WIDTH
+        transpose(source, min(WIDTH, count - begin), depth, 4 * x.row, target, 4 * WIDTH)
 
 
 @helper
@@ -46,20 +48,16 @@ def _panels(columns, steps):  # type: ignore[no-untyped-def]
 
 
 @helper
-def _product(plan, a, row, rows, steps, panels, columns, none, c):  # type: ignore[no-untyped-def]
-    """c[:rows] = a·b, where a's rows are `row` numbers apart and begin at the address a."""
-    for i in range(rows):
-        plan[i // ROWS, 0, i % ROWS] = a + 4 * i * row
-    multiply(plan, 0, steps, address(panels), panels.shape[1], none, rows, columns, address(c), c.shape[1])
+def _multiply(buffer, a, panels, size, none, c):  # type: ignore[no-untyped-def]
+    """c[:rows] = a·b for the Matrix a and b in panels; the buffer's memory is used again."""
+    fill_row_buffer(buffer, a, size.rows)
+    gemm(buffer, 0, size, as_panels(panels), none, as_matrix(c))
 
 
 @helper
-def _add_transposed(plan, a, steps, panels, rows, columns, c):  # type: ignore[no-untyped-def]
+def _add_transposed(a, panels, size, c):  # type: ignore[no-untyped-def]
     """c[:rows] += aᵀ·b for a (steps, ≥ rows) and b in panels."""
-    for k in range(steps):
-        plan[k] = address(a) + 4 * k * a.shape[1]
-    b, b_panel = address(panels), WIDTH * panels.shape[1]
-    multiply_transposed(plan, steps, 0, b, WIDTH, b_panel, rows, columns, address(c), c.shape[1])
+    gemm_transposed(step_buffer(as_matrix(a), size.steps), 0, size, as_panels(panels), as_matrix(c))
 
 
 @machine_function
@@ -68,15 +66,16 @@ def forward_part(part, n_images, length, memory, heads, depth, q, k, v, none, ls
     keys, values = _panels(memory, depth), _panels(depth, memory)
     weights = np.empty((BLOCK, rounded(memory, LANES)), np.float32)
     out = np.empty((BLOCK, rounded(depth, LANES)), np.float32)
-    plan, sums = np.zeros((BLOCK // ROWS, 1, PLAN), np.int64), array_at(lse, (tasks, length))
+    buffer, sums = np.zeros((BLOCK // ROWS, 1, ENTRY), np.int64), array_at(lse, (tasks, length))
     for task in range(part * tasks // PARTS, (part + 1) * tasks // PARTS):
         n, first = task // heads, task % heads * depth
-        _fill_transposed(keys, k + 4 * (n * memory * width + first), width, memory, depth)
-        _fill(values, v + 4 * (n * memory * width + first), width, memory, depth)
+        at_memory = 4 * (n * memory * width + first)
+        _fill_transposed(keys, Matrix(k + at_memory, width), memory, depth)
+        _fill(values, Matrix(v + at_memory, width), memory, depth)
         for begin in range(0, length, BLOCK):
             rows = min(BLOCK, length - begin)
             at = 4 * ((n * length + begin) * width + first)
-            _product(plan, q + at, width, rows, depth, keys, memory, none, weights)
+            _multiply(buffer, Matrix(q + at, width), keys, Size(rows, memory, depth), none, weights)
             for i in range(rows):
                 row = weights[i]
                 largest = max_of(address(row), memory)
@@ -86,7 +85,7 @@ def forward_part(part, n_images, length, memory, heads, depth, q, k, v, none, ls
                 sums[task, begin + i] = largest * factor + np.log(total)
                 for j in range(memory):
                     row[j] /= total
-            _product(plan, address(weights), weights.shape[1], rows, memory, values, depth, none, out)
+            _multiply(buffer, as_matrix(weights), values, Size(rows, depth, memory), none, out)
             for i in range(rows):
                 copy(address(out[i]), y + at + 4 * i * width, depth)
 
@@ -109,20 +108,20 @@ def backward_part(part, n_images, length, memory, heads, depth, q, k, v, none, l
     out = np.empty((BLOCK, rounded(depth, LANES)), np.float32)
     dk_sum = np.empty((memory, rounded(depth, LANES)), np.float32)
     dv_sum = np.empty((memory, rounded(depth, LANES)), np.float32)
-    plan, steps = np.zeros((BLOCK // ROWS, 1, PLAN), np.int64), np.empty(BLOCK, np.int64)
-    sums = array_at(lse, (tasks, length))
+    buffer, sums = np.zeros((BLOCK // ROWS, 1, ENTRY), np.int64), array_at(lse, (tasks, length))
     for task in range(part * tasks // PARTS, (part + 1) * tasks // PARTS):
         n, first = task // heads, task % heads * depth
         at_memory = 4 * (n * memory * width + first)
-        _fill_transposed(keys_transposed, k + at_memory, width, memory, depth)
-        _fill_transposed(values_transposed, v + at_memory, width, memory, depth)
-        _fill(keys, k + at_memory, width, memory, depth)
+        _fill_transposed(keys_transposed, Matrix(k + at_memory, width), memory, depth)
+        _fill_transposed(values_transposed, Matrix(v + at_memory, width), memory, depth)
+        _fill(keys, Matrix(k + at_memory, width), memory, depth)
         dk_sum[:], dv_sum[:] = np.float32(0), np.float32(0)
         for begin in range(0, length, BLOCK):
             rows = min(BLOCK, length - begin)
             at = 4 * ((n * length + begin) * width + first)
-            _product(plan, q + at, width, rows, depth, keys_transposed, memory, none, p)
-            _product(plan, dy + at, width, rows, depth, values_transposed, memory, none, ds)  # dp = dy·vᵀ
+            queries, upstream, square = Matrix(q + at, width), Matrix(dy + at, width), Size(rows, memory, depth)
+            _multiply(buffer, queries, keys_transposed, square, none, p)
+            _multiply(buffer, upstream, values_transposed, square, none, ds)  # dp = dy·vᵀ
             for i in range(rows):
                 p_row, ds_row, row_lse = p[i], ds[i], sums[task, begin + i]
                 here = at + 4 * i * width
@@ -130,13 +129,13 @@ def backward_part(part, n_images, length, memory, heads, depth, q, k, v, none, l
                 for j in range(memory):
                     p_row[j] = exp(p_row[j] * factor - row_lse)
                     ds_row[j] = p_row[j] * (ds_row[j] - inner) * factor
-            _product(plan, address(ds), ds.shape[1], rows, memory, keys, depth, none, out)  # dq = ds·k
+            _multiply(buffer, as_matrix(ds), keys, Size(rows, depth, memory), none, out)  # dq = ds·k
             for i in range(rows):
                 copy(address(out[i]), dq + at + 4 * i * width, depth)
-            _fill(rows_of_dy, dy + at, width, rows, depth)
-            _add_transposed(steps, p, rows, rows_of_dy, memory, depth, dv_sum)  # dv = pᵀ·dy
-            _fill(rows_of_q, q + at, width, rows, depth)
-            _add_transposed(steps, ds, rows, rows_of_q, memory, depth, dk_sum)  # dk = dsᵀ·q
+            _fill(rows_of_dy, upstream, rows, depth)
+            _add_transposed(p, rows_of_dy, Size(memory, depth, rows), dv_sum)  # dv = pᵀ·dy
+            _fill(rows_of_q, queries, rows, depth)
+            _add_transposed(ds, rows_of_q, Size(memory, depth, rows), dk_sum)  # dk = dsᵀ·q
         for j in range(memory):
             copy(address(dk_sum[j]), dk + at_memory + 4 * j * width, depth)
             copy(address(dv_sum[j]), dv + at_memory + 4 * j * width, depth)

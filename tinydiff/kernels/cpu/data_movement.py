@@ -90,20 +90,19 @@ def _split(y, a, b):  # type: ignore[no-untyped-def]
                 b[i, c] = y[i, cut + c]
 
 
-def add(a: np.ndarray, b: np.ndarray) -> np.ndarray | None:
-    """a + b where both have one shape, or b (N, 1, …, 1, C) is one row for each picture of a.
+def add(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """a + b, broadcast.  Two threads add float32 of one shape, and b (N, 1, …, 1, C), a row for each image, to a.
 
-    None for other shapes, and where there is so little to add that a call would cost more.
+    NumPy adds what has another shape or type, and what is so little that a call would cost more.
     """
-    if a.size < CHUNK or not a.dtype == b.dtype == np.float32:
-        return None
     each = b.ndim == a.ndim > 1 and b.shape[0] == a.shape[0] and b.shape[-1] == a.shape[-1]
+    row = each and set(b.shape[1:-1]) == {1}
+    if a.size < CHUNK or not a.dtype == b.dtype == np.float32 or not (a.shape == b.shape or row):
+        return a + b
     if a.shape == b.shape:
         shapes = ((1, -1, a.shape[-1]),) * 2
-    elif each and set(b.shape[1:-1]) == {1}:
-        shapes = (a.shape[0], -1, a.shape[-1]), (a.shape[0], 1, a.shape[-1])
     else:
-        return None
+        shapes = (a.shape[0], -1, a.shape[-1]), (a.shape[0], 1, a.shape[-1])
     y = empty(*a.shape)
     _add(as_float32("add", a).reshape(shapes[0]), as_float32("add", b).reshape(shapes[1]), y.reshape(shapes[0]))
     return y

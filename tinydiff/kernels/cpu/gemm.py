@@ -1,113 +1,119 @@
-"""Products of matrices on the register tile, and how their right-hand side is laid out.
+"""Matrix products (gemm) on the micro-kernel, and how their right-hand side is packed.
 
-The right-hand side b (steps, columns) is stored in *panels* (columns / WIDTH, steps, WIDTH): what the tile reads one
-after the other lies one after the other.  The last panel is filled up with zeros.
+The right-hand side b (steps, columns) is stored in *panels* (columns / WIDTH, steps, WIDTH): what the micro-kernel
+reads one after the other lies one after the other.  The last panel is filled up with zeros.
 """
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 from numba import prange
 
-from tinydiff.kernels.cpu.arrays import LINE, as_float32, empty
+from tinydiff.kernels.cpu.arrays import as_float32, empty
 from tinydiff.kernels.cpu.data_movement import transpose
 from tinydiff.kernels.cpu.jit import address, helper, kernel, machine_function
-from tinydiff.kernels.cpu.micro_kernel import PLAN, ROWS, WIDTH, multiply_columns, multiply_rows
+from tinydiff.kernels.cpu.micro_kernel import ENTRY, ROWS, WIDTH, multiply_columns, multiply_rows
 from tinydiff.kernels.cpu.vectors import copy
 
 STEPS = 256  # of a sum at a time, about: the panel of b, STEPS × WIDTH floats, then stays in the first cache
 
 
+class Matrix(NamedTuple):
+    """float32 numbers in memory: where the first row begins, and how many numbers from row to row."""
+
+    address: int
+    row: int
+
+
+class Panels(NamedTuple):
+    """A right-hand side in blocks of WIDTH columns: how many numbers from row to row, and from block to block."""
+
+    address: int
+    row: int
+    panel: int
+
+
+class Size(NamedTuple):
+    """Of a product: the rows and columns of c, and the steps of each sum (for each tap)."""
+
+    rows: int
+    columns: int
+    steps: int
+
+
+@helper
+def gemm(buffer, skip, size, b, bias, c):  # type: ignore[no-untyped-def]
+    """c[i, :columns] = bias + Σ_{tap, k} a[i, tap, k] · b[tap, k, :], with `steps` numbers of a for each tap.
+
+    The indirection buffer (blocks, taps, ENTRY) holds the addresses of a's rows, ROWS to a block; `skip` bytes are
+    added to each.  b is Panels whose rows are WIDTH apart, bias an address, c a Matrix with room for whole vectors.
+    """
+    (rows, columns, steps), taps = size, buffer.shape[1]
+    gemm_blocks(address(buffer), taps, skip, steps, b.address, b.panel, bias, rows, columns, c.address, c.row)
+
+
+@helper
+def gemm_transposed(buffer, skip, size, b, c):  # type: ignore[no-untyped-def]
+    """c[i, :columns] += Σ_k a[k, i] · b[k, :], where a's row k begins `skip` bytes after buffer[k]."""
+    rows, columns, steps = size
+    gemm_blocks_transposed(address(buffer), steps, skip, b.address, b.row, b.panel, rows, columns, c.address, c.row)
+
+
+# Machine functions take integers only: the named tuples come apart in the two calls above.
+
+
 @machine_function
-def multiply_blocks(plan, taps, skip, steps, b, b_rows, bias, rows, columns, c, c_row):  # type: ignore[no-untyped-def]
-    """`multiply`, all in addresses and numbers."""
+def gemm_blocks(buffer, taps, skip, steps, b, panel, bias, rows, columns, c, c_row):  # type: ignore[no-untyped-def]
+    """`gemm` block by block: a few taps, or a part of one, of every sum at a time."""
     taps_at_once = max(1, STEPS // steps)
     parts = (steps + STEPS - 1) // STEPS
     for tap in range(0, taps, taps_at_once):
+        count = min(taps_at_once, taps - tap)
         for part in range(parts):
             first = part * steps // parts
-            count = (part + 1) * steps // parts - first
-            beginning = tap == 0 and part == 0
+            last = (part + 1) * steps // parts
             for column in range(0, columns, WIDTH):
-                b_part = b + 4 * (column * b_rows + first * WIDTH)
+                width = min(WIDTH, columns - column)
+                b_at = b + 4 * (column // WIDTH * panel + first * WIDTH)
                 for row in range(0, rows, ROWS):
-                    c_part = c + 4 * (row * c_row + column)
+                    height = min(ROWS, rows - row)
+                    entries = buffer + 8 * ENTRY * (row // ROWS * taps + tap)
+                    c_at = c + 4 * (row * c_row + column)
+                    start, start_row = c_at, c_row  # the sums so far
+                    if tap == 0 and part == 0:
+                        start, start_row = bias + 4 * column, 0
+                    skipped, steps_now = skip + 4 * first, last - first
                     multiply_rows(
-                        plan + 8 * PLAN * (row // ROWS * taps + tap),
-                        min(taps_at_once, taps - tap),
-                        count,
-                        skip + 4 * first,
-                        b_part,
-                        bias + 4 * column if beginning else c_part,
-                        0 if beginning else c_row,
-                        c_part,
-                        c_row,
-                        min(ROWS, rows - row),
-                        min(WIDTH, columns - column),
+                        entries, count, steps_now, skipped, b_at, start, start_row, c_at, c_row, height, width
                     )
 
 
 @machine_function
-def multiply_blocks_transposed(plan, steps, skip, b, b_row, b_panel, rows, columns, c, c_row):  # type: ignore[no-untyped-def]
-    """`multiply_transposed`, all in addresses and numbers."""
+def gemm_blocks_transposed(buffer, steps, skip, b, b_row, panel, rows, columns, c, c_row):  # type: ignore[no-untyped-def]
+    """`gemm_transposed` block by block."""
     for first in range(0, steps, STEPS):
+        count = min(STEPS, steps - first)
         for column in range(0, columns, WIDTH):
+            width = min(WIDTH, columns - column)
+            b_at = b + 4 * (column // WIDTH * panel + first * b_row)
             for row in range(0, rows, ROWS):
-                multiply_columns(
-                    plan + 8 * first,
-                    min(STEPS, steps - first),
-                    skip + 4 * row,
-                    b + 4 * (column // WIDTH * b_panel + first * b_row),
-                    b_row,
-                    c + 4 * (row * c_row + column),
-                    c_row,
-                    min(ROWS, rows - row),
-                    min(WIDTH, columns - column),
-                )
+                height = min(ROWS, rows - row)
+                c_at = c + 4 * (row * c_row + column)
+                multiply_columns(buffer + 8 * first, count, skip + 4 * row, b_at, b_row, c_at, c_row, height, width)
 
 
 @helper
-def multiply(plan, skip, steps, b, b_rows, bias, rows, columns, c, c_row):  # type: ignore[no-untyped-def]
-    """c[i, :columns] = bias + Σ_{tap, k} a[i, tap, k] · b[tap, k, :]; `steps` numbers of a for each tap of the plan.
-
-    plan (blocks, taps, PLAN) holds the addresses of a's rows, ROWS to a block; `skip` bytes are added to each.
-    b, bias and c are addresses: b's of panels (columns / WIDTH, b_rows, WIDTH), c's of room for whole vectors.
-    """
-    multiply_blocks(address(plan), plan.shape[1], skip, steps, b, b_rows, bias, rows, columns, c, c_row)
+def as_matrix(c):  # type: ignore[no-untyped-def]
+    """A contiguous array (rows, columns) as a Matrix; the array must be used again after it, else it is freed."""
+    return Matrix(address(c), c.shape[1])
 
 
 @helper
-def multiply_transposed(plan, steps, skip, b, b_row, b_panel, rows, columns, c, c_row):  # type: ignore[no-untyped-def]
-    """c[i, :columns] += Σ_k a[k, i] · b[k, :], where a's row k begins `skip` bytes after plan[k].
-
-    b's rows are b_row numbers apart and its panels of WIDTH columns b_panel numbers: WIDTH and WIDTH times its rows for
-    panels, its columns and WIDTH for a plain matrix of whole vectors.
-    """
-    multiply_blocks_transposed(address(plan), steps, skip, b, b_row, b_panel, rows, columns, c, c_row)
-
-
-@helper
-def plan_rows(start, row_bytes, rows):  # type: ignore[no-untyped-def]
-    """The plan (blocks, 1, PLAN) of a plain matrix of `rows` rows, for `multiply`."""
-    plan = np.zeros(((rows + ROWS - 1) // ROWS, 1, PLAN), np.int64)
-    for i in range(rows):
-        plan[i // ROWS, 0, i % ROWS] = start + i * row_bytes
-    return plan
-
-
-@helper
-def plan_steps(start, row_bytes, steps):  # type: ignore[no-untyped-def]
-    """The plan (steps,) of a plain matrix, for `multiply_transposed`."""
-    plan = np.empty(steps, np.int64)
-    for k in range(steps):
-        plan[k] = start + k * row_bytes
-    return plan
-
-
-@helper
-def aligned(room):  # type: ignore[no-untyped-def]
-    """The address of the first whole cache line in an array."""
-    return (address(room) + LINE - 1) // LINE * LINE
+def as_panels(panels):  # type: ignore[no-untyped-def]
+    """An array (columns / WIDTH, steps, WIDTH) as Panels; the same holds."""
+    return Panels(address(panels), WIDTH, WIDTH * panels.shape[1])
 
 
 @helper

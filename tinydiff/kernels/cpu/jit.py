@@ -5,7 +5,7 @@
 * Numba's simplest threading layer aborts on concurrent calls, so one lock lets one kernel run at a time.
 * Division follows NumPy's rules (1/0 is infinite): Python's exception is a branch that keeps a loop from being vectors.
 * No fastmath: freedom to reorder or contract lets a kernel round differently when it is compiled and when it comes
-  from the cache (seen with the group norm's gradient).  Multiplying and adding at once is the register tile's business.
+  from the cache (seen with the group norm's gradient).  Multiplying and adding at once is the micro-kernel's business.
 * The first call compiles; when that takes long, one line says so.
 """
 

@@ -2,7 +2,7 @@
 
 The direct way computes one vector of filters for each tap, of which 3 numbers count.  Here all taps share a vector:
 
-    z[pixel, (tap, k)] = Σ_c x[pixel, c] · w[tap, c, k]        y[i, j, k] = bias[k] + Σ_tap z[pixel that the tap meets]
+    z[pixel, (tap, k)] = Σ_c x[pixel, c] · w[tap, c, k]        y[i, j, k] = bias[k] + Σ_tap z[pixel under the tap]
 
 one product of matrices with KH·KW·K columns, then a sum over shifted pixels.  The gradient by the weights is the
 product of x, transposed, and dy with its shifted copies side by side: dw[c, (tap, k)] = Σ_pixel x[pixel, c] · dy[pixel
@@ -14,38 +14,39 @@ from __future__ import annotations
 import numpy as np
 from numba import prange
 
-from tinydiff.kernels.cpu.arrays import zeros
-from tinydiff.kernels.cpu.gemm import STEPS, multiply, multiply_transposed, pack, plan_rows, rounded
+from tinydiff.kernels.cpu.arrays import Geometry, zeros
+from tinydiff.kernels.cpu.gemm import STEPS, Matrix, Size, as_matrix, as_panels, gemm, gemm_transposed, pack, rounded
+from tinydiff.kernels.cpu.indirection import row_buffer
 from tinydiff.kernels.cpu.jit import address, kernel
 from tinydiff.kernels.cpu.micro_kernel import ROWS, WIDTH
 from tinydiff.kernels.cpu.vectors import LANES
 
-MOST = 4  # filters
+MAX_FILTERS = 4
 CACHE = 1 << 18  # bytes of z in a task
 GROUPS, BLOCK = 8, 8 * ROWS  # parts of the pixels, and channels, in a task of the gradient by the weights
 
 
-def wins(shape: tuple[int, ...], stride: int) -> bool:
+def is_supported(shape: tuple[int, ...], stride: int) -> bool:
     """Whether kernels (KH, KW, C, K) with this stride go this way."""
     kernel_h, kernel_w, channels, filters = shape
-    return stride == 1 and filters <= MOST and kernel_h * kernel_w > 1 and channels > filters
+    return stride == 1 and filters <= MAX_FILTERS and kernel_h * kernel_w > 1 and channels > filters
 
 
 @kernel
-def _convolve(x, panels, bias, none, kernel_h, kernel_w, top, left, band, y):  # type: ignore[no-untyped-def]
-    """A task is a band of rows of one picture's outputs."""
+def _convolve(x, panels, bias, none, geometry, band, y):  # type: ignore[no-untyped-def]
+    """A task is a band of rows of one image's outputs."""
+    kernel_h, kernel_w, _, top, left = geometry
     height, width, channels = x.shape[1], x.shape[2], x.shape[3]
     n_images, out_h, out_w, filters = y.shape
     columns, bands = kernel_h * kernel_w * filters, (out_h + band - 1) // band
     for task in prange(n_images * bands):
         n, begin = task // bands, task % bands * band
         end = min(out_h, begin + band)
-        first, last = max(0, begin - top), min(height, end - top + kernel_h - 1)  # rows of x that the band meets
+        first, last = max(0, begin - top), min(height, end - top + kernel_h - 1)  # rows of x that the band uses
         pixels = max(0, last - first) * width
         z = np.empty((pixels, rounded(columns, LANES)), np.float32)
-        plan = plan_rows(address(x) + 4 * (n * height + first) * width * channels, 4 * channels, pixels)
-        b, start = address(panels), address(none)
-        multiply(plan, 0, channels, b, channels, start, pixels, columns, address(z), z.shape[1])
+        buffer = row_buffer(Matrix(address(x) + 4 * (n * height + first) * width * channels, channels), pixels)
+        gemm(buffer, 0, Size(pixels, columns, channels), as_panels(panels), address(none), as_matrix(z))
         for i in range(begin, end):
             for j in range(out_w):
                 for k in range(filters):
@@ -58,8 +59,9 @@ def _convolve(x, panels, bias, none, kernel_h, kernel_w, top, left, band, y):  #
 
 
 @kernel
-def _weight_grad(x, dy, kernel_h, kernel_w, top, left, dw):  # type: ignore[no-untyped-def]
+def _weight_grad(x, dy, geometry, dw):  # type: ignore[no-untyped-def]
     """dw (groups, C, KH·KW·K): the sums over each group's pixels of x."""
+    kernel_h, kernel_w, _, top, left = geometry
     groups, channels, columns = dw.shape
     height, width, out_h, out_w, filters = x.shape[1], x.shape[2], dy.shape[1], dy.shape[2], dy.shape[3]
     pixels = x.shape[0] * height * width
@@ -69,12 +71,12 @@ def _weight_grad(x, dy, kernel_h, kernel_w, top, left, dw):  # type: ignore[no-u
         rows = min(BLOCK, channels - row)
         panels = np.zeros((rounded(columns, WIDTH) // WIDTH, STEPS, WIDTH), np.float32)
         block = np.zeros((rows, rounded(columns, LANES)), np.float32)
-        plan = np.empty(STEPS, np.int64)
+        buffer = np.empty(STEPS, np.int64)
         for slab in range(group * slabs // groups, (group + 1) * slabs // groups):
             count = min(STEPS, pixels - slab * STEPS)
             for step in range(count):
                 pixel = slab * STEPS + step
-                plan[step] = address(x) + 4 * pixel * channels
+                buffer[step] = address(x) + 4 * pixel * channels
                 n, place = divmod(pixel, height * width)
                 i, j = divmod(place, width)
                 column = 0
@@ -86,8 +88,7 @@ def _weight_grad(x, dy, kernel_h, kernel_w, top, left, dw):  # type: ignore[no-u
                             number = dy[n, y_row, y_column, k] if inside else np.float32(0)
                             panels[column // WIDTH, step, column % WIDTH] = number
                             column += 1
-            b_at, c_at, c_row = address(panels), address(block), block.shape[1]
-            multiply_transposed(plan, count, 4 * row, b_at, WIDTH, WIDTH * STEPS, rows, columns, c_at, c_row)
+            gemm_transposed(buffer, 4 * row, Size(rows, columns, count), as_panels(panels), as_matrix(block))
         for r in range(rows):
             for c in range(columns):
                 dw[group, row + r, c] = block[r, c]
@@ -99,12 +100,12 @@ def convolve(x: np.ndarray, w: np.ndarray, bias: np.ndarray, top: int, left: int
     columns = kernel_h * kernel_w * filters
     panels = pack(np.ascontiguousarray(w.transpose(2, 0, 1, 3)).reshape(channels, columns))
     band = max(1, CACHE // (4 * columns * x.shape[2]) - kernel_h)
-    _convolve(x, panels, bias, zeros(panels.shape[0] * WIDTH), kernel_h, kernel_w, top, left, band, y)
+    _convolve(x, panels, bias, zeros(panels.shape[0] * WIDTH), Geometry(kernel_h, kernel_w, 1, top, left), band, y)
 
 
 def weight_grad(x: np.ndarray, dy: np.ndarray, kernel_size: tuple[int, int], top: int, left: int) -> np.ndarray:
     """dw (KH, KW, C, K) of the same convolution."""
     (kernel_h, kernel_w), channels, filters = kernel_size, x.shape[3], dy.shape[3]
     dw = np.empty((GROUPS, channels, kernel_h * kernel_w * filters), np.float32)
-    _weight_grad(x, dy, kernel_h, kernel_w, top, left, dw)
+    _weight_grad(x, dy, Geometry(kernel_h, kernel_w, 1, top, left), dw)
     return np.ascontiguousarray(dw.sum(0).reshape(channels, kernel_h, kernel_w, filters).transpose(1, 2, 0, 3))

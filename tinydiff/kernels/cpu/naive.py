@@ -1,14 +1,15 @@
-"""The definition, compiled as it stands: the rung of the ladder between NumPy and the register tile.
+"""The definition, compiled as it stands: the first of the compiled rungs of the ladder.
 
-    loops (reference.py) → NumPy (vectorised.py) → compiled loops (here) → the tile (conv.py) → Winograd (winograd.py)
+    loops (reference.py) → NumPy (numpy_backend.py) → compiled loops (here) → one product (im2col.py)
+    → the micro-kernel (conv.py, micro_kernel.py) → Winograd (winograd.py)
 
-Numba makes machine code of the plain loops, and that alone is more than a thousandfold; what it does not find is the
-form that keeps every vector unit busy.  It is here to be read, timed and compared; nothing else uses it.
+What it costs: a decorator.  What it buys: the interpreter is gone, which alone is more than a thousandfold; but every
+multiply-add still loads y and stores it again.  It is here to be read, timed and compared; nothing else uses it.
 """
 
 from __future__ import annotations
 
-from tinydiff.kernels import reference
+import tinydiff.kernels.reference as reference
 from tinydiff.kernels.cpu.jit import helper
 
 conv2d_forward = helper(reference.conv2d_forward)

@@ -1,6 +1,6 @@
-"""Group norm, with or without SiLU after it, picture by picture; layer norm is one group.  And the sum of rows.
+"""Group norm, with or without SiLU after it, image by image; layer norm is one group.  And the sum of rows.
 
-Work is split by picture in a fixed number of parts, and each part sums its own share of the scale's and the shift's
+Work is split by image in a fixed number of parts, and each part sums its own share of the scale's and the shift's
 gradients, so that the result does not depend on the number of threads.
 """
 

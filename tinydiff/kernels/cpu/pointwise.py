@@ -79,7 +79,7 @@ def geglu_backward(x: np.ndarray, dy: np.ndarray) -> np.ndarray:
 
 
 @kernel
-def _max_pool(x, size, y, winner):  # type: ignore[no-untyped-def]
+def _max_pool(x, size, y, argmax):  # type: ignore[no-untyped-def]
     n_images, out_h, out_w, channels = y.shape
     for row in prange(n_images * out_h):
         n, i = row // out_h, row % out_h
@@ -91,11 +91,11 @@ def _max_pool(x, size, y, winner):  # type: ignore[no-untyped-def]
                         value = x[n, i * size + a, j * size + b, c]
                         if value > best or (value != value and best == best):
                             best, place = value, a * size + b
-                y[n, i, j, c], winner[n, i, j, c] = best, place
+                y[n, i, j, c], argmax[n, i, j, c] = best, place
 
 
 @kernel
-def _max_pool_backward(dy, winner, size, dx):  # type: ignore[no-untyped-def]
+def _max_pool_backward(dy, argmax, size, dx):  # type: ignore[no-untyped-def]
     n_images, out_h, out_w, channels = dy.shape
     for row in prange(n_images * out_h):
         n, i = row // out_h, row % out_h
@@ -103,7 +103,7 @@ def _max_pool_backward(dy, winner, size, dx):  # type: ignore[no-untyped-def]
             for a in range(size):
                 for b in range(size):
                     for c in range(channels):
-                        won = winner[n, i, j, c] == a * size + b
+                        won = argmax[n, i, j, c] == a * size + b
                         dx[n, i * size + a, j * size + b, c] = dy[n, i, j, c] if won else np.float32(0)
 
 
@@ -111,16 +111,16 @@ def max_pool2d_forward(x: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray
     """As `reference.max_pool2d_forward`, float32."""
     n, height, width, channels = x.shape
     y = empty(n, height // size, width // size, channels)
-    winner = np.empty(y.shape, np.int32)
-    _max_pool(as_float32("max_pool2d", x), size, y, winner)
-    return y, winner
+    argmax = np.empty(y.shape, np.int32)
+    _max_pool(as_float32("max_pool2d", x), size, y, argmax)
+    return y, argmax
 
 
-def max_pool2d_backward(dy: np.ndarray, winner: np.ndarray, size: int) -> np.ndarray:
+def max_pool2d_backward(dy: np.ndarray, argmax: np.ndarray, size: int) -> np.ndarray:
     """As `reference.max_pool2d_backward`, float32."""
     n, out_h, out_w, channels = dy.shape
     dx = empty(n, out_h * size, out_w * size, channels)
-    _max_pool_backward(as_float32("max_pool2d", dy), winner, size, dx)
+    _max_pool_backward(as_float32("max_pool2d", dy), argmax, size, dx)
     return dx
 
 

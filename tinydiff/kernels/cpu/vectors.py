@@ -1,6 +1,6 @@
 """Explicit vectors: a few LLVM instructions under readable names, and how many floats a vector has here.
 
-LLVM's own vectoriser does not find the forms of the register tile and of Winograd's transforms, so those two are
+LLVM's own vectoriser does not find the forms of the micro-kernel and of Winograd's transforms, so those two are
 written instruction by instruction.  TINYDIFF_INSTRUCTIONS=avx2 (or avx512, neon, generic) forces a set, for tests and
 for fair comparisons: Numba is then held to it too.
 """

@@ -3,9 +3,12 @@
 A 3×3 kernel g makes 4×4 outputs from 6×6 inputs d.  Seen as polynomials, a convolution is a product, and a product of
 polynomials is known from its values at a few points: evaluate both (Bᵀ·d·B and G·g·Gᵀ), multiply the 36 pairs of
 values, and interpolate (Aᵀ·m·A).  The pairs are multiplied and summed over channels, so that at each of the 36 points
-there is one product of matrices, (tiles, C) · (C, K), and all of them run on the register tile:
+there is one matrix product, (tiles, C) · (C, K), and all of them run on the micro-kernel:
 
     y = Aᵀ·[Σ_c (G·g·Gᵀ) ⊙ (Bᵀ·d·B)]·A        dg = Gᵀ·[Σ_tiles (Bᵀ·d·B) ⊙ (A·dy·Aᵀ)]·G
+
+What it costs: transforms before and after, memory for the values, and rounding.  What it buys: with many channels the
+transforms hardly count, and the micro-kernel has a quarter of the work.
 
 The points are 0, ±√½, ±√2 and ∞: with the usual 0, ±1, ±2, ∞ the rounding error is four times as large.
 (Lavin & Gray 2015, arXiv:1509.09308)
@@ -13,20 +16,20 @@ The points are 0, ±√½, ±√2 and ∞: with the usual 0, ±1, ±2, ∞ the r
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba import get_num_threads, prange, types
 from numba.extending import intrinsic
 
-from tinydiff.kernels import winograd_allowed
-from tinydiff.kernels.cpu.arrays import LINE, as_float32, empty
-from tinydiff.kernels.cpu.arrays import zeros as zeros_of
+from tinydiff.kernels.cpu.arrays import LINE, as_float32, empty, zeros
 from tinydiff.kernels.cpu.data_movement import transposed
-from tinydiff.kernels.cpu.gemm import aligned, multiply, multiply_transposed, plan_rows, plan_steps
+from tinydiff.kernels.cpu.gemm import Matrix, Size, as_panels, gemm, gemm_transposed
+from tinydiff.kernels.cpu.indirection import row_buffer, step_buffer
 from tinydiff.kernels.cpu.jit import address, helper, kernel, machine_function
 from tinydiff.kernels.cpu.micro_kernel import ROWS, WIDTH
 from tinydiff.kernels.cpu.vectors import LANES, Vectors
+from tinydiff.kernels.selection import winograd_allowed
 
 P, Q = 0.5**0.5, 2**0.5  # the points are 0, P, −P, Q, −Q, ∞, one for each row below; P·Q = 1
 CACHE, SLAB = 3 << 18, 1 << 22  # bytes of values that a task, and a weight gradient, work on at a time
@@ -75,28 +78,28 @@ def _transform(along: Any, matrix: np.ndarray, count: int, shifted: bool = False
     """An intrinsic: `along(matrix)` down the columns of count × count vectors, then along the rows."""
 
     @intrinsic
-    def transform(typingctx: Any, source: Any, source_plan: Any, target: Any, target_plan: Any, shift: Any) -> Any:
-        """Vector i is read at source + source_plan[i] and written at target + target_plan[i]; all are addresses.
+    def transform(typingctx: Any, source: Any, from_: Any, target: Any, to: Any, shift: Any) -> Any:
+        """Vector i is read at source + from_[i] and written at target + to[i]; all are addresses.
 
         Where `shifted`, the vector at `shift` is added to each.
         """
 
         def emit(context: Any, build: Any, signature: Any, arguments: Any) -> Any:
-            source, source_plan, target, target_plan, shift = arguments
+            source, from_, target, to, shift = arguments
             v = Vectors(build)
 
-            def place(base: Any, plan: Any, i: int) -> Any:
-                return build.add(base, v.load_integer(v.plus(plan, 8 * i)))
+            def place(base: Any, offsets: Any, i: int) -> Any:
+                return build.add(base, v.load_integer(v.plus(offsets, 8 * i)))
 
             columns = [
-                along(v, matrix, [v.load(place(source, source_plan, i * count + j)) for i in range(count)])
+                along(v, matrix, [v.load(place(source, from_, i * count + j)) for i in range(count)])
                 for j in range(count)
             ]
             size = len(columns[0])
             for i in range(size):
                 for j, vector in enumerate(along(v, matrix, [column[i] for column in columns])):
                     vector = build.fadd(vector, v.load(shift)) if shifted else vector
-                    v.store(vector, place(target, target_plan, i * size + j))
+                    v.store(vector, place(target, to, i * size + j))
             return context.get_dummy_value()
 
         return types.void(*[types.intp] * 5), emit
@@ -112,42 +115,39 @@ _kernel_grad = _transform(_interpolate, G, IN)
 
 
 @machine_function
-def transform_input(source, source_plan, target, target_plan):  # type: ignore[no-untyped-def]
-    """6×6 → 6×6 vectors; all four are addresses, as above."""
-    _input(source, source_plan, target, target_plan, 0)
+def transform_input(source, from_, target, to):  # type: ignore[no-untyped-def]
+    """6×6 → 6×6 vectors; a machine function takes integers only, here addresses, as above."""
+    _input(source, from_, target, to, 0)
 
 
 @machine_function
-def transform_kernel(source, source_plan, target, target_plan):  # type: ignore[no-untyped-def]
+def transform_kernel(source, from_, target, to):  # type: ignore[no-untyped-def]
     """3×3 → 6×6."""
-    _kernel(source, source_plan, target, target_plan, 0)
+    _kernel(source, from_, target, to, 0)
 
 
 @machine_function
-def transform_output(source, source_plan, target, target_plan, bias):  # type: ignore[no-untyped-def]
+def transform_output(source, from_, target, to, bias):  # type: ignore[no-untyped-def]
     """6×6 → 4×4, each with the bias added."""
-    _output(source, source_plan, target, target_plan, bias)
+    _output(source, from_, target, to, bias)
 
 
 @machine_function
-def transform_output_grad(source, source_plan, target, target_plan):  # type: ignore[no-untyped-def]
+def transform_output_grad(source, from_, target, to):  # type: ignore[no-untyped-def]
     """4×4 → 6×6."""
-    _output_grad(source, source_plan, target, target_plan, 0)
+    _output_grad(source, from_, target, to, 0)
 
 
 @machine_function
-def transform_kernel_grad(source, source_plan, target, target_plan):  # type: ignore[no-untyped-def]
+def transform_kernel_grad(source, from_, target, to):  # type: ignore[no-untyped-def]
     """6×6 → 3×3."""
-    _kernel_grad(source, source_plan, target, target_plan, 0)
+    _kernel_grad(source, from_, target, to, 0)
 
 
 @helper
 def _apart(count, size):  # type: ignore[no-untyped-def]
-    """The plan of `count` vectors that lie `size` numbers apart."""
-    plan = np.empty(count, np.int64)
-    for i in range(count):
-        plan[i] = 4 * size * i
-    return plan
+    """The offsets of `count` vectors that lie `size` numbers apart."""
+    return np.arange(count) * (4 * size)
 
 
 @helper
@@ -157,28 +157,43 @@ def _room(count):  # type: ignore[no-untyped-def]
 
 
 @helper
-def _plan_tile(plan, x, size, tile, tiles_h, tiles_w, top, left, outside):  # type: ignore[no-untyped-def]
-    """The addresses of the size × size pixels of tile number `tile`, which begins at (4·row − top, 4·column − left)."""
+def _aligned(room):  # type: ignore[no-untyped-def]
+    """The address of the first whole cache line in an array."""
+    return (address(room) + LINE - 1) // LINE * LINE
+
+
+class Tiles(NamedTuple):
+    """height × width tiles of each image; the first one begins `top` rows above it and `left` columns beside it."""
+
+    height: int
+    width: int
+    top: int
+    left: int
+
+
+@helper
+def _pixels(buffer, x, size, tile, tiles, outside):  # type: ignore[no-untyped-def]
+    """The addresses of the size × size pixels of tile number `tile`; the next one begins OUT pixels further."""
     height, width, channels = x.shape[1], x.shape[2], x.shape[3]
-    n, place = divmod(tile, tiles_h * tiles_w)
-    first_row, first_column = place // tiles_w * OUT - top, place % tiles_w * OUT - left
+    n, place = divmod(tile, tiles.height * tiles.width)
+    first_row, first_column = place // tiles.width * OUT - tiles.top, place % tiles.width * OUT - tiles.left
     for i in range(size):
         row = first_row + i
         line = address(x) + 4 * ((n * height + row) * width + first_column) * channels
         for j in range(size):
             column = first_column + j
             inside = 0 <= row and row < height and 0 <= column and column < width
-            plan[i * size + j] = line + 4 * channels * j if inside else outside
+            buffer[i * size + j] = line + 4 * channels * j if inside else outside
 
 
 @kernel
-def _transform_weights(w, turned, u):  # type: ignore[no-untyped-def]
-    """w (3, 3, C, K), or w turned round, → u (36, K / WIDTH, C, WIDTH)."""
+def _transform_weights(w, rotated, u):  # type: ignore[no-untyped-def]
+    """w (3, 3, C, K), or w rotated by 180°, → u (36, K / WIDTH, C, WIDTH)."""
     channels, filters = w.shape[2], w.shape[3]
     parts = (channels + 15) // 16
     for task in prange(u.shape[1] * parts):
         taps, values = _apart(9, channels * filters), _apart(POINTS, u.shape[1] * channels * WIDTH)
-        for i in range(9 if turned else 0):
+        for i in range(9 if rotated else 0):
             taps[i] = 4 * channels * filters * (8 - i)
         panel, part = task // parts, task % parts
         for c in range(16 * part, min(channels, 16 * part + 16)):
@@ -189,31 +204,32 @@ def _transform_weights(w, turned, u):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _convolve(x, u, bias, zeros, top, left, tiles_in_a_task, y):  # type: ignore[no-untyped-def]
+def _convolve(x, u, bias, none, top, left, tiles_in_a_task, y):  # type: ignore[no-untyped-def]
     """All three stages for some tiles at a time, which stay in the second cache meanwhile."""
     channels, filters = x.shape[3], y.shape[3]
-    tiles_h, tiles_w = (y.shape[1] + OUT - 1) // OUT, (y.shape[2] + OUT - 1) // OUT
-    tiles = y.shape[0] * tiles_h * tiles_w
-    for task in prange((tiles + tiles_in_a_task - 1) // tiles_in_a_task):
+    tiles = Tiles((y.shape[1] + OUT - 1) // OUT, (y.shape[2] + OUT - 1) // OUT, top, left)
+    out_tiles = Tiles(tiles.height, tiles.width, 0, 0)
+    total = y.shape[0] * tiles.height * tiles.width
+    for task in prange((total + tiles_in_a_task - 1) // tiles_in_a_task):
         first = task * tiles_in_a_task
-        count = min(tiles_in_a_task, tiles - first)
+        count = min(tiles_in_a_task, total - first)
         apart = count | 1  # tiles from point to point: an odd number, so that the 36 points do not share a cache set
         v_room, m_room = _room(POINTS * apart * channels), _room(POINTS * apart * filters)
-        v, m = aligned(v_room), aligned(m_room)  # (36, apart, C) and (36, apart, K)
+        v, m = _aligned(v_room), _aligned(m_room)  # (36, apart, C) and (36, apart, K)
         nowhere = np.empty(filters, np.float32)  # where outputs past the border go
         pixels = np.empty(POINTS, np.int64)
         values = _apart(POINTS, apart * channels)
         for i in range(count):
-            _plan_tile(pixels, x, IN, first + i, tiles_h, tiles_w, top, left, address(zeros))
+            _pixels(pixels, x, IN, first + i, tiles, address(none))
             for c in range(0, channels, LANES):
                 transform_input(4 * c, address(pixels), v + 4 * (i * channels + c), address(values))
-        plan, none = plan_rows(v, 4 * channels, count), address(zeros)
+        buffer, size = row_buffer(Matrix(v, channels), count), Size(count, filters, channels)
         for p in range(POINTS):
-            skip, target = 4 * p * apart * channels, m + 4 * p * apart * filters
-            multiply(plan, skip, channels, address(u[p]), channels, none, count, filters, target, filters)
+            products = Matrix(m + 4 * p * apart * filters, filters)
+            gemm(buffer, 4 * p * apart * channels, size, as_panels(u[p]), address(none), products)
         values = _apart(POINTS, apart * filters)
         for i in range(count):
-            _plan_tile(pixels, y, OUT, first + i, tiles_h, tiles_w, 0, 0, address(nowhere))
+            _pixels(pixels, y, OUT, first + i, out_tiles, address(nowhere))
             for k in range(0, filters, LANES):
                 source = m + 4 * (i * filters + k)
                 transform_output(source, address(values), 4 * k, address(pixels), address(bias) + 4 * k)
@@ -221,34 +237,35 @@ def _convolve(x, u, bias, zeros, top, left, tiles_in_a_task, y):  # type: ignore
 
 
 @kernel
-def _weight_grad(x, dy, zeros, top, left, v, z, du):  # type: ignore[no-untyped-def]
+def _weight_grad(x, dy, none, top, left, v, z, du):  # type: ignore[no-untyped-def]
     """du (36, C, K) = vᵀ·z at each point, for as many tiles at a time as v (36, tiles, C) and z have room for."""
     channels, filters, room = x.shape[3], dy.shape[3], v.shape[1]
-    tiles_h, tiles_w = (dy.shape[1] + OUT - 1) // OUT, (dy.shape[2] + OUT - 1) // OUT
-    tiles, in_a_task = dy.shape[0] * tiles_h * tiles_w, 4 * ROWS
+    tiles = Tiles((dy.shape[1] + OUT - 1) // OUT, (dy.shape[2] + OUT - 1) // OUT, top, left)
+    out_tiles = Tiles(tiles.height, tiles.width, 0, 0)
+    total, in_a_task = dy.shape[0] * tiles.height * tiles.width, 4 * ROWS
     parts = (channels + in_a_task - 1) // in_a_task
-    for first in range(0, tiles, room):
-        count = min(room, tiles - first)
+    for first in range(0, total, room):
+        count = min(room, total - first)
         for chunk in prange((count + 7) // 8):
             pixels = np.empty(POINTS, np.int64)
             values, panels = _apart(POINTS, room * channels), _apart(POINTS, z.shape[1] * room * WIDTH)
             for i in range(8 * chunk, min(count, 8 * chunk + 8)):
-                _plan_tile(pixels, x, IN, first + i, tiles_h, tiles_w, top, left, address(zeros))
+                _pixels(pixels, x, IN, first + i, tiles, address(none))
                 for c in range(0, channels, LANES):
                     target = address(v) + 4 * (i * channels + c)
                     transform_input(4 * c, address(pixels), target, address(values))
-                _plan_tile(pixels, dy, OUT, first + i, tiles_h, tiles_w, 0, 0, address(zeros))
+                _pixels(pixels, dy, OUT, first + i, out_tiles, address(none))
                 for k in range(0, filters, LANES):
                     target = address(z) + 4 * ((k // WIDTH * room + i) * WIDTH + k % WIDTH)
                     transform_output_grad(4 * k, address(pixels), target, address(panels))
         for task in prange(POINTS * parts):
             p, begin = task // parts, task % parts * in_a_task
-            plan = plan_steps(address(v[p]), 4 * channels, count)
-            rows, c = min(in_a_task, channels - begin), address(du[p, begin:])
+            buffer = step_buffer(Matrix(address(v[p]), channels), count)
+            rows = min(in_a_task, channels - begin)
             if first == 0:
                 du[p, begin : begin + rows] = np.float32(0)
-            b, b_panel = address(z[p]), WIDTH * room
-            multiply_transposed(plan, count, 4 * begin, b, WIDTH, b_panel, rows, filters, c, filters)
+            size, sums = Size(rows, filters, count), Matrix(address(du[p, begin:]), filters)
+            gemm_transposed(buffer, 4 * begin, size, as_panels(z[p]), sums)
 
 
 @kernel
@@ -268,7 +285,7 @@ def convolve(x: np.ndarray, u: np.ndarray, bias: np.ndarray, top: int, left: int
     fit = CACHE // (4 * POINTS * (channels + filters))
     threads = get_num_threads()
     tasks = threads * max(1, -(-tiles // (threads * max(fit, 2 * ROWS))))
-    _convolve(x, u, bias, zeros_of(max(channels, u.shape[1] * WIDTH)), top, left, -(-tiles // tasks), y)
+    _convolve(x, u, bias, zeros(max(channels, u.shape[1] * WIDTH)), top, left, -(-tiles // tasks), y)
 
 
 def transformed(w: np.ndarray) -> np.ndarray:
@@ -276,14 +293,14 @@ def transformed(w: np.ndarray) -> np.ndarray:
     return _transformed(w, False)
 
 
-def transformed_turned(w: np.ndarray) -> np.ndarray:
-    """The values of the kernels that carry the gradient back: turned round, (3, 3, K, C)."""
+def transformed_rotated(w: np.ndarray) -> np.ndarray:
+    """The values of the kernels that carry the gradient back: rotated by 180°, with channels and filters exchanged."""
     return _transformed(as_float32("winograd", transposed(w)), True)
 
 
-def _transformed(w: np.ndarray, turned: bool) -> np.ndarray:
+def _transformed(w: np.ndarray, rotated: bool) -> np.ndarray:
     u = empty(POINTS, -(-w.shape[3] // WIDTH), w.shape[2], WIDTH)
-    _transform_weights(w, turned, u)
+    _transform_weights(w, rotated, u)
     return u
 
 
@@ -296,12 +313,12 @@ def weight_grad(x: np.ndarray, dy: np.ndarray, top: int, left: int) -> np.ndarra
     v = empty(POINTS, room, channels)
     z = empty(POINTS, panels, room, WIDTH)
     du, dw = empty(POINTS, channels, filters), empty(3, 3, channels, filters)
-    _weight_grad(x, dy, zeros_of(max(channels, filters)), top, left, v, z, du)
+    _weight_grad(x, dy, zeros(max(channels, filters)), top, left, v, z, du)
     _transform_weights_back(du, dw)
     return dw
 
 
-def wins(shape: tuple[int, ...], stride: int) -> bool:
+def is_supported(shape: tuple[int, ...], stride: int) -> bool:
     """Whether Winograd is used for kernels (KH, KW, C, K) and this stride: wherever it can be, and is allowed.
 
     Measured on two threads of AVX-512, effective GFLOP/s of y / dx / dw, and the largest error of y over the largest y:

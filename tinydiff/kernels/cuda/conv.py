@@ -5,7 +5,7 @@
 A block of threads makes a tile of 64 positions × 64 filters.  For one tap and 8 channels at a time its threads bring
 the tile's numbers of x and w into shared memory, and each thread multiplies and adds an 8 × 8 part of the tile, whose
 64 sums stay in registers: 16 numbers are read there for 64 multiply-adds, and each number of x and w comes 64 times
-less often from the card's memory than in `plain.py`.  (Volkov & Demmel 2008, doi:10.1109/SC.2008.5214359)
+less often from the GPU's memory than in `naive.py`.  (Volkov & Demmel 2008, doi:10.1109/SC.2008.5214359)
 
 The gradient by the input is the same sum over dy, with w transposed; that by the weights is one such product for each
 tap, over the positions.  Where tiles are few, a sum is made in parts, by more blocks; these are added in one order: the
@@ -24,15 +24,15 @@ from tinydiff.kernels.cuda.launch import as_float32, blocks, launch
 Padding = tuple[int, int, int, int]
 
 # A block's tile is TILE × TILE, over DEPTH numbers at a time, and a thread's part of it PART × PART.  ENOUGH blocks
-# keep a card busy; where there are fewer, a sum over taps or positions is made in parts.  Numba's simulator runs every
+# keep a GPU busy; where there are fewer, a sum over taps or positions is made in parts.  Numba's simulator runs every
 # thread in Python, so there all is smaller.
 TILE, DEPTH, PART, ENOUGH = (16, 4, 4, 3) if simulated() else (64, 8, 8, 512)
 SIDE = TILE // PART  # threads along each side of a tile
 THREADS = SIDE * SIDE
 STEP = THREADS // DEPTH  # rows of a tile that are brought at once: eight threads bring the eight channels of a row
 ROWS = TILE // STEP  # that a thread brings
-ROW = TILE + 4  # numbers from row to row in shared memory: so that threads which write together meet different banks
-NOWHERE = -(1 << 30)  # a row above every picture
+ROW = TILE + 4  # numbers from row to row in shared memory: so that threads which write together use different banks
+NOWHERE = -(1 << 30)  # a row above every image
 
 
 @cuda.jit(device=True)
@@ -46,7 +46,7 @@ def _multiply(a, b, y, x, sums):  # type: ignore[no-untyped-def]
 
 @cuda.jit(device=True)
 def _pixel(i, j, apart, height, width):  # type: ignore[no-untyped-def]
-    """The number in its picture of the pixel at (i, j) / apart; −1 where that is outside, or no whole number."""
+    """The number in its image of the pixel at (i, j) / apart; −1 where that is outside, or no whole number."""
     if apart > 1:  # seldom: a division takes as long as dozens of multiply-adds
         if i % apart != 0 or j % apart != 0:
             return -1
@@ -60,7 +60,7 @@ def _pixel(i, j, apart, height, width):  # type: ignore[no-untyped-def]
 def _convolve(x, height, width, w, kernel_w, bias, step, top, left, direction, apart, out_h, out_w, y):  # type: ignore[no-untyped-def]
     """y (parts, positions, K), each part from its share of the taps; x flat, w (taps, C, K).
 
-    Output row i meets row (i·step + top + direction·a) / apart of x at a tap's row a; so do columns.
+    Output row i uses row (i·step + top + direction·a) / apart of x at a tap's row a; so do columns.
     """
     parts, positions, filters = y.shape
     taps, channels = w.shape[0], w.shape[1]
@@ -69,7 +69,7 @@ def _convolve(x, height, width, w, kernel_w, bias, step, top, left, direction, a
     sums = cuda.local.array((PART, PART), float32)
     rows = cuda.local.array(ROWS, int32)  # where the pixels are that this thread brings for the first tap,
     columns = cuda.local.array(ROWS, int32)
-    pictures = cuda.local.array(ROWS, int32)
+    images = cuda.local.array(ROWS, int32)
     places = cuda.local.array(ROWS, int32)  # and where in x those of the tap at hand begin, −1 for none
     thread = cuda.threadIdx.x
     t_y, t_x = thread // SIDE, thread % SIDE
@@ -81,12 +81,12 @@ def _convolve(x, height, width, w, kernel_w, bias, step, top, left, direction, a
         position = first + thread // DEPTH + STEP * r
         rows[r] = position // out_w % out_h * step + top if position < positions else NOWHERE
         columns[r] = position % out_w * step + left
-        pictures[r] = position // (out_h * out_w) * (height * width)
+        images[r] = position // (out_h * out_w) * (height * width)
     for tap in range(part * taps // parts, (part + 1) * taps // parts):
         a, b = tap // kernel_w, tap % kernel_w
         for r in range(ROWS):
             pixel = _pixel(rows[r] + direction * a, columns[r] + direction * b, apart, height, width)
-            places[r] = (pictures[r] + pixel) * channels if pixel >= 0 else -1
+            places[r] = (images[r] + pixel) * channels if pixel >= 0 else -1
         for begin in range(0, channels, DEPTH):
             c = begin + thread % DEPTH  # eight threads read eight channels of a pixel
             for r in range(ROWS):
@@ -147,15 +147,15 @@ def _weight_grad(x, height, width, dy, out_h, out_w, kernel_w, stride, top, left
                 dw[part, tap, c, k] = sums[i, j]
 
 
-def conv2d_forward(x: Any, w: Any, stride: int, padding: Padding, bias: Any = None) -> Any:
-    """y = x ∗ w (+ bias); as `reference.conv2d_forward`, float32 on the card."""
+def conv2d_forward(x: Any, w: Any, b: Any, stride: int, padding: Padding) -> Any:
+    """y = x ∗ w + b; as `reference.conv2d_forward`, float32 on the GPU."""
     kernel_h, kernel_w, channels, filters = w.shape
     top, bottom, left, right = padding
     n, height, width, _ = x.shape
     out_h, out_w = (height + top + bottom - kernel_h) // stride + 1, (width + left + right - kernel_w) // stride + 1
     xp = array_module(x)
     x, w = as_float32("conv2d_forward", x), as_float32("conv2d_forward", w)
-    bias = xp.zeros(filters, x.dtype) if bias is None else as_float32("conv2d_forward", bias)
+    bias = xp.zeros(filters, x.dtype) if b is None else as_float32("conv2d_forward", b)
     geometry = stride, -top, -left, 1, 1, out_h, out_w
     y = _convolved(x, w.reshape(-1, channels, filters), kernel_w, bias, geometry, n * out_h * out_w)
     return y.reshape(n, out_h, out_w, filters)

@@ -1,4 +1,4 @@
-"""How a kernel gets onto the card: what it takes, and the grid that covers the work."""
+"""How a kernel gets onto the GPU: what it takes, and the grid that covers the work."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ config.CUDA_LOW_OCCUPANCY_WARNINGS = 0  # a small feature map has few blocks, an
 
 
 def as_float32(name: str, x: Any) -> Any:
-    """x, contiguous: what a kernel reads.  Raises TypeError unless it is float32 and lies on the card."""
+    """x, contiguous: what a kernel reads.  Raises TypeError unless it is float32 and lies on the GPU."""
     if x.dtype != np.float32:
         raise TypeError(f'{name}: backend "cuda" computes in float32, not {x.dtype}')
     if x.size >= MOST:
@@ -32,7 +32,7 @@ def as_float32(name: str, x: Any) -> Any:
 
 
 def launch(kernel: Any, grid: int | tuple[int, ...], threads: int, *arguments: Any) -> None:
-    """Run `kernel` in blocks of so many threads; it is over when the card's next work begins."""
+    """Run `kernel` in blocks of so many threads; it is over when the GPU's next work begins."""
     if simulated():  # which writes all arrays back, read-only ones too
         arguments = tuple(a.copy() if isinstance(a, np.ndarray) and not a.flags.writeable else a for a in arguments)
     kernel[grid, threads](*arguments)

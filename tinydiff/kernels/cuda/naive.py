@@ -2,7 +2,7 @@
 
     y[n, i, j, k] = Σ_{a, b, c} x[n, i·s + a − top, j·s + b − left, c] · w[a, b, c, k]
 
-The ladder's first rung on the card, as `reference.py` is on the CPU: every number of x comes from memory once for each
+The ladder's first rung on the GPU, as `reference.py` is on the CPU: every number of x comes from memory once for each
 tap and filter that uses it.  `conv.py` is what it grows into.
 """
 
@@ -20,7 +20,7 @@ THREADS = 16 if simulated() else 128
 
 
 @cuda.jit
-def _forward(x, w, stride, top, left, y):  # type: ignore[no-untyped-def]
+def _forward(x, w, bias, stride, top, left, y):  # type: ignore[no-untyped-def]
     place = cuda.grid(1)
     if place >= y.size:
         return
@@ -34,7 +34,7 @@ def _forward(x, w, stride, top, left, y):  # type: ignore[no-untyped-def]
             if 0 <= row and row < x.shape[1] and 0 <= column and column < x.shape[2]:
                 for c in range(x.shape[3]):
                     total += x[n, row, column, c] * w[a, b, c, k]
-    y[n, i, j, k] = total
+    y[n, i, j, k] = total + bias[k]
 
 
 @cuda.jit
@@ -75,14 +75,15 @@ def _weight_grad(x, dy, stride, top, left, dw):  # type: ignore[no-untyped-def]
     dw[a, b, c, k] = total
 
 
-def conv2d_forward(x: Any, w: Any, stride: int, padding: Padding) -> Any:
-    """As `reference.conv2d_forward`, float32 on the card."""
+def conv2d_forward(x: Any, w: Any, b: Any, stride: int, padding: Padding) -> Any:
+    """As `reference.conv2d_forward`, float32 on the GPU."""
     top, bottom, left, right = padding
     x, w = as_float32("conv2d_forward", x), as_float32("conv2d_forward", w)
     out_h = (x.shape[1] + top + bottom - w.shape[0]) // stride + 1
     out_w = (x.shape[2] + left + right - w.shape[1]) // stride + 1
+    bias = array_module(x).zeros(w.shape[3], x.dtype) if b is None else as_float32("conv2d_forward", b)
     y = array_module(x).empty((x.shape[0], out_h, out_w, w.shape[3]), x.dtype)
-    launch(_forward, blocks(y.size, THREADS), THREADS, x, w, stride, top, left, y)
+    launch(_forward, blocks(y.size, THREADS), THREADS, x, w, bias, stride, top, left, y)
     return y
 
 

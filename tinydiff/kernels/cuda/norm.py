@@ -1,4 +1,4 @@
-"""Group norm on a GPU, with or without SiLU after it: a block of threads for each picture and group of channels.
+"""Group norm on a GPU, with or without SiLU after it: a block of threads for each image and group of channels.
 
 The block reads its numbers three times, for the mean, for the variance and to write; sums are made by each thread over
 every THREADS-th number, then in pairs in shared memory, so that their order is always one.  The scale's and the shift's
@@ -101,7 +101,7 @@ def _backward(x, scale, shift, silu, mean, rstd, dy, dx):  # type: ignore[no-unt
 
 @cuda.jit
 def _scale_grad(x, scale, shift, silu, mean, rstd, dy, dscale, dshift):  # type: ignore[no-untyped-def]
-    """dscale and dshift (PARTS, C): a thread sums one channel over a share of all pictures' positions."""
+    """dscale and dshift (PARTS, C): a thread sums one channel over a share of all images' positions."""
     part, c = cuda.blockIdx.x, cuda.blockIdx.y * CHANNELS + cuda.threadIdx.x
     n_images, positions, channels = x.shape
     if c >= channels:

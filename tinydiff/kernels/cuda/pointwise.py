@@ -21,7 +21,7 @@ def _place(number, height, width, channels):  # type: ignore[no-untyped-def]
 
 
 @cuda.jit
-def _max_pool(x, size, y, winner):  # type: ignore[no-untyped-def]
+def _max_pool(x, size, y, argmax):  # type: ignore[no-untyped-def]
     number = cuda.grid(1)
     if number >= y.size:
         return
@@ -33,17 +33,17 @@ def _max_pool(x, size, y, winner):  # type: ignore[no-untyped-def]
             if value > best or (value != value and best == best):  # NaN is the largest, as in NumPy
                 best, place = value, a * size + b
     y[n, i, j, c] = best
-    winner[n, i, j, c] = place
+    argmax[n, i, j, c] = place
 
 
 @cuda.jit
-def _max_pool_backward(dy, winner, size, dx):  # type: ignore[no-untyped-def]
+def _max_pool_backward(dy, argmax, size, dx):  # type: ignore[no-untyped-def]
     number = cuda.grid(1)
     if number >= dx.size:
         return
     n, row, column, c = _place(number, dx.shape[1], dx.shape[2], dx.shape[3])
     i, j = row // size, column // size
-    won = winner[n, i, j, c] == row % size * size + column % size
+    won = argmax[n, i, j, c] == row % size * size + column % size
     dx[n, row, column, c] = dy[n, i, j, c] if won else float32(0)
 
 
@@ -65,19 +65,19 @@ def _upsample_backward(dy, dx):  # type: ignore[no-untyped-def]
 
 
 def max_pool2d_forward(x: Any, size: int) -> tuple[Any, Any]:
-    """As `reference.max_pool2d_forward`, float32 on the card."""
+    """As `reference.max_pool2d_forward`, float32 on the GPU."""
     xp, (n, height, width, channels) = array_module(x), x.shape
     y = xp.empty((n, height // size, width // size, channels), np.float32)
-    winner = xp.empty(y.shape, np.int32)
-    _over(y, _max_pool, as_float32("max_pool2d", x), size, y, winner)
-    return y, winner
+    argmax = xp.empty(y.shape, np.int32)
+    _over(y, _max_pool, as_float32("max_pool2d", x), size, y, argmax)
+    return y, argmax
 
 
-def max_pool2d_backward(dy: Any, winner: Any, size: int) -> Any:
+def max_pool2d_backward(dy: Any, argmax: Any, size: int) -> Any:
     """As `reference.max_pool2d_backward`."""
     n, out_h, out_w, channels = dy.shape
     dx = array_module(dy).empty((n, out_h * size, out_w * size, channels), np.float32)
-    _over(dx, _max_pool_backward, as_float32("max_pool2d", dy), winner, size, dx)
+    _over(dx, _max_pool_backward, as_float32("max_pool2d", dy), argmax, size, dx)
     return dx
 
 

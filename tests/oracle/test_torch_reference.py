@@ -1,16 +1,14 @@
-"""The benchmark's twin in PyTorch is the same model: outputs, gradients, ten losses, and whole pictures."""
+"""The torch reference is the same model: outputs, gradients, ten losses, and whole images."""
 
 import numpy as np
 import pytest
 
 pytest.importorskip("torch")
+pytest.importorskip("diffusers")
 
 import tinydiff  # noqa: E402
-from tinydiff.bench import (
-    steps,  # noqa: E402
-    torch_models,  # noqa: E402
-)
-from tinydiff.bench.timing import agree  # noqa: E402
+from tinydiff.bench import steps, torch_reference  # noqa: E402
+from tinydiff.bench.timing import assert_close  # noqa: E402
 from tinydiff.errors import MismatchError  # noqa: E402
 from tinydiff.models.autoencoder import AutoencoderConfig  # noqa: E402
 from tinydiff.models.unet import UNetConfig  # noqa: E402
@@ -35,26 +33,26 @@ TASKS = {
 
 
 @pytest.mark.parametrize("name", TASKS)
-def test_gradients_and_ten_losses_agree(name):
+def test_gradients_and_ten_losses_are_the_same(name):
     task, config = TASKS[name](), OptimConfig(steps=100, batch=3, warmup=2)
-    model, loss, run = steps.twin_trainer(task, config)
-    steps._same_gradients(task, model, loss)
+    model, loss, run = steps.reference_trainer(task, config)
+    steps.check_gradients(task, model, loss)
     ours = steps.trainer(task, config)
     losses = [(ours(), run()) for _ in range(steps.LOSSES)]
     assert losses[-1][0] < losses[0][0]
     for i, (a, b) in enumerate(losses):
-        agree(f"loss {i}", np.array([a]), np.array([b]))
+        assert_close(f"loss {i}", np.array([a]), np.array([b]))
 
 
 def test_a_wrong_gradient_is_noticed():
     task = TASKS["denoiser"]()
-    model, loss, _ = steps.twin_trainer(task, OptimConfig(steps=100, batch=3))
-    with steps_weight_changed(model), pytest.raises(MismatchError, match="differs from the twin's"):
-        steps._same_gradients(task, model, loss)
+    model, loss, _ = steps.reference_trainer(task, OptimConfig(steps=100, batch=3))
+    with weight_changed(model), pytest.raises(MismatchError, match="differs from the reference's"):
+        steps.check_gradients(task, model, loss)
 
 
-class steps_weight_changed:
-    """One weight of the twin's first convolution, a little larger within the block."""
+class weight_changed:
+    """One weight of the reference's first convolution, a little larger within the block."""
 
     def __init__(self, model):
         self.weight = model.unet.conv_in.weight.data
@@ -66,7 +64,7 @@ class steps_weight_changed:
         self.weight[0, 0, 0, 0] -= 0.1
 
 
-def test_the_twin_draws_the_same_pictures():
+def test_the_reference_generates_the_same_images():
     pipe, prompts = tinydiff.load(), ["a red dress on a white background", "a photo of a trainer, blue, on black"]
-    ours, theirs = pipe.generate(prompts, steps=5), torch_models.Pipeline(pipe).generate(prompts, steps=5)
+    ours, theirs = pipe.generate(prompts, steps=5), torch_reference.Pipeline(pipe).generate(prompts, steps=5)
     assert np.percentile(abs(ours.astype(int) - theirs), 99) <= 2

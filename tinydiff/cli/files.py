@@ -1,0 +1,134 @@
+"""Image files in, image files out: what `generate --init`, `invert`, `denoise` and `segment` do.
+
+Results are named by their source, IMAGE-cells.png of IMAGE.tif; of one source all are written or none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from tinydiff.apps.data.image_files import read_8_bits, read_image, read_pair, read_square
+from tinydiff.apps.denoising import ImageDenoiser, estimated_sigma
+from tinydiff.apps.grid import grid
+from tinydiff.datasets.pixels import as_floats
+from tinydiff.errors import InputError
+from tinydiff.evaluation.metrics import psnr
+from tinydiff.files import stems, written_whole
+from tinydiff.kernels import constant_weights
+from tinydiff.pipelines.editing import reconstruct
+from tinydiff.pipelines.text_to_image import TextToImage
+from tinydiff.segmentation.images import compared, overlay
+from tinydiff.segmentation.metrics import objects, overlap
+from tinydiff.segmentation.segmenter import load_segmenter
+
+
+def save_all(images: Mapping[Path, Image.Image]) -> None:
+    """Write images to their paths, all of them or none, as PNG or, where the name says so, as TIFF."""
+    with ExitStack() as stack:
+        for path, image in images.items():
+            path.parent.mkdir(parents=True, exist_ok=True)  # only now: bad input leaves nothing
+            format = "TIFF" if path.suffix == ".tif" else "PNG"
+            image.save(stack.enter_context(written_whole(path)), format=format)
+
+
+def edit_file(
+    pipe: TextToImage,
+    path: Path,
+    prompts: Sequence[str],
+    strength: float | None = None,
+    mask: Path | None = None,
+    **options: Any,
+) -> np.ndarray:
+    """`edit` of a file's middle square, once for each prompt, only where the mask's is white if there is one.
+
+    strength: without it 0.6, and with a mask 1, so that what was there is forgotten.
+    """
+    image = read_square(path, pipe.size)
+    white = None if mask is None else read_square(mask, pipe.size).max(-1) > 127
+    return pipe.edit(image, prompts, strength or (0.6 if mask is None else 1.0), white, **options)
+
+
+def invert_file(pipe: TextToImage, path: Path, prompt: str, steps: Sequence[int]) -> tuple[np.ndarray, list[str]]:
+    """A file's middle square, what the autoencoder alone makes of it, and what DDIM generates from its noise.
+
+    Images, uint8 (2 + len(steps), H, W, 3), and a caption for each with its error in dB: the autoencoder's to the
+    image, the others' to the autoencoder's, so that it is inversion's alone.
+    """
+    image = read_square(path, pipe.size)[None]
+    pipe.check([prompt], max(steps))
+    reconstructed = pipe.decode(pipe.autoencoder.encode(pipe.denoiser.place(as_floats(image))))
+    images = [image, reconstructed]
+    captions = ["the image", f"autoencoder alone: {psnr(reconstructed, image):.1f} dB"]
+    for count in steps:
+        images.append(reconstruct(pipe, pipe.invert(image, [prompt], count), [prompt], count))
+        captions.append(f"{count} steps and back: {psnr(images[-1], reconstructed):.1f} dB")
+    return np.concatenate(images), captions
+
+
+def denoise_files(
+    denoiser: ImageDenoiser, images: Sequence[Path], out: Path, sigma: float | None, steps: int, seed: int = 0
+) -> None:
+    """For each IMAGE write IMAGE-denoised.png, the expected one, IMAGE-small-steps.png, and both beside it.
+
+    sigma: the noise's standard deviation in grey levels; None estimates it from each image.  Raises InputError, which
+    names the file, where an image cannot be read or has more than 8 bits, or two would write the same files.
+    """
+    for stem, path in stems(images).items():
+        noisy = read_8_bits(path)
+        level = sigma or estimated_sigma(noisy)
+        one, many = (denoiser.denoise(noisy, level, count, seed) for count in (None, steps))
+        captions = [path.name, "one step: the expected image", f"{steps} small steps: one possible image"]
+        scale = max(1, 128 // max(noisy.shape[:2]))
+        pages = {
+            f"{stem}-denoised.png": Image.fromarray(one),
+            f"{stem}-small-steps.png": Image.fromarray(many),
+            f"{stem}-compared.png": grid(np.stack([noisy, one, many]), captions, columns=3, scale=scale),
+        }
+        save_all({out / name: page for name, page in pages.items()})
+        how = "" if sigma else ", estimated"
+        print(f"{path}: noise of {level:.1f} grey levels{how}; {', '.join(pages)} in {out}")
+
+
+def segment_files(
+    images: Sequence[Path], out: Path, mask: Path | None = None, weights: Path | None = None, device: str = "cpu"
+) -> None:
+    """For each IMAGE write IMAGE-mask.png (0 and 255), IMAGE-cells.png (16 bits, each cell its number) and
+    IMAGE-overlay.png to the folder `out`, and say how many cells there are; with its true `mask`, how right that is,
+    and IMAGE-compared.png.
+
+    More than 65,535 cells do not fit into a PNG: they go to IMAGE-cells.tif.  Raises InputError, which names the file,
+    where an image cannot be read, is too small, or two would write the same files.
+    """
+    by_stem = stems(images)
+    if mask is not None and len(images) > 1:
+        raise InputError(f"segment: --mask belongs to one image, not to {len(images)}")
+    segmenter = load_segmenter(weights).to(device)
+    for stem, path in by_stem.items():
+        image, truth = read_pair(path, mask) if mask is not None else (read_image(path), None)
+        try:
+            with constant_weights():
+                found = segmenter.segment(image)
+        except InputError as error:
+            raise InputError(f"{path}: {error}") from None
+        cells, few = found.cells, found.count < 2**16
+        pages = {
+            f"{stem}-mask.png": Image.fromarray(found.mask.astype(np.uint8) * 255),
+            f"{stem}-cells.{'png' if few else 'tif'}": Image.fromarray(cells.astype(np.uint16) if few else cells),
+            f"{stem}-overlay.png": Image.fromarray(overlay(image, cells)),
+        }
+        said = f"{path}: {found.count} cells on {100 * found.mask.mean():.1f} % of the image"
+        if truth is not None:
+            pages[f"{stem}-compared.png"] = compared(image, truth, cells, found.mask)
+            pixels, single = overlap(found.mask, truth), objects(cells, truth)
+            said += (
+                f"; intersection over union {pixels.iou:.3f}, Dice {pixels.dice:.3f}, right pixels "
+                f"{100 * pixels.accuracy:.1f} %, F1 of the cells {single.f1:.3f}"
+            )
+        save_all({out / name: page for name, page in pages.items()})
+        print(f"{said}; {', '.join(pages)} in {out}")

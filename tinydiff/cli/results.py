@@ -1,0 +1,13 @@
+"""Figures as files: what the commands and the benchmarks write."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from tinydiff.files import written_whole
+
+
+def write_json(path: Path, figures: Any) -> None:
+    """Figures as a JSON file, which appears whole or not at all."""
+    with written_whole(path) as beside:
+        beside.write_text(json.dumps(figures, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
