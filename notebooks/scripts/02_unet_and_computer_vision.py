@@ -338,9 +338,9 @@ assert max(curve.values()) > iou["Otsu's threshold"]
 figure
 
 # %% [markdown]
-# A few tiles with some dozen nuclei are enough, on images that look alike. The [results](results/segmentation.md) have the curve
-# over 300 steps and three random choices of the tiles: one tile 0.72 to 0.88, four 0.885, all 32 0.888 on average. It depends on *which*
-# tile when there is one only.
+# A few tiles with some dozen nuclei are enough, on images that look alike. The [results](results/segmentation.md) have
+# the curve over 300 steps and three random choices of the tiles: one tile 0.72 to 0.88, four 0.885, all 32 0.888 on
+# average. It depends on *which* tile when there is one only.
 #
 # ## What to take away
 #

@@ -27,7 +27,7 @@ from tinydiff import Tensor, datasets, gradcheck, ops, viz
 from tinydiff.datasets.pixels import as_floats, as_pixels
 from tinydiff.diffusion import Options, add_noise, to_x0_and_noise
 from tinydiff.evaluation.metrics import psnr
-from tinydiff.viz.latents import channels, drawing, noised, signal_to_noise, sizes, walk
+from tinydiff.viz.latents import channels, denoising_step, noised, signal_to_noise, sizes, walk
 
 viz.style()
 pipe = tinydiff.load()
@@ -354,8 +354,8 @@ in_latents, in_pixels = seconds(pipe), seconds(pixels)
 print(f"latents {in_latents:.2f} s, pixels {in_pixels:.2f} s: {in_pixels / in_latents:.1f} times")
 
 # %% [markdown]
-# A longer measurement ([results](results/latent-vs-pixel.md), `python -m tinydiff.bench.latent_vs_pixel`): 0.94 s against
-# 3.35 s for 16 images in 25 steps, 3.6 times.
+# A longer measurement ([results](results/latent-vs-pixel.md), `python -m tinydiff.bench.latent_vs_pixel`): 0.94 s
+# against 3.35 s for 16 images in 25 steps, 3.6 times.
 #
 # **Holds for the space; does not hold for the speed.** The gain is real, but the numbers of an image are not what
 # costs: the same network gains by its positions (16 times here, where the space is 12 times smaller), and networks that
@@ -406,7 +406,7 @@ beginning = np.random.default_rng(4).standard_normal((1, *pipe.latent_shape), np
 text = pipe.encode_prompt(["a green dress on a white background"])
 keep = Options(callback=lambda done, x, x0: seen.append((x[0], x0[0])))
 pipe.sample(text, beginning, 25, rng, guidance_scale=3.0, options=keep)
-viz.stepper(partial(drawing, autoencoder, seen), len(seen), label="step", shown=[0, 12, 24], columns=1)
+viz.stepper(partial(denoising_step, autoencoder, seen), len(seen), label="step", shown=[0, 12, 24], columns=1)
 
 # %% [markdown]
 # The decoder is needed once, at the end: on the way nobody looks. (An image of x̂0 on the way is what programs show as
