@@ -62,3 +62,10 @@ def test_its_links_lead_somewhere(path: Path) -> None:
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_it_names_no_path_of_the_machine_that_ran_it(path: Path) -> None:
     assert not re.search(r"(?<![\w.])/(home|root|work|tmp|usr|Users|opt)/", path.read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("path", sorted(NOTEBOOKS.rglob("scripts/*.py")), ids=lambda path: "/".join(path.parts[-3:]))
+def test_it_speaks_the_words_of_the_field(path: Path) -> None:
+    """An image is generated or reconstructed, and a classifier says what it shows."""
+    words = r"\b(pictures?|rebuilt|judge[sd]?|latent scale|register tile|guided)\b"
+    assert re.findall(words, path.read_text(encoding="utf-8"), re.IGNORECASE) == []
