@@ -35,7 +35,9 @@ def edit(
     seed: int = 0,
     sampler: str = "ddim",
 ) -> np.ndarray:
-    """Images changed towards their prompts: uint8 (N, H, W, 3) → the same; one image (H, W, 3) serves every prompt.
+    """Images changed towards their prompts: uint8 (N, H, W, 3) → the same.
+
+    One image (H, W, 3) serves every prompt, and one prompt every image.
 
     strength in (0, 1]: the share of the steps that are taken, from as much noise as they begin with (SDEdit; Meng 2021,
     arXiv:2108.01073); 1 begins with noise alone.  mask, bool (H, W) or (N, H, W): where an image may change; the rest
@@ -135,11 +137,10 @@ def slerp(one: np.ndarray, other: np.ndarray, share: float) -> np.ndarray:
 
 
 def _aligned(pipe: TextToImage, prompts: Any, images: np.ndarray) -> tuple[list[str], np.ndarray]:
-    """A list of prompts, and as many images."""
-    prompts = [prompts] if isinstance(prompts, str) else list(prompts)
+    """A list of prompts, and as many images: one prompt serves every image, and one image every prompt."""
+    prompts = [prompts] * (len(images) if images.ndim == 4 else 1) if isinstance(prompts, str) else list(prompts)
     size, count = pipe.size, len(prompts)
-    if images.ndim == 3:
-        images = np.repeat(images[None], count, 0)
+    images = np.repeat(images[None], count, 0) if images.ndim == 3 else images
     if images.dtype != np.uint8 or images.shape != (count, size, size, 3):
         raise InputError(
             f"edit: {count} prompts need images uint8 ({count}, {size}, {size}, 3); got {images.dtype} {images.shape}"
