@@ -203,7 +203,7 @@ viz.panels(shown, ["image", *(f"{name}\nIoU {value:.2f}" for name, value in iou.
 # repeated: the masks get better with the steps.
 #
 # **Holds:** from half of one image the U-Net is better than a threshold that was made for such images. With the full
-# training, 1,000 steps, it reaches 0.889 and Otsu 0.767 (README, `python -m tinydiff.bench.segmentation`).
+# training, 1,000 steps, it reaches 0.889 and Otsu 0.767 ([results](results/segmentation.md)).
 #
 # > This set, then, is given to the U-Net to train on, for as many generations as needed until an accuracy threshold is
 # > reached. — the article
@@ -247,7 +247,7 @@ viz.panels(
 
 # %% [markdown]
 # Without them outlines are coarse after so few steps. It is a matter of time on this image: after 1,000 steps both are
-# at 0.88 to 0.89 (README). Skip connections are worth a tenfold shorter training here.
+# at 0.88 to 0.89. Skip connections are worth a tenfold shorter training here.
 #
 # ## Much from little: elastic deformation and heavy borders
 #
@@ -338,9 +338,9 @@ assert max(curve.values()) > iou["Otsu's threshold"]
 figure
 
 # %% [markdown]
-# A few tiles with some dozen nuclei are enough, on images that look alike. The README has the curve over 300 steps and
-# three random choices of the tiles: one tile 0.72 to 0.88, four 0.885, all 32 0.888 on average. It depends on *which*
-# tile when there is one only.
+# A few tiles with some dozen nuclei are enough, on images that look alike. The [results](results/segmentation.md) have
+# the curve over 300 steps and three random choices of the tiles: one tile 0.72 to 0.88, four 0.885, all 32 0.888 on
+# average. It depends on *which* tile when there is one only.
 #
 # ## What to take away
 #
