@@ -10,6 +10,7 @@ import pytest
 import standin
 
 from tinydiff import device, ops
+from tinydiff.apps.train.session import fit
 from tinydiff.autograd import Tensor
 from tinydiff.datasets import Vocabulary
 from tinydiff.datasets.captions import LENGTH
@@ -26,7 +27,8 @@ from tinydiff.segmentation.tiles import probabilities
 from tinydiff.segmentation.training import train_on_pairs
 from tinydiff.training.optim import AdamW, OptimConfig
 from tinydiff.training.presets import PRESETS
-from tinydiff.training.tasks import train_autoencoder
+from tinydiff.training.tasks import autoencoder_task, measured_scaling_factor
+from tinydiff.weights import as_stored
 
 UNET = UNetConfig(
     in_channels=2,
@@ -43,13 +45,13 @@ TEXT = TextEncoderConfig(
 )
 
 
-def one_step(device):
+def one_step(where):
     """Loss, gradients and weights of one training step from the same start."""
     rng = np.random.default_rng(0)
     model = Denoiser(UNET, TEXT, rng)
     for parameter in model.parameters():  # a zero weight hides what lies behind it
         parameter.assign((parameter.data + 0.1 * rng.standard_normal(parameter.shape)).astype(np.float32))
-    model.to(device)
+    model.to(where)
     x, target = rng.standard_normal((2, 2, 4, 2, 2), np.float32)
     t, tokens = np.array([3, 700]), rng.integers(0, 5, (2, 3))
     optimiser = AdamW(model, OptimConfig(steps=10, batch=2, warmup=1))
@@ -88,11 +90,11 @@ AUTOENCODER = AutoencoderConfig(
 )
 
 
-def test_pictures(card):
-    """The whole way from words to pixels; noise comes from the CPU, so that a seed means the same picture."""
+def test_images(card):
+    """The whole way from words to pixels; noise comes from the CPU, so that a seed means the same image."""
     rng = np.random.default_rng(0)
     vocabulary = Vocabulary()
-    text = replace(TEXT, vocabulary=len(vocabulary), length=LENGTH)
+    text = replace(TEXT, vocab_size=len(vocabulary), max_position_embeddings=LENGTH)
     parts = Autoencoder(AUTOENCODER, rng), Denoiser(UNET, text, rng), vocabulary, make_schedule("squaredcos_cap_v2")
     for parameter in parts[1].parameters():
         parameter.assign((parameter.data + 0.1 * rng.standard_normal(parameter.shape)).astype(np.float32))
@@ -105,16 +107,33 @@ def test_pictures(card):
     assert np.array_equal(pipe.to("cpu").generate(prompt, steps=2, sampler="ddpm"), expected)
 
 
+class Noise:
+    """The same images in every epoch."""
+
+    source = "noise"
+
+    def __init__(self, images):
+        self.images = images
+
+    def __len__(self):
+        return len(self.images)
+
+    def epoch(self, number):
+        return self
+
+
 def test_training_that_stops_and_goes_on(card, tmp_path):
     """A checkpoint that the card wrote holds NumPy's arrays, and goes on there."""
-    images = np.random.default_rng(1).integers(0, 256, (2, 2, 2, 3), np.uint8)
+    images = Noise(np.random.default_rng(1).integers(0, 256, (2, 2, 2, 3), np.uint8))
     preset = replace(PRESETS["quick"], autoencoder=AUTOENCODER)
 
     def trained(where, steps, folder):
-        optim = OptimConfig(steps=steps, batch=2, warmup=1)
-        settings = replace(preset, autoencoder_optim=optim)
-        model = train_autoencoder(lambda epoch: images, 2, settings, folder, True, "noise", where)
-        return {name: device.to_numpy(a) for name, a in model.state_dict().items()}, model.scaling_factor
+        settings = replace(preset, autoencoder_optim=OptimConfig(steps=steps, batch=2, warmup=1))
+        task = autoencoder_task(images, settings, where)
+        ema = fit(task, folder, resume=True)
+        task.model.load_state_dict({name: as_stored(a) for name, a in ema.items()})
+        scale = measured_scaling_factor(task.model, images, settings.seed)
+        return {name: device.to_numpy(a) for name, a in task.model.state_dict().items()}, scale
 
     for folder in ("cpu", "cuda"):
         (tmp_path / folder).mkdir()
