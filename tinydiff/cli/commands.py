@@ -139,7 +139,7 @@ def _loaded(args: argparse.Namespace) -> TextToImage:
 
 
 def _sampling(args: argparse.Namespace) -> dict[str, Any]:
-    """What `generate` and its like are told by the options that they share."""
+    """The options that `generate` and its like share, as keyword arguments."""
     return {"steps": args.steps, "seed": args.seed, **_guidance(args)}
 
 
