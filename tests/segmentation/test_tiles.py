@@ -55,11 +55,11 @@ def test_the_image_goes_on_as_numpy_s_reflection(margin):
 
 
 def test_nothing_beyond_the_radius_matters():
-    """And what `radius` says is not much too large."""
+    """And what `receptive_radius` says is not much too large."""
     model = model_of(True)
     image = RNG.standard_normal((128, 128, 1)).astype(np.float32)
     moved = []
-    with kernels.use("numpy"):  # Winograd's rounding radiuses further
+    with kernels.use("numpy"):  # Winograd's rounding reaches further
         for at in range(60, 64):  # each place in max-pool's grid
             other = image.copy()
             other[at, at] += 1000
@@ -68,7 +68,7 @@ def test_nothing_beyond_the_radius_matters():
     assert model.receptive_radius - model.total_stride < furthest <= model.receptive_radius
 
 
-def test_five_levels_radius_what_the_paper_s_unpadded_network_loses():
+def test_five_levels_reach_what_the_paper_s_unpadded_network_loses():
     model = UNet2015(UNet2015Config(padded=False), rng=None)
     assert model.valid_margin == (572 - 388) // 2 and model.seen(388) == 572 and model.seen(380) == 572
     assert model.seen(389) == 588 and model.total_stride == 16

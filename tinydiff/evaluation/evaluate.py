@@ -170,8 +170,8 @@ def _generate(
     with tqdm(total=count, desc="generating", unit="image", disable=None) as bar:
         for start in range(0, count, BATCH):
             part = prompts[start : start + BATCH]
-            guidance = {"guidance_scale": scale, "guidance_interval": interval}
-            parts.append(pipe.generate(part, steps=steps, seed=int(rng.integers(2**31)), **guidance))
+            own = int(rng.integers(2**31))
+            parts.append(pipe.generate(part, steps=steps, guidance_scale=scale, guidance_interval=interval, seed=own))
             bar.update(len(part))
     return np.concatenate(parts), asked, prompts
 
