@@ -28,7 +28,7 @@ from tinydiff.kernels.cpu.gemm import Matrix, Size, as_panels, gemm, gemm_transp
 from tinydiff.kernels.cpu.indirection import row_buffer, step_buffer
 from tinydiff.kernels.cpu.jit import address, helper, kernel, machine_function
 from tinydiff.kernels.cpu.micro_kernel import ROWS, WIDTH
-from tinydiff.kernels.cpu.vectors import LANES, Vectors
+from tinydiff.kernels.cpu.vectors import LANES, Vectors, emitted
 from tinydiff.kernels.selection import winograd_allowed
 
 P, Q = 0.5**0.5, 2**0.5  # the points are 0, P, −P, Q, −Q, ∞, one for each row below; P·Q = 1
@@ -84,12 +84,9 @@ def _transform(along: Any, matrix: np.ndarray, count: int, shifted: bool = False
         Where `shifted`, the vector at `shift` is added to each.
         """
 
-        def emit(context: Any, build: Any, signature: Any, arguments: Any) -> Any:
-            source, from_, target, to, shift = arguments
-            v = Vectors(build)
-
+        def body(v: Vectors, source: Any, from_: Any, target: Any, to: Any, shift: Any) -> None:
             def place(base: Any, offsets: Any, i: int) -> Any:
-                return build.add(base, v.load_integer(v.plus(offsets, 8 * i)))
+                return v.build.add(base, v.load_integer(v.plus(offsets, 8 * i)))
 
             columns = [
                 along(v, matrix, [v.load(place(source, from_, i * count + j)) for i in range(count)])
@@ -98,11 +95,10 @@ def _transform(along: Any, matrix: np.ndarray, count: int, shifted: bool = False
             size = len(columns[0])
             for i in range(size):
                 for j, vector in enumerate(along(v, matrix, [column[i] for column in columns])):
-                    vector = build.fadd(vector, v.load(shift)) if shifted else vector
+                    vector = v.build.fadd(vector, v.load(shift)) if shifted else vector
                     v.store(vector, place(target, to, i * size + j))
-            return context.get_dummy_value()
 
-        return types.void(*[types.intp] * 5), emit
+        return types.void(*[types.intp] * 5), emitted(body)
 
     return transform
 
