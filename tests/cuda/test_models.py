@@ -1,6 +1,6 @@
-"""Whole models with the card's kernels: a training step and pictures.
+"""Whole models with the GPU's kernels: a training step and images.
 
-Without a card arrays are a stand-in's, which NumPy may not touch, and kernels run in the simulator.
+Without a GPU arrays are a stand-in's, which NumPy may not touch, and kernels run in the simulator.
 """
 
 from dataclasses import replace
@@ -62,9 +62,9 @@ def one_step(where):
     return loss.item(), gradients, norm, {name: to_numpy(a) for name, a in model.state_dict().items()}
 
 
-def test_the_stand_in_refuses_numpy(card):
+def test_the_stand_in_refuses_numpy(gpu):
     if not device.simulated.__name__ == "<lambda>":
-        pytest.skip("there is a card")
+        pytest.skip("there is a GPU")
     a = device.to_device(np.ones(3, np.float32), "cuda")
     assert isinstance(a, standin.Card)
     for use in (np.sum, np.asarray, np.exp, np.concatenate, lambda a: np.ones(3) + a, lambda a: a + np.ones(3)):
@@ -72,7 +72,7 @@ def test_the_stand_in_refuses_numpy(card):
             use(a)
 
 
-def test_a_denoisers_training_step(card):
+def test_a_denoisers_training_step(gpu):
     expected_loss, expected, expected_norm, expected_weights = one_step("cpu")
     loss, gradients, norm, weights = one_step("cuda")
     assert abs(loss - expected_loss) <= 1e-5 * expected_loss
@@ -90,7 +90,7 @@ AUTOENCODER = AutoencoderConfig(
 )
 
 
-def test_images(card):
+def test_images(gpu):
     """The whole way from words to pixels; noise comes from the CPU, so that a seed means the same image."""
     rng = np.random.default_rng(0)
     vocabulary = Vocabulary()
@@ -101,9 +101,9 @@ def test_images(card):
     pipe = TextToImage(*parts, prediction_type="v_prediction", latent_shape=(2, 2, 2))
     prompt = ["a red dress on a white background"]
     expected = pipe.generate(prompt, steps=2, sampler="ddpm")
-    pictures = pipe.to("cuda").generate(prompt, steps=2, sampler="ddpm")
-    assert isinstance(pictures, np.ndarray) and pictures.dtype == np.uint8 and pictures.shape == (1, 4, 4, 3)
-    assert abs(pictures.astype(int) - expected).max() <= 1
+    images = pipe.to("cuda").generate(prompt, steps=2, sampler="ddpm")
+    assert isinstance(images, np.ndarray) and images.dtype == np.uint8 and images.shape == (1, 4, 4, 3)
+    assert abs(images.astype(int) - expected).max() <= 1
     assert np.array_equal(pipe.to("cpu").generate(prompt, steps=2, sampler="ddpm"), expected)
 
 
@@ -122,8 +122,8 @@ class Noise:
         return self
 
 
-def test_training_that_stops_and_goes_on(card, tmp_path):
-    """A checkpoint that the card wrote holds NumPy's arrays, and goes on there."""
+def test_training_that_stops_and_goes_on(gpu, tmp_path):
+    """A checkpoint that the GPU wrote holds NumPy's arrays, and goes on there."""
     images = Noise(np.random.default_rng(1).integers(0, 256, (2, 2, 2, 3), np.uint8))
     preset = replace(PRESETS["quick"], autoencoder=AUTOENCODER)
 
@@ -146,7 +146,7 @@ def test_training_that_stops_and_goes_on(card, tmp_path):
         assert abs(array - expected[name]).max() <= 2e-3, name  # Adam's first step is lr·sign(g): 1e-3 either way
 
 
-def test_segmentation_is_trained_and_finds_cells(card, tmp_path):
+def test_segmentation_is_trained_and_finds_cells(gpu, tmp_path):
     image = np.random.default_rng(0).integers(0, 256, (10, 10), np.uint8)
     mask = np.zeros((10, 10), np.int32)
     mask[2:6, 3:8] = 1

@@ -1,4 +1,4 @@
-"""Every op on the card's arrays, forward and backward, gives what it gives on the CPU, and asks nothing of NumPy."""
+"""Every op on the GPU's arrays, forward and backward, gives what it gives on the CPU, and asks nothing of NumPy."""
 
 import numpy as np
 import pytest
@@ -49,7 +49,7 @@ def test_no_op_is_left_out():
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_on_the_card(card, name):
+def test_on_the_gpu(gpu, name):
     op, inputs, options = CASES[name]
 
     def both(name):

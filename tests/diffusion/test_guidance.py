@@ -9,7 +9,7 @@ from tinydiff.errors import InputError
 
 
 class Network:
-    """A stand-in for the denoiser that notes what it was given: text (M, D) and mask (M, D) move every picture."""
+    """A stand-in for the denoiser that notes what it was given: text (M, D) and mask (M, D) move every image."""
 
     def __init__(self):
         self.calls = []

@@ -25,5 +25,5 @@ def as_floats(images: np.ndarray) -> np.ndarray:
 def as_pixels(images: np.ndarray) -> np.ndarray:
     """Images in [−1, 1] → uint8, clipped.  Raises FloatingPointError for NaN, which would come out black."""
     if not np.isfinite(images).all():
-        raise FloatingPointError("generate: a image holds values that are not finite; are the weights damaged?")
+        raise FloatingPointError("generate: an image holds values that are not finite; are the weights damaged?")
     return np.rint((np.clip(images, -1, 1) + 1) * 127.5).astype(np.uint8)

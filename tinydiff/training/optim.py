@@ -102,7 +102,7 @@ def _norm(gradients: dict[str, Array]) -> float:
     if not arrays:
         return 0.0
     xp, fast = array_module(arrays[0]), kernels.find_kernel("square_sums", arrays[0])
-    # From a GPU they come all at once: to wait for each would keep the card idle.
+    # From a GPU they come all at once: to wait for each would keep the GPU idle.
     squares = fast(arrays) if fast else to_numpy(xp.stack([_square(g) for g in arrays]))
     total = 0.0
     for (name, g), square in zip(gradients.items(), squares, strict=True):
