@@ -35,7 +35,7 @@ def save(path: str | Path, arrays: dict[str, np.ndarray], config: dict, *, requi
         if bad:
             raise InputError(f"{path}: not saved, {bad} of the {np.size(array)} values of {name} are not finite")
     try:
-        # One entry, since safetensors shuffles several: equal states are equal files.
+        # One entry, since safetensors shuffles several: equal contents give equal bytes.
         header = {FORMAT: json.dumps({"version": VERSION, "config": config}, allow_nan=False)}
     except (TypeError, ValueError) as error:
         raise InputError(f"{path}: not saved, the configuration must be JSON: {error}") from error
