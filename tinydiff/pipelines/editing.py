@@ -131,7 +131,7 @@ def reconstruct(pipe: TextToImage, noise: np.ndarray, prompts: Sequence[str] | s
 
 
 def slerp(one: np.ndarray, other: np.ndarray, share: float) -> np.ndarray:
-    """Between two arrays along the great circle: it keeps the norm of noise, which a straight line would shrink.  (Shoemake 1985)"""
+    """From one array to the other along the great circle: noise keeps its norm, as on no straight line.  (Shoemake 1985)"""
     cosine = float((one * other).sum() / np.sqrt((one * one).sum() * (other * other).sum()))
     angle = np.arccos(np.clip(cosine, -1, 1))
     if angle < 1e-6:

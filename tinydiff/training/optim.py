@@ -33,7 +33,7 @@ class OptimConfig:
 
 
 def learning_rate(config: OptimConfig, step: int) -> float:
-    """A straight line up over `warmup` steps, times half a cosine from 1 down to `final`.  (Loshchilov 2017, arXiv:1608.03983)"""
+    """A line up over `warmup` steps, times half a cosine from 1 to `final`.  (Loshchilov 2017, arXiv:1608.03983)"""
     rise = min(1.0, (step + 1) / max(1, config.warmup))
     progress = step / max(1, config.steps)
     fall = config.final + (1 - config.final) * (1 + math.cos(math.pi * progress)) / 2
@@ -46,7 +46,7 @@ def ema_decay(config: OptimConfig, step: int) -> float:
 
 
 class AdamW:
-    """Adam with decoupled weight decay; keeps the moments of every parameter, and its EMA, which is what is saved and used.
+    """Adam with decoupled weight decay; keeps every parameter's moments, and its EMA, which is what is saved and used.
 
         m ← β1·m + (1 − β1)·g      v ← β2·v + (1 − β2)·g²
         p ← p − lr·(m̂ / (√v̂ + eps) + decay·p)      ema ← β·ema + (1 − β)·p
