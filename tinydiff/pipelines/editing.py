@@ -131,7 +131,7 @@ def reconstruct(pipe: TextToImage, noise: np.ndarray, prompts: Sequence[str] | s
 
 
 def slerp(one: np.ndarray, other: np.ndarray, share: float) -> np.ndarray:
-    """From one array to the other along the great circle: noise keeps its norm, as on no straight line.  (Shoemake 1985)"""
+    """Between two arrays along the great circle, where noise keeps its norm: on a line it shrinks.  (Shoemake 1985)"""
     cosine = float((one * other).sum() / np.sqrt((one * one).sum() * (other * other).sum()))
     angle = np.arccos(np.clip(cosine, -1, 1))
     if angle < 1e-6:
