@@ -580,7 +580,7 @@ print(f"3×3, 64 → 128 channels: {weights:,} weights, {adds:,} multiply-adds o
 
 # %%
 from tinydiff.kernels import numpy_backend, reference
-from tinydiff.kernels.cpu import im2col, micro_kernel, naive, winograd
+from tinydiff.kernels.cpu import im2col, micro_kernel, naive, winograd_transforms
 
 show(reference.conv2d_forward)
 
@@ -636,7 +636,7 @@ show(micro_kernel.multiply_rows)
 # %%
 d, g = np.random.default_rng(0).standard_normal(6), np.random.default_rng(1).standard_normal(3)
 direct = np.correlate(d, g)  # 4 outputs, 12 multiplications
-a, b_t, g_m = winograd.A, winograd.B, winograd.G  # (6, 4), (6, 6), (6, 3)
+a, b_t, g_m = winograd_transforms.A, winograd_transforms.B, winograd_transforms.G  # (6, 4), (6, 6), (6, 3)
 assert np.allclose(a.T @ ((g_m @ g) * (b_t @ d)), direct)  # 6 multiplications of values
 
 tile_2d, kernel_2d = np.random.default_rng(2).standard_normal((6, 6)), np.random.default_rng(3).standard_normal((3, 3))

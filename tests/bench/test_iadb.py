@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from tinydiff.bench import iadb
-from tinydiff.bench.iadb import FROM, TO, Garments, carry, drawn_colours, shares
+from tinydiff.bench.iadb import FROM, TO, carry, coloured, drawn_colours, grey_garments, shares
 from tinydiff.datasets.pixels import as_floats, as_pixels
 from tinydiff.weights import load_autoencoder, shipped
 
@@ -20,7 +20,7 @@ def autoencoder():
 def test_a_perfect_direction_ends_at_the_other_garment(autoencoder):
     rng = np.random.default_rng(0)
     colours = drawn_colours(4, rng)
-    sneakers, boots = (Garments.of(kind, "test").images(4, colours, rng) for kind in (FROM, TO))
+    sneakers, boots = (coloured(grey_garments(name, "test"), colours, rng) for name in (FROM, TO))
     x0, x1 = (autoencoder.encode(as_floats(images)) for images in (sneakers, boots))
     passed = carry(autoencoder, lambda x, alpha: x1 - x0, sneakers, 8)
     assert len(passed) == len(iadb.ALPHAS)
@@ -32,7 +32,7 @@ def test_a_perfect_direction_ends_at_the_other_garment(autoencoder):
 def test_shares_are_of_garments_and_of_colours():
     rng = np.random.default_rng(1)
     colours = drawn_colours(40, rng)
-    boots, sneakers = (Garments.of(kind, "test").images(40, colours, rng) for kind in (TO, FROM))
+    boots, sneakers = (coloured(grey_garments(name, "test"), colours, rng) for name in (TO, FROM))
     assert shares(boots, colours)[0] > 0.85 and shares(sneakers, colours)[0] < 0.15
     assert shares(boots, colours)[1] == 1.0
     other = (colours[0] + 1) % 8, colours[1]

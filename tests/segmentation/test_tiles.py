@@ -54,8 +54,8 @@ def test_the_image_goes_on_as_numpy_s_reflection(margin):
     assert np.array_equal(mirrored(image, 2, 4, 3, 4, 1), image[1:4, 3:7])
 
 
-def test_nothing_beyond_the_reach_matters():
-    """And what `reach` says is not much too large."""
+def test_nothing_beyond_the_radius_matters():
+    """And what `receptive_radius` says is not much too large."""
     model = model_of(True)
     image = RNG.standard_normal((128, 128, 1)).astype(np.float32)
     moved = []
@@ -88,7 +88,9 @@ def test_pieces_are_prepared_one_by_one():
 
 def test_an_image_smaller_than_the_receptive_radius_is_refused():
     model = model_of(True)
-    reach = model.receptive_radius
-    predict(model, np.zeros((reach + 1, reach + 1, 1), np.float32))
-    with pytest.raises(InputError, match=rf"{reach}×99 pixels, smaller than the network reaches: {reach + 1}"):
-        predict(model, np.zeros((reach, 99, 1), np.float32))
+    radius = model.receptive_radius
+    predict(model, np.zeros((radius + 1, radius + 1, 1), np.float32))
+    with pytest.raises(
+        InputError, match=rf"{radius}×99 pixels, smaller than the receptive radius: expected {radius + 1}"
+    ):
+        predict(model, np.zeros((radius, 99, 1), np.float32))

@@ -37,8 +37,8 @@ def test_the_figure_names_shapes_and_sizes(pipe):
         "z: 8×8×4",
         "16×96",
         f"{millions:.1f} M parameters",
-        "asked 7 times",
-        "predicts v_prediction",
+        "called 7 times",
+        "predicts v\n",
     ):
         assert expected in texts
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tinydiff.errors import InputError
-from tinydiff.viz.latents import channels, drawing, noised, shown, signal_to_noise, sizes, walk
+from tinydiff.viz.latents import channels, denoising_step, noised, shown, signal_to_noise, sizes, walk
 
 
 def test_channels_are_scaled_by_the_limit_and_the_image_is_last():
@@ -58,7 +58,7 @@ def test_curves_and_single_points():
 
 def test_drawing_has_the_latent_of_its_step_and_both_decoded():
     x, x0 = np.full((2, 2, 4), 1.5), np.full((2, 2, 4), -0.5)
-    figure = drawing(Identity(), [(x * 0, x0 * 0), (x, x0)], 1)
+    figure = denoising_step(Identity(), [(x * 0, x0 * 0), (x, x0)], 1)
     assert [axes.get_title() for axes in figure.axes[4:]] == ["x, decoded", "x̂0, decoded"]
     np.testing.assert_allclose(figure.axes[0].images[0].get_array(), 0.5)  # 1.5 of a limit of 3
     np.testing.assert_allclose(figure.axes[4].images[0].get_array(), 1)  # clipped

@@ -9,18 +9,18 @@ from tinydiff.errors import InputError
 from tinydiff.viz.process import plane, reverse_process, schedules
 
 
-def test_schedules_are_drawn_as_they_are():
-    cosine, linear = make_schedule("cosine"), make_schedule("linear")
+def test_schedules_are_shown_as_they_are():
+    cosine, linear = make_schedule("squaredcos_cap_v2"), make_schedule("linear")
     left, right = schedules(cosine, linear).axes
     np.testing.assert_array_equal(left.lines[0].get_ydata(), cosine.alpha_bar)
     np.testing.assert_allclose(right.lines[1].get_ydata(), linear.alpha_bar / (1 - linear.alpha_bar))
-    assert [text.get_text() for text in left.get_legend().get_texts()] == ["cosine", "linear"]
+    assert [text.get_text() for text in left.get_legend().get_texts()] == ["squaredcos_cap_v2", "linear"]
 
 
 def test_the_reverse_process_ends_at_the_image():
     pipe = tinydiff.load()
-    found = reverse_process(pipe, "a red dress", steps=4, guidance=2.0, seed=3)
-    image = pipe.generate(["a red dress"], steps=4, guidance=2.0, seed=3)[0]
+    found = reverse_process(pipe, "a red dress", steps=4, guidance_scale=2.0, seed=3)
+    image = pipe.generate(["a red dress"], steps=4, guidance_scale=2.0, seed=3)[0]
     assert found.states.shape == found.guesses.shape == (4, 32, 32, 3) and found.timesteps == pipe.schedule.timesteps(4)
     np.testing.assert_allclose(np.rint(255 * found.states[-1]), image, atol=1)
     np.testing.assert_allclose(found.states[-1], found.guesses[-1], atol=1e-4)

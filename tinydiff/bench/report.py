@@ -10,7 +10,7 @@ from typing import Any
 from tinydiff.bench.timing import Timing, geometric_mean
 from tinydiff.cli.results import write_json
 from tinydiff.errors import InputError
-from tinydiff.viz.figures import save_figure
+from tinydiff.viz.figures import save_figure, subplots
 
 
 def line(row: Timing) -> str:
@@ -47,8 +47,6 @@ def write_image(path: Path, rows: Sequence[Timing], conditions: dict[str, Any]) 
 
     Raises InputError where the rows have neither.
     """
-    from matplotlib.figure import Figure
-
     shown = [(row, row.ratio, f"{row.ratio:.2f}") for row in rows if row.ratio is not None and row.against == "PyTorch"]
     where = f"on {conditions['threads']} threads with {conditions['instructions']}"
     line, caption = 1.0, f"times as fast as PyTorch {conditions['torch']}, {where}\n(memory: PyTorch's over tinydiff's)"
@@ -57,8 +55,7 @@ def write_image(path: Path, rows: Sequence[Timing], conditions: dict[str, Any]) 
         line, caption = conditions["peak, GFLOP/s"], f"GFLOP/s, {where}; the line is the peak of multiply-adds"
     if not shown:
         raise InputError("bench: nothing to draw, these groups have no rates and PyTorch is not installed")
-    figure = Figure(figsize=(8, 0.9 + 0.3 * len(shown)), layout="constrained")
-    axes = figure.subplots()
+    figure, axes = subplots((8, 0.9 + 0.3 * len(shown)))
     colours = {"forward": "#9ecae1", "forward and gradients": "#4292c6"}
     largest = max(value for _, value, _ in shown)
     for i, (row, value, text) in enumerate(reversed(shown)):

@@ -6,3 +6,5 @@ from tinydiff.models.classifier import Classifier, ClassifierConfig
 from tinydiff.models.text_encoder import TextEncoder, TextEncoderConfig
 from tinydiff.models.unet import UNet, UNetConfig
 from tinydiff.models.unet2015 import UNet2015, UNet2015Config
+
+__all__ = sorted(name for name, value in list(globals().items()) if callable(value))

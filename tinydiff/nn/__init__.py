@@ -15,3 +15,5 @@ from tinydiff.nn.blocks import (
 )
 from tinydiff.nn.layers import Conv2d, Embedding, GroupNorm, LayerNorm, Linear
 from tinydiff.nn.module import Module, Parameter, chain
+
+__all__ = sorted(name for name, value in list(globals().items()) if callable(value))

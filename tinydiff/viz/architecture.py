@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from tinydiff.apps.summary import LayerSummary
     from tinydiff.pipelines.text_to_image import TextToImage
 
-PIXELS, LATENTS, WORDS = "#fbe3d6", "#ddebf7", "#e2f0d9"  # the three spaces' backgrounds
+PIXELS, LATENTS, TEXT = "#fbe3d6", "#ddebf7", "#e2f0d9"  # the three spaces' backgrounds
 BLUE, ORANGE, GREEN = PALETTE[0], PALETTE[1], PALETTE[2]
 
 
@@ -53,13 +53,14 @@ def architecture(pipe: TextToImage, steps: int = 25) -> Figure:
     axes.axis("off")
     _space(axes, 1, 34, PIXELS, "pixel space")
     _space(axes, 37, 55, LATENTS, "latent space")
-    _space(axes, 94, 35, WORDS, "words")
+    _space(axes, 94, 35, TEXT, "text")
 
     _box(axes, 12, 37, 20, 12, f"encoder\n{_size(found['encoder'])}", BLUE)
     _box(axes, 12, 8, 20, 12, f"decoder\n{_size(found['decoder'])}", BLUE)
     levels = f"noise: {pipe.schedule.num_train_timesteps:,} levels\n{pipe.schedule.name} schedule"
     _box(axes, 53, 37, 28, 12, levels, ORANGE)
-    unet = f"U-Net, asked {steps} times\npredicts {pipe.prediction_type}\n{_size(found['unet'])}"
+    predicted = pipe.prediction_type.removesuffix("_prediction")
+    unet = f"U-Net, called {steps} times\npredicts {predicted}\n{_size(found['unet'])}"
     _box(axes, 45, 6, 38, 16, unet, BLUE)
     _box(axes, 100, 8, 23, 12, f"text encoder\n{_size(found['text encoder'])}", GREEN)
     _box(axes, 100, 37, 23, 12, f"Word2Vec\n{len(pipe.vocabulary)} words", GREEN)
