@@ -155,7 +155,7 @@ def test_segmentation_is_trained_and_finds_cells(gpu, tmp_path):
     trained, answers = [], []
     for name in ("cpu", "cuda"):
         (tmp_path / name).mkdir()
-        model = train_on_pairs([(image, mask)], preset, tmp_path / name, strip=0, device=name).model
+        model = train_on_pairs([(image, mask)], preset, tmp_path / name, validation_strip=0, device=name).model
         trained.append({name: to_numpy(array) for name, array in model.state_dict().items()})
         answers.append(probabilities(model, np.repeat(image[:4, :4, None] / np.float32(255), 3, 2)))
     for name, array in trained[0].items():
