@@ -34,11 +34,10 @@ def conv2d(
     y = kernels.kernel("conv2d_forward", x)(x, w, b, stride, sides)
 
     def backward(dy: Array, needs_input_grad: tuple[bool, ...] = (True, True, True)) -> tuple:
-        dx = kernels.kernel("conv2d_input_grad", dy)(dy, w, x.shape, stride, sides) if needs_input_grad[0] else None
-        dw = (
-            kernels.kernel("conv2d_weight_grad", dy)(x, dy, w.shape[:2], stride, sides) if needs_input_grad[1] else None
-        )
-        db = kernels.sum_rows(dy) if b is not None and needs_input_grad[2] else None
+        needs_dx, needs_dw, needs_db = needs_input_grad
+        dx = kernels.kernel("conv2d_input_grad", dy)(dy, w, x.shape, stride, sides) if needs_dx else None
+        dw = kernels.kernel("conv2d_weight_grad", dy)(x, dy, w.shape[:2], stride, sides) if needs_dw else None
+        db = kernels.sum_rows(dy) if b is not None and needs_db else None
         return dx, dw, db
 
     return y, backward
@@ -53,9 +52,6 @@ def conv_transpose2d(x: Array, w: Array, b: Array | None = None, *, stride: int 
     w is (KH, KW, K, C) and b (K,) or None.  It is what a convolution does to the gradient by its input, so its own
     gradient by x is that convolution of dy, and the one by w pairs every x with the dy that it made.
     Raises InputError where shapes do not fit.  (Dumoulin & Visin 2016, arXiv:1603.07285, section 4)
-
-    >>> ops.conv_transpose2d(np.ones((1, 4, 4, 16)), np.ones((2, 2, 8, 16))).shape
-    (1, 8, 8, 8)
     """
     shapes = f"(x {x.shape}, w {w.shape}, b {None if b is None else b.shape})"
     if x.ndim != 4 or w.ndim != 4 or x.shape[3] != w.shape[3] or 0 in x.shape + w.shape or stride < 1:
@@ -68,11 +64,10 @@ def conv_transpose2d(x: Array, w: Array, b: Array | None = None, *, stride: int 
     y = kernels.kernel("conv2d_input_grad", x)(x, w, shape, stride, _NONE)
 
     def backward(dy: Array, needs_input_grad: tuple[bool, ...] = (True, True, True)) -> tuple:
-        dx = kernels.kernel("conv2d_forward", dy)(dy, w, None, stride, _NONE) if needs_input_grad[0] else None
-        dw = (
-            kernels.kernel("conv2d_weight_grad", dy)(dy, x, w.shape[:2], stride, _NONE) if needs_input_grad[1] else None
-        )
-        db = kernels.sum_rows(dy) if b is not None and needs_input_grad[2] else None
+        needs_dx, needs_dw, needs_db = needs_input_grad
+        dx = kernels.kernel("conv2d_forward", dy)(dy, w, None, stride, _NONE) if needs_dx else None
+        dw = kernels.kernel("conv2d_weight_grad", dy)(dy, x, w.shape[:2], stride, _NONE) if needs_dw else None
+        db = kernels.sum_rows(dy) if b is not None and needs_db else None
         return dx, dw, db
 
     return y if b is None else y + b, backward
