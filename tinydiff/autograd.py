@@ -47,9 +47,9 @@ def no_grad() -> Iterator[None]:
 class Tensor:
     """An array that remembers how it was made.
 
-    data: the array, read-only: a change in place would make gradients wrong in silence, since backward functions still
-        need the values that the forward saw.
-    requires_grad: whether `backward` fills its `grad`, an array of the same shape.
+    data: the array itself, no copy, and from then on read-only, for its owner as well: backward functions still need
+        the values that the forward saw, so a change in place would make gradients wrong in silence.
+    requires_grad: whether a gradient is carried to it.  Only a leaf, a tensor that no op made, keeps it, in `grad`.
     parents, backward: set by ops alone: for each input the tensor that waits for its gradient, or None; and the
         function that makes these gradients, called as `backward(dy, needs_input_grad)`.
 
@@ -91,7 +91,7 @@ class Tensor:
         return f"Tensor({values}{', requires_grad=True' if self.requires_grad else ''})"
 
     def backward(self, dy: Array | None = None) -> None:
-        """Add d(self)/d(leaf) to the `.grad` of every leaf; each node is visited once, outputs first.
+        """Add dy·d(self)/d(leaf) to the `.grad` of every leaf; each node is visited once, outputs first.
 
         dy: the gradient that arrives from above, of this tensor's shape; a scalar needs none (it is 1).
         Raises RuntimeError if this tensor is not on the tape, if it is no scalar and `dy` is missing, or if the

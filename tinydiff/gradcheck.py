@@ -2,7 +2,7 @@
 
     numeric dx[i] = Σ dy · (f(x + h·eᵢ) − f(x − h·eᵢ)) / 2h
 
-The upstream gradient is random because one of ones hides transposed and mis-summed gradients; the error is relative
+The upstream gradient is random because one of all ones would hide transposed and wrongly summed gradients; the error is relative
 to the array's largest gradient because an absolute tolerance lets small gradients be wrong.
 """
 
@@ -19,7 +19,7 @@ STEP = 1e-6
 
 
 def op_errors(op: Any, *arrays: Any, seed: int = 0, step: float = STEP, **options: Any) -> list[float]:
-    """For each float array that goes into `op.forward`: max |analytic − numeric| over max |numeric|.
+    """For each float array that goes into `op.forward`: max |analytic − numeric| divided by max |numeric|.
 
     A right gradient gives about 1e-9 to 1e-7; a wrong one 1e-3 to 1.  Integer arrays are not checked.
 
@@ -41,7 +41,7 @@ def module_errors(
 ) -> dict[str, float]:
     """The same for a whole block or model: errors of each parameter of `module` and each of the named `inputs`.
 
-    `run()` makes the output from `inputs` and the module's parameters, which must be float64.
+    `run()` makes the output from `inputs` and the module's parameters, which must be float64 and have requires_grad.
     """
     leaves = {**dict(module.named_parameters()), **inputs}
     for leaf in leaves.values():
@@ -56,7 +56,7 @@ def module_errors(
 
 
 def numeric(f: Callable[[], Any], x: np.ndarray, dy: Any = 1.0, step: float = STEP) -> np.ndarray:
-    """Σ dy·∂f/∂x by central differences; f() gives what has dy's shape from x, which is changed and changed back."""
+    """Σ dy·∂f/∂x by central differences; f() gives what has dy's shape from x, which is changed and restored."""
     gradient = np.empty_like(x)
     for i in np.ndindex(x.shape):
         keep, ends = x[i], []
@@ -70,9 +70,9 @@ def numeric(f: Callable[[], Any], x: np.ndarray, dy: Any = 1.0, step: float = ST
     return gradient
 
 
-def relative_error(analytic: np.ndarray | None, numeric: np.ndarray) -> float:
-    """max |analytic − numeric| over max |numeric|; where the numeric gradient is zero, the absolute error."""
-    if analytic is None or np.shape(analytic) != numeric.shape:
+def relative_error(analytic: np.ndarray | None, expected: np.ndarray) -> float:
+    """max |analytic − numeric| divided by max |numeric|; where the numeric gradient is zero, the absolute error."""
+    if analytic is None or np.shape(analytic) != expected.shape:
         return float("inf")
-    scale = abs(numeric).max()
-    return float(abs(analytic - numeric).max() / (scale if scale > 1e-8 else 1.0))
+    scale = abs(expected).max()
+    return float(abs(analytic - expected).max() / (scale if scale > 1e-8 else 1.0))

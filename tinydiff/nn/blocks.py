@@ -14,7 +14,7 @@ from tinydiff.nn.module import Generator, Module, chain
 
 
 def timestep_embedding(t: Array, width: int) -> np.ndarray:
-    """Noise level t (N,) as a vector (N, width): [cos(t·f), sin(t·f)] with f from 1 down to 1/10000, float64.
+    """Timestep t (N,) as a vector (N, width), float64: [cos(t·f), sin(t·f)], f_i = 10000^(−i/half), i = 0 … half − 1.
 
     Stable Diffusion's order and frequencies.  (Vaswani 2017, arXiv:1706.03762, section 3.5; Ho 2020)
     """
@@ -42,8 +42,9 @@ class ResnetBlock(Module):
     """x + conv(norm(conv(norm(x)) + time)): (N, H, W, inputs) → (N, H, W, outputs), time (N, time_width) or None.
 
     groups: of the norms, they must divide inputs and outputs;   time_width: None for a block without a time embedding
-    The embedding is added to every channel; a 1×1 convolution fits the skip connection where inputs ≠ outputs.
-    The second convolution starts at zero, so that a new block is the identity.  (He 2016; Ho 2020, arXiv:2006.11239)
+    The embedding, through SiLU and a linear layer, gives each channel one number, added at all positions; a 1×1
+    convolution fits the skip connection where inputs ≠ outputs.  The second convolution starts at zero, so that a new
+    block is its skip connection alone.  (He 2016; Ho 2020, arXiv:2006.11239)
     """
 
     def __init__(

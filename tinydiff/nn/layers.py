@@ -1,4 +1,7 @@
-"""Layers: an op and the parameters that it uses.  Initial weights are U(−1/√fan-in, 1/√fan-in), zero where asked."""
+"""Layers: an op and the parameters that it uses.
+
+Linear and Conv2d begin with U(−1/√fan-in, 1/√fan-in), or zero where asked; norms with 1 and 0.
+"""
 
 from __future__ import annotations
 

@@ -8,26 +8,26 @@ from tinydiff.errors import InputError
 
 
 @op
-def mse_loss(y: Array, target: Array) -> tuple[Array, Backward]:
-    """mean (y − target)²; dy = 2·(y − target) / size, and the target's gradient is its negative."""
-    _same_shape("mse_loss", y, target)
-    difference = y - target
+def mse_loss(prediction: Array, target: Array) -> tuple[Array, Backward]:
+    """mean (prediction − target)²; dprediction = dy·2·(prediction − target) / size, dtarget = −dprediction."""
+    _same_shape("mse_loss", prediction, target)
+    difference = prediction - target
 
     def backward(dy: Array) -> tuple:
-        d = (dy * difference * (2 / y.size)).astype(y.dtype)
+        d = (dy * difference * (2 / prediction.size)).astype(prediction.dtype)
         return d, -d
 
     return (difference * difference).mean(), backward
 
 
 @op
-def l1_loss(y: Array, target: Array) -> tuple[Array, Backward]:
-    """mean |y − target|; dy = sign(y − target) / size, and the target's gradient is its negative."""
-    _same_shape("l1_loss", y, target)
-    difference = y - target
+def l1_loss(prediction: Array, target: Array) -> tuple[Array, Backward]:
+    """mean |prediction − target|; dprediction = dy·sign(prediction − target) / size, dtarget = −dprediction."""
+    _same_shape("l1_loss", prediction, target)
+    difference = prediction - target
 
     def backward(dy: Array) -> tuple:
-        d = (dy * array_module(y).sign(difference) / y.size).astype(y.dtype)
+        d = (dy * array_module(prediction).sign(difference) / prediction.size).astype(prediction.dtype)
         return d, -d
 
     return abs(difference).mean(), backward
@@ -35,13 +35,13 @@ def l1_loss(y: Array, target: Array) -> tuple[Array, Backward]:
 
 @op
 def cross_entropy_loss(logits: Array, labels: Array, weights: Array | None = None) -> tuple[Array, Backward]:
-    """mean −w·log softmax(logits)[label]: of examples, or of pixels, each of which may have its weight.
+    """mean of −w·log softmax(logits)[label] over all positions, examples or pixels; w is 1 where no weights are given.
 
         logits (…, K), labels (…) integers, weights (…) or None
         dlogits = w·(softmax − one-hot) / positions;   dw = −log softmax(logits)[label] / positions
 
     The mean is over all positions, whatever they weigh: a heavier pixel pulls harder and no other one less.
-    Labels and weights may lie elsewhere than the logits.  (Weights as in Ronneberger 2015, arXiv:1505.04597, eq. 1)
+    Labels and weights may be on another device than the logits.  (Weights as in Ronneberger 2015, arXiv:1505.04597, eq. 1)
     Raises InputError where shapes do not fit, or for a label that is not 0 … K − 1.
     """
     if logits.ndim < 2 or labels.shape != logits.shape[:-1]:

@@ -16,7 +16,8 @@ def group_norm(
     """Zero mean and unit variance over each image and group of channels, then scale and shift: (N, …, C) → same.
 
         x̂ = (x − mean) / √(variance + eps)      h = scale·x̂ + shift      y = h, or SiLU(h) with silu=True
-        dx = (d − mean(d) − x̂·mean(d·x̂)) / √(variance + eps)   with d = dh·scale, means over the same group
+        dx = (d − mean(d) − x̂·mean(d·x̂)) / √(variance + eps)   with d = dh·scale, means over the same group,
+        where dh = dy, or dy·SiLU′(h)
 
     SiLU follows almost every group norm of a U-Net; as one op it saves a pass over memory.
     Raises InputError unless `groups` divides C.  (Wu & He 2018, arXiv:1803.08494)
@@ -46,8 +47,8 @@ def group_norm(
     def backward(dy: Array) -> tuple:
         dh = dy if s is None else dy * s * (1 + h * (1 - s))
         axes = tuple(range(x.ndim - 1))
-        d, n = (dh * scale).reshape(grouped.shape), xhat.reshape(grouped.shape)  # (N, H·W, G, C/G)
-        dx = rstd * (d - d.mean((1, 3), keepdims=True) - n * (d * n).mean((1, 3), keepdims=True))
+        d, xh = (dh * scale).reshape(grouped.shape), xhat.reshape(grouped.shape)  # (N, H·W, G, C/G)
+        dx = rstd * (d - d.mean((1, 3), keepdims=True) - xh * (d * xh).mean((1, 3), keepdims=True))
         return dx.reshape(x.shape), (dh * xhat).sum(axes), dh.sum(axes)
 
     return (h if s is None else h * s), backward
