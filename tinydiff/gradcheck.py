@@ -2,8 +2,8 @@
 
     numeric dx[i] = Σ dy · (f(x + h·eᵢ) − f(x − h·eᵢ)) / 2h
 
-The upstream gradient is random because one of all ones would hide transposed and wrongly summed gradients; the error is relative
-to the array's largest gradient because an absolute tolerance lets small gradients be wrong.
+The upstream gradient is random because one of all ones would hide transposed and wrongly summed gradients; the error
+is relative to the array's largest gradient because an absolute tolerance lets small gradients be wrong.
 """
 
 from __future__ import annotations
