@@ -35,7 +35,7 @@ def l1_loss(prediction: Array, target: Array) -> tuple[Array, Backward]:
 
 @op
 def cross_entropy_loss(logits: Array, labels: Array, weights: Array | None = None) -> tuple[Array, Backward]:
-    """mean of −w·log softmax(logits)[label] over all positions, examples or pixels; w is 1 without weights.
+    """mean of −w·log softmax(logits)[label] over all examples or pixels; w is 1 where none is given.
 
         logits (…, K), labels (…) integers, weights (…) or None
         dlogits = w·(softmax − one-hot) / positions;   dw = −log softmax(logits)[label] / positions
