@@ -41,7 +41,8 @@ def cross_entropy_loss(logits: Array, labels: Array, weights: Array | None = Non
         dlogits = w·(softmax − one-hot) / positions;   dw = −log softmax(logits)[label] / positions
 
     The mean is over all positions, whatever they weigh: a heavier pixel pulls harder and no other one less.
-    Labels and weights may be on another device than the logits.  (Weights as in Ronneberger 2015, arXiv:1505.04597, eq. 1)
+    Labels and weights may be on another device than the logits.
+    (Weights as in Ronneberger 2015, arXiv:1505.04597, equation 1)
     Raises InputError where shapes do not fit, or for a label that is not 0 … K − 1.
     """
     if logits.ndim < 2 or labels.shape != logits.shape[:-1]:
