@@ -34,6 +34,7 @@ from tinydiff.bench.segmentation import otsu, trained
 from tinydiff.models.unet2015 import UNet2015, UNet2015Config
 from tinydiff.segmentation.metrics import overlap
 from tinydiff.segmentation.presets import segmentation_preset
+from tinydiff.segmentation.tiles import Geometry
 from tinydiff.viz.features import activations, extent, feature_maps, field_of_view, u_shape
 
 viz.style()
@@ -141,7 +142,7 @@ parameters = sum(p.data.size for p in paper.parameters())
 print(
     widths,
     kernels,
-    f"{parameters:,} parameters; a pixel of the answer sees up to {paper.receptive_radius} pixels to each side",
+    f"{parameters:,} parameters; a pixel of the answer sees up to {Geometry(paper.config).receptive_radius} pixels to each side",
 )
 assert widths == [3, 64, 128, 256, 512, 1024] and kernels == {(3, 3)} and 31e6 < parameters < 31.1e6
 
@@ -302,7 +303,9 @@ model = segmenter.model
 normalised = prepare(image[:192, :192])
 whole = predict(model, normalised, tile=192)
 tiled = predict(model, normalised, tile=64)
-print(f"largest difference between one tile and nine: {abs(whole - tiled).max():.1e}; margin {model.margin} pixels")
+print(
+    f"largest difference between one tile and nine: {abs(whole - tiled).max():.1e}; margin {Geometry(model.config).margin} pixels"
+)
 assert abs(whole - tiled).max() < 1e-4
 
 # %% [markdown]

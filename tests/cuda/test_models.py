@@ -17,9 +17,8 @@ from tinydiff.datasets.captions import LENGTH
 from tinydiff.device import to_numpy
 from tinydiff.diffusion.schedule import make_schedule
 from tinydiff.models.autoencoder import Autoencoder, AutoencoderConfig
-from tinydiff.models.denoiser import Denoiser
 from tinydiff.models.text_encoder import TextEncoderConfig
-from tinydiff.models.unet import UNetConfig
+from tinydiff.models.unet import Denoiser, UNetConfig
 from tinydiff.models.unet2015 import UNet2015Config
 from tinydiff.pipelines.text_to_image import TextToImage
 from tinydiff.segmentation.presets import SegmentationPreset

@@ -18,9 +18,8 @@ from tinydiff.autograd import Tensor
 from tinydiff.bench.timing import Timing, assert_close, time_interleaved
 from tinydiff.errors import InputError, MismatchError
 from tinydiff.models.autoencoder import Autoencoder
-from tinydiff.models.denoiser import Denoiser
 from tinydiff.models.text_encoder import TextEncoderConfig
-from tinydiff.models.unet import UNetConfig
+from tinydiff.models.unet import Denoiser, UNetConfig
 from tinydiff.nn.module import Module
 from tinydiff.training.optim import AdamW, OptimConfig, ema_decay, learning_rate
 from tinydiff.training.presets import TEXT_WIDTH

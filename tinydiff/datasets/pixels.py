@@ -1,7 +1,5 @@
 """Images as numbers: uint8 0 … 255 in files and on screens, float32 −1 … 1 in networks."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from tinydiff.errors import InputError

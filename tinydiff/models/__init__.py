@@ -1,5 +1,4 @@
 """The models: denoiser, autoencoder, text encoder, word vectors, evaluation classifier, and the U-Net of 2015."""
-# ruff: noqa: F401  (what is imported here is what the package offers)
 
 from tinydiff.models.autoencoder import Autoencoder, AutoencoderConfig, PixelSpace
 from tinydiff.models.classifier import Classifier, ClassifierConfig

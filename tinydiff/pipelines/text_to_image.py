@@ -18,7 +18,7 @@ from tinydiff.diffusion.schedule import Schedule, make_schedule
 from tinydiff.errors import InputError
 from tinydiff.kernels import constant_weights, reuse_memory
 from tinydiff.models.autoencoder import Autoencoder, PixelSpace
-from tinydiff.models.denoiser import Denoiser
+from tinydiff.models.unet import Denoiser
 from tinydiff.pipelines.attention_maps import attention_maps
 from tinydiff.pipelines.editing import edit, interpolate, invert, reconstruct
 from tinydiff.weights import load_autoencoder, load_denoiser, shipped

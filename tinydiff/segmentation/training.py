@@ -24,6 +24,7 @@ from tinydiff.models.unet2015 import UNet2015
 from tinydiff.segmentation import border_weights, classes, cut, normaliser, predict
 from tinydiff.segmentation.metrics import overlap
 from tinydiff.segmentation.presets import SegmentationPreset, segmentation_preset
+from tinydiff.segmentation.tiles import Geometry
 from tinydiff.training.loop import Task
 from tinydiff.weights import as_stored, save_weights
 
@@ -62,10 +63,8 @@ def train_segmentation(
     if images is None or masks is None:
         pairs, source = [load_nuclei("left")], "the left half of the shipped nuclei"
     else:
-        pairs, source = (
-            read_pairs(images, masks, least=UNet2015(settings.model, rng=None).receptive_radius + 1),
-            str(images),
-        )
+        pairs = read_pairs(images, masks, least=Geometry(settings.model).receptive_radius + 1)
+        source = str(images)
     folder = run_folder(Path(out))
     path = folder / f"{NAME}.safetensors"
     training = {"preset": preset if padded else f"{preset}, unpadded", "data": source}
@@ -130,7 +129,8 @@ def train_on_pairs(
     levels do.  Raises InputError where an image is too small, or no mask holds a cell.
     """
     model = UNet2015(preset.model, np.random.default_rng([preset.seed, 50]))
-    examples = [_example(pair, preset, validation_strip, model.receptive_radius, prepare) for pair in pairs]
+    geometry = Geometry(preset.model)
+    examples = [_example(pair, preset, validation_strip, geometry.receptive_radius, prepare) for pair in pairs]
     if not any((e.labels[:, : e.strip_start] > 0).any() for e in examples):
         raise InputError("train segmentation: no mask holds a cell where it is learnt from")
     if until_iou is not None and not any((e.labels[:, e.strip_start :] > 0).any() for e in examples):
@@ -138,7 +138,7 @@ def train_on_pairs(
     model.to(device)
     ema_model = UNet2015(preset.model, rng=None)
     ema_model.to(device)
-    seen = model.seen(preset.size) if not preset.model.padded else preset.size
+    seen = geometry.seen(preset.size) if not preset.model.padded else preset.size
     area = np.array([e.strip_start * len(e.labels) for e in examples], float)
 
     def loss_of(step: int, rng: np.random.Generator) -> Tensor:

@@ -19,8 +19,8 @@ from tinydiff.diffusion.loss import diffusion_loss
 from tinydiff.diffusion.schedule import make_schedule
 from tinydiff.models.autoencoder import Autoencoder, PixelSpace
 from tinydiff.models.classifier import Classifier
-from tinydiff.models.denoiser import Denoiser
 from tinydiff.models.text_encoder import TextEncoderConfig
+from tinydiff.models.unet import Denoiser
 from tinydiff.models.word2vec import Word2Vec
 from tinydiff.training.loop import Shuffle, Task
 from tinydiff.training.presets import TEXT_WIDTH, Preset
