@@ -62,3 +62,18 @@ def test_its_links_lead_somewhere(path: Path) -> None:
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_it_names_no_path_of_the_machine_that_ran_it(path: Path) -> None:
     assert not re.search(r"(?<![\w.])/(home|root|work|tmp|usr|Users|opt)/", path.read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("path", sorted(NOTEBOOKS.rglob("scripts/*.py")), ids=lambda path: "/".join(path.parts[-3:]))
+def test_it_speaks_the_words_of_the_field(path: Path) -> None:
+    """An image is generated or reconstructed, and a classifier says what it shows."""
+    words = r"\b(pictures?|rebuilt|judge[sd]?|latent scale|register tile|guided)\b"
+    assert re.findall(words, path.read_text(encoding="utf-8"), re.IGNORECASE) == []
+
+
+@pytest.mark.parametrize("path", sorted((NOTEBOOKS / "exercises" / "scripts").glob("*.py")), ids=lambda path: path.stem)
+def test_an_exercise_names_sections_that_its_chapter_has(path: Path) -> None:
+    chapter = (NOTEBOOKS / "scripts" / path.name).read_text(encoding="utf-8")
+    headings = re.findall(r"^# #+ (.*)$", chapter, re.MULTILINE)
+    text = " ".join(line.lstrip("# ") for line in path.read_text(encoding="utf-8").splitlines())
+    assert [name for name in re.findall(r"Notebook section: \*(.*?)\*", text) if name not in headings] == []

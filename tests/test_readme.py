@@ -28,8 +28,6 @@ PAGES = [
 SPELT = [*PAGES, ROOT / "CITATION.cff"]  # and any .py: there its docstrings, and the text cells of a notebook's script
 LINES = 150  # of the README
 
-PENDING = {"convert", "classifier", "load_denoiser"}  # what the pages name and the code does not have yet
-
 
 def name(path: object) -> str:
     return path.relative_to(ROOT).as_posix() if isinstance(path, Path) else str(path)
@@ -124,9 +122,6 @@ def test_every_command_is_one(parser: argparse.ArgumentParser, page: str, line: 
         assert wrong_in_a_module(words[2], words[3:]) == [], page
         return
     words = words[3:] if words[0] == "python" else words[1:]
-    pending = {word for word in PENDING if re.search(rf"(?<!-){word}\b", line)}
-    if pending and not pending & takes(parser):
-        pytest.xfail(f"{', '.join(pending)}: not there yet")
     if re.search(r"[\[…|]", line):  # a synopsis: its options by name, and the choices of its arguments
         sub = subcommands(parser)[words[0]]
         options = re.findall(r"(?<![\w-])(-\w|--[a-z][\w-]*)", line)
@@ -166,11 +161,6 @@ def test_what_is_wrong_in_a_script_is_found() -> None:
     assert wrong_in_a_script(samplers, ["--prompts"]) == ["--prompts"]
     assert wrong_in_a_script(samplers.with_name("studies.py"), []) == ["notebooks/results/studies.py cannot be run"]
     assert wrong_in_a_script(samplers.with_name("speed.py"), []) == ["there is no notebooks/results/speed.py"]
-
-
-def takes(parser: argparse.ArgumentParser) -> set[str]:
-    """All commands, and all that `train` can train."""
-    return {*subcommands(parser), *(subcommands(parser)["train"]._actions[1].choices or ())}
 
 
 def given_choices(sub: argparse.ArgumentParser, wanted: list[str]) -> bool:
@@ -256,8 +246,6 @@ def test_every_call_in_python_is_one(page: str, called: str, keywords: list[str]
     first, *rest = called.split(".")
     target: object = tinydiff if first == "tinydiff" else TextToImage
     for part in rest:
-        if part in PENDING and not hasattr(target, part):
-            pytest.xfail(f"{part}: not there yet")
         target = getattr(target, part)
     assert callable(target), page
     if called.startswith("tinydiff.ops."):  # of arrays and options, whatever the op

@@ -14,9 +14,8 @@ from tinydiff.datasets.captions import LENGTH
 from tinydiff.errors import InputError
 from tinydiff.models.autoencoder import Autoencoder, AutoencoderConfig
 from tinydiff.models.classifier import Classifier, ClassifierConfig
-from tinydiff.models.denoiser import Denoiser
 from tinydiff.models.text_encoder import TextEncoderConfig
-from tinydiff.models.unet import UNetConfig
+from tinydiff.models.unet import Denoiser, UNetConfig
 from tinydiff.training.presets import SchedulerConfig
 from tinydiff.weights import load_autoencoder, load_classifier, load_denoiser, load_words, save_weights, shipped
 

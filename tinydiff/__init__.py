@@ -10,7 +10,20 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tinydiff import apps, datasets, diffusion, evaluation, kernels, models, nn, ops, segmentation, training, viz
+    from tinydiff import (
+        apps,
+        datasets,
+        diffusion,
+        evaluation,
+        kernels,
+        models,
+        nn,
+        ops,
+        pipelines,
+        segmentation,
+        training,
+        viz,
+    )
     from tinydiff.apps.denoising import load_denoiser
     from tinydiff.apps.summary import summary
     from tinydiff.apps.train.run import train
@@ -54,6 +67,7 @@ __all__ = [
     "nn",
     "no_grad",
     "ops",
+    "pipelines",
     "segmentation",
     "summary",
     "train",

@@ -4,8 +4,8 @@ The one idea: *an op is a function of arrays that returns its result and the fun
 back.*  The closure keeps what the backward needs; the same op serves arrays (`silu.forward(x)`) and the tape
 (`silu(tensor)`).
 
-Why a topological order?  A value that is used twice, a skip connection say, receives two gradients, and its own
-backward may run only when both have arrived.  Visiting every node after all of its users guarantees that.
+A value that is used twice, by a skip connection say, receives two gradients, and its own backward may run only when
+both have arrived.  Hence the topological order: every node is visited after all of its users.
 """
 
 from __future__ import annotations
@@ -47,9 +47,9 @@ def no_grad() -> Iterator[None]:
 class Tensor:
     """An array that remembers how it was made.
 
-    data: the array, read-only: a change in place would make gradients wrong in silence, since backward functions still
-        need the values that the forward saw.
-    requires_grad: whether `backward` fills its `grad`, an array of the same shape.
+    data: the array itself, no copy, and from then on read-only, for its owner as well: backward functions still need
+        the values that the forward saw, so a change in place would make gradients wrong in silence.
+    requires_grad: whether a gradient is carried to it.  Only a leaf, a tensor that no op made, keeps it, in `grad`.
     parents, backward: set by ops alone: for each input the tensor that waits for its gradient, or None; and the
         function that makes these gradients, called as `backward(dy, needs_input_grad)`.
 
@@ -62,32 +62,17 @@ class Tensor:
     __array_ufunc__ = None  # so that `array + tensor` comes to Tensor.__radd__, and not to NumPy
 
     def __init__(
-        self,
-        data: Array,
-        parents: Sequence[Tensor | None] = (),
-        backward: Backward | None = None,
-        requires_grad: bool = False,
+        self, data: Array, parents: Sequence = (), backward: Backward | None = None, requires_grad: bool = False
     ) -> None:
         self._data = read_only(data if hasattr(data, "dtype") else np.asarray(data))
         self.grad: Array | None = None
         self.requires_grad = requires_grad or backward is not None
         self._parents, self._backward, self._is_leaf = parents, backward, backward is None
 
-    @property
-    def data(self) -> Array:
-        return self._data
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return self._data.shape
-
-    @property
-    def dtype(self) -> np.dtype:
-        return self._data.dtype
-
-    @property
-    def ndim(self) -> int:
-        return self._data.ndim
+    data = property(lambda self: self._data)
+    shape = property(lambda self: self._data.shape)
+    dtype = property(lambda self: self._data.dtype)
+    ndim = property(lambda self: self._data.ndim)
 
     def item(self) -> float:
         """The number that a tensor of one element holds."""
@@ -102,12 +87,11 @@ class Tensor:
         a = self._data
         values = repr(a)
         if a.size > 12:
-            low, high = float(a.min()), float(a.max())
-            values = f"shape={a.shape}, dtype={a.dtype}, min={low:.4g}, max={high:.4g}"
+            values = f"shape={a.shape}, dtype={a.dtype}, min={a.min().item():.4g}, max={a.max().item():.4g}"
         return f"Tensor({values}{', requires_grad=True' if self.requires_grad else ''})"
 
     def backward(self, dy: Array | None = None) -> None:
-        """Add d(self)/d(leaf) to the `.grad` of every leaf; each node is visited once, outputs first.
+        """Add dy·d(self)/d(leaf) to the `.grad` of every leaf; each node is visited once, outputs first.
 
         dy: the gradient that arrives from above, of this tensor's shape; a scalar needs none (it is 1).
         Raises RuntimeError if this tensor is not on the tape, if it is no scalar and `dy` is missing, or if the
@@ -122,8 +106,8 @@ class Tensor:
                     "pass the upstream gradient, backward(dy), or reduce to a scalar loss first"
                 )
             dy = array_module(self._data).ones_like(self._data)
-        elif _shape(dy) != self.shape:
-            raise RuntimeError(f"backward: the upstream gradient has shape {_shape(dy)}, expected {self.shape}")
+        elif np.shape(dy) != self.shape:
+            raise RuntimeError(f"backward: the upstream gradient has shape {np.shape(dy)}, expected {self.shape}")
         grads = {id(self): dy}
         order = _parents_first(self)
         while order:
@@ -224,11 +208,6 @@ def read_only(array: Array) -> Array:
     return array
 
 
-def _shape(a: Any) -> tuple[int, ...]:
-    """The shape of an array, NumPy's or another's, or of a number."""
-    return getattr(a, "shape", ())
-
-
 def _parents_first(root: Tensor) -> list[Tensor]:
     """Topological order, parents before children; a loop, not recursion, so that depth is no limit."""
     order: list[Tensor] = []
@@ -247,55 +226,23 @@ def _parents_first(root: Tensor) -> list[Tensor]:
 
 @op
 def add(a: Array, b: Array) -> tuple[Array, Backward]:
-    """a + b, broadcast; both get dy back.
-
-    >>> add(np.ones((2, 1)), np.ones(3)).shape
-    (2, 3)
-    """
-
-    def backward(dy: Array) -> tuple:
-        return unbroadcast(dy, _shape(a)), unbroadcast(dy, _shape(b))
-
-    return kernels.add(a, b), backward
+    """a + b, broadcast; both get dy back."""
+    return kernels.add(a, b), lambda dy: (unbroadcast(dy, np.shape(a)), unbroadcast(dy, np.shape(b)))
 
 
 @op
 def subtract(a: Array, b: Array) -> tuple[Array, Backward]:
-    """a − b, broadcast; a gets dy back and b gets −dy.
-
-    >>> subtract(np.array([3.0]), 1)
-    Tensor(array([2.]))
-    """
-
-    def backward(dy: Array) -> tuple:
-        return unbroadcast(dy, _shape(a)), unbroadcast(-dy, _shape(b))
-
-    return a - b, backward
+    """a − b, broadcast; a gets dy back and b gets −dy."""
+    return a - b, lambda dy: (unbroadcast(dy, np.shape(a)), unbroadcast(-dy, np.shape(b)))
 
 
 @op
 def multiply(a: Array, b: Array) -> tuple[Array, Backward]:
-    """a·b, elementwise and broadcast; a gets dy·b back and b gets dy·a.
-
-    >>> multiply(np.array([3.0]), 2)
-    Tensor(array([6.]))
-    """
-
-    def backward(dy: Array) -> tuple:
-        return unbroadcast(dy * b, _shape(a)), unbroadcast(dy * a, _shape(b))
-
-    return a * b, backward
+    """a·b, elementwise and broadcast; a gets dy·b back and b gets dy·a."""
+    return a * b, lambda dy: (unbroadcast(dy * b, np.shape(a)), unbroadcast(dy * a, np.shape(b)))
 
 
 @op
 def reshape(x: Array, *, shape: tuple[int, ...]) -> tuple[Array, Backward]:
-    """The same values in another shape; so is the gradient.
-
-    >>> reshape(np.ones((2, 6)), shape=(3, -1)).shape
-    (3, 4)
-    """
-
-    def backward(dy: Array) -> tuple:
-        return (dy.reshape(x.shape),)
-
-    return x.reshape(shape), backward
+    """The same values in another shape; so is the gradient."""
+    return x.reshape(shape), lambda dy: (dy.reshape(x.shape),)

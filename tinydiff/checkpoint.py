@@ -35,7 +35,7 @@ def save(path: str | Path, arrays: dict[str, np.ndarray], config: dict, *, requi
         if bad:
             raise InputError(f"{path}: not saved, {bad} of the {np.size(array)} values of {name} are not finite")
     try:
-        # One entry, since safetensors shuffles several: equal states are equal files.
+        # One entry, since safetensors shuffles several: equal contents give equal bytes.
         header = {FORMAT: json.dumps({"version": VERSION, "config": config}, allow_nan=False)}
     except (TypeError, ValueError) as error:
         raise InputError(f"{path}: not saved, the configuration must be JSON: {error}") from error
@@ -48,9 +48,8 @@ def save(path: str | Path, arrays: dict[str, np.ndarray], config: dict, *, requi
             os.fsync(file.fileno())  # the content must be on the disk before its name is
     except OSError as error:
         raise InputError(f"{path}: not saved, {error.strerror or error}; an older file there is kept") from error
-    with contextlib.suppress(
-        OSError
-    ):  # the new name as well; where folders can't be synced the file is whole all the same
+    # The folder too, for the new name; where folders can't be synced the file is whole all the same.
+    with contextlib.suppress(OSError):
         descriptor = os.open(path.parent, os.O_RDONLY)
         try:
             os.fsync(descriptor)

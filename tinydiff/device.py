@@ -1,10 +1,9 @@
 """Where an array lives: NumPy's in the computer's memory, CuPy's on a GPU.  One formula runs on both."""
 
-from __future__ import annotations
-
 import functools
 import os
 import sys
+from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
 
@@ -33,11 +32,7 @@ def to_device(x: Any, device: str) -> Any:
     Raises InputError for another device, and where "cuda" cannot be used here.
     """
     check_device(device)
-    if device == "cpu" or simulated():
-        return to_numpy(x)
-    import cupy
-
-    return cupy.asarray(x)
+    return to_numpy(x) if device == "cpu" or simulated() else import_module("cupy").asarray(x)
 
 
 def to_numpy(x: Any) -> np.ndarray:
@@ -69,10 +64,8 @@ def cuda_missing() -> str | None:
         if find_spec(module) is None:
             return f"{name} is not installed ({_INSTALL})"
     try:
-        import cupy  # noqa: F401
-        from numba import cuda
-
-        found = cuda.is_available()
+        import_module("cupy")
+        found = import_module("numba.cuda").is_available()
     except Exception as error:  # versions that do not fit each other, or a library that they do not find
         return f"{type(error).__name__}: {str(error).splitlines()[0]} ({_INSTALL})"
     return None if found else "no NVIDIA GPU with a driver was found (nvidia-smi should list one)"

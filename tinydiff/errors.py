@@ -1,9 +1,9 @@
-"""What the command line tells in one line instead of a traceback."""
+"""tinydiff's own exceptions; the command line answers them in one line instead of a traceback."""
 
 
 class InputError(ValueError):
-    """What was given does not fit, and nothing was changed because of it; the command line exits with 2."""
+    """An argument or a file does not fit; raised before anything is changed.  The command line exits with 2."""
 
 
 class MismatchError(Exception):
-    """Two ways to compute one thing gave different results, so that comparing their speed means nothing."""
+    """A result is not what it was compared with: two computations differ, or a wanted figure was not reached."""

@@ -1,11 +1,9 @@
 """Files that appear whole or not at all, and the folder of the data that comes with tinydiff."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-
-from tinydiff.errors import InputError
 
 
 def shipped(*names: str) -> Path:
@@ -30,13 +28,3 @@ def written_whole(path: str | Path) -> Iterator[Path]:
         os.replace(beside, path)
     finally:
         beside.unlink(missing_ok=True)
-
-
-def stems(paths: Sequence[Path]) -> dict[str, Path]:
-    """Paths by their names without suffix, by which results are named; InputError where two have the same."""
-    found: dict[str, Path] = {}
-    for path in paths:
-        if path.stem in found:
-            raise InputError(f"{found[path.stem]} and {path} would write the same files; take turns")
-        found[path.stem] = path
-    return found

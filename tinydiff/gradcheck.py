@@ -2,8 +2,8 @@
 
     numeric dx[i] = Σ dy · (f(x + h·eᵢ) − f(x − h·eᵢ)) / 2h
 
-The upstream gradient is random because one of ones hides transposed and mis-summed gradients; the error is relative
-to the array's largest gradient because an absolute tolerance lets small gradients be wrong.
+The upstream gradient is random because one of all ones would hide transposed and wrongly summed gradients; the error
+is relative to the array's largest gradient because an absolute tolerance lets small gradients be wrong.
 """
 
 from __future__ import annotations
@@ -19,18 +19,21 @@ STEP = 1e-6
 
 
 def op_errors(op: Any, *arrays: Any, seed: int = 0, step: float = STEP, **options: Any) -> list[float]:
-    """For each float array that goes into `op.forward`: max |analytic − numeric| over max |numeric|.
+    """For each float array that goes into `op.forward`: max |analytic − numeric| divided by max |numeric|.
 
-    A right gradient gives about 1e-9 to 1e-7; a wrong one 1e-3 to 1.  Integer arrays are passed and not checked.
+    A right gradient gives about 1e-9 to 1e-7; a wrong one 1e-3 to 1.  Integer arrays are not checked.
 
     >>> max(op_errors(ops.silu, np.array([-1.0, 2.0]))) < 1e-6
     True
     """
-    arrays = tuple(a.copy() if _is_float(a) else a for a in arrays)
+    arrays = tuple(a.copy() if isinstance(a, np.ndarray) else a for a in arrays)
     y, backward = op.forward(*arrays, **options)
     dy = np.random.default_rng(seed).standard_normal(np.shape(y))
-    checked = [(a, dx) for a, dx in zip(arrays, backward(dy), strict=True) if _is_float(a)]
-    return [relative_error(dx, numeric(lambda: op.forward(*arrays, **options)[0], a, dy, step)) for a, dx in checked]
+    errors = []
+    for a, dx in zip(arrays, backward(dy), strict=True):
+        if isinstance(a, np.ndarray) and a.dtype.kind == "f":
+            errors.append(relative_error(dx, numeric(lambda: op.forward(*arrays, **options)[0], a, dy, step)))
+    return errors
 
 
 def module_errors(
@@ -38,7 +41,7 @@ def module_errors(
 ) -> dict[str, float]:
     """The same for a whole block or model: errors of each parameter of `module` and each of the named `inputs`.
 
-    `run()` makes the output from `inputs` and the module's parameters, which must be float64.
+    `run()` makes the output from `inputs` and the module's parameters, which must be float64 and have requires_grad.
     """
     leaves = {**dict(module.named_parameters()), **inputs}
     for leaf in leaves.values():
@@ -53,14 +56,7 @@ def module_errors(
 
 
 def numeric(f: Callable[[], Any], x: np.ndarray, dy: Any = 1.0, step: float = STEP) -> np.ndarray:
-    """Σ dy·∂f/∂x by central differences; f() computes from x, which is changed in place and in the end as before.
-
-    f: gives an array or a number, of dy's shape.
-
-    >>> x = np.array([1.0, 3.0])
-    >>> numeric(lambda: x**2, x, dy=np.ones(2)).round(6)
-    array([2., 6.])
-    """
+    """Σ dy·∂f/∂x by central differences; f() gives what has dy's shape from x, which is changed and restored."""
     gradient = np.empty_like(x)
     for i in np.ndindex(x.shape):
         keep, ends = x[i], []
@@ -74,13 +70,9 @@ def numeric(f: Callable[[], Any], x: np.ndarray, dy: Any = 1.0, step: float = ST
     return gradient
 
 
-def relative_error(analytic: np.ndarray | None, numeric: np.ndarray) -> float:
-    """max |analytic − numeric| over max |numeric|; where the numeric gradient is zero, the absolute error."""
-    if analytic is None or np.shape(analytic) != numeric.shape:
+def relative_error(analytic: np.ndarray | None, expected: np.ndarray) -> float:
+    """max |analytic − numeric| divided by max |numeric|; where the numeric gradient is zero, the absolute error."""
+    if analytic is None or np.shape(analytic) != expected.shape:
         return float("inf")
-    scale = abs(numeric).max()
-    return float(abs(analytic - numeric).max() / (scale if scale > 1e-8 else 1.0))
-
-
-def _is_float(a: Any) -> bool:
-    return isinstance(a, np.ndarray) and a.dtype.kind == "f"
+    scale = abs(expected).max()
+    return float(abs(analytic - expected).max() / (scale if scale > 1e-8 else 1.0))

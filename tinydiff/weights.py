@@ -12,9 +12,8 @@ from tinydiff.autograd import Array
 from tinydiff.errors import InputError
 from tinydiff.models.autoencoder import Autoencoder, AutoencoderConfig
 from tinydiff.models.classifier import Classifier, ClassifierConfig
-from tinydiff.models.denoiser import Denoiser
 from tinydiff.models.text_encoder import TextEncoderConfig
-from tinydiff.models.unet import UNetConfig
+from tinydiff.models.unet import Denoiser, UNetConfig
 from tinydiff.models.unet2015 import UNet2015, UNet2015Config
 from tinydiff.nn.module import Module
 

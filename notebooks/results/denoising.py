@@ -1,6 +1,6 @@
 """Denoising by diffusion beside non-local means, total variation and wavelets: `python notebooks/results/denoising.py`.
 
-Test images of garments with Gaussian noise of three levels, which every method is told.  The classical ones are
+Test images of garments with Gaussian noise of three levels, whose level every method is given.  The classical ones are
 scikit-image's (`pip install "tinydiff[test]"`), each with the parameter that was best on training images.  Prints
 PSNR and SSIM, and writes denoising.json and denoising.png.
 """

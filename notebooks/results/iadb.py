@@ -9,7 +9,6 @@ network has seen.  A second image shows the same in the plane, where the perfect
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -44,20 +43,15 @@ UNET = UNetConfig(
 ALPHAS = (0.0, 0.25, 0.5, 0.75, 1.0)  # of the image's rows
 
 
-@dataclass(frozen=True)
-class Garments:
-    """Grey garments of one kind (N, 28, 28), coloured when they are rendered."""
+def grey_garments(name: str, split: str) -> np.ndarray:
+    """All garments of one name, "sneaker" say, uint8 (N, 28, 28)."""
+    grey, labels, _ = load_fashion(split)
+    return grey[labels == GARMENTS.index(name)]
 
-    grey: np.ndarray
 
-    @classmethod
-    def of(cls, kind: str, split: str) -> Garments:
-        grey, labels, _ = load_fashion(split)
-        return cls(grey[labels == GARMENTS.index(kind)])
-
-    def images(self, count: int, colours: tuple[np.ndarray, np.ndarray], rng: np.random.Generator) -> np.ndarray:
-        """`count` of them, drawn at random, uint8 (count, 32, 32, 3)."""
-        return render(self.grey[rng.integers(0, len(self.grey), count)], *colours)
+def coloured(grey: np.ndarray, colours: tuple[np.ndarray, np.ndarray], rng: np.random.Generator) -> np.ndarray:
+    """A garment drawn at random for each of the colours (count,), uint8 (count, 32, 32, 3)."""
+    return render(grey[rng.integers(0, len(grey), len(colours[0]))], *colours)
 
 
 def drawn_colours(count: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
@@ -83,12 +77,12 @@ def predict(unet: UNet, x: np.ndarray, alpha: np.ndarray) -> Tensor:
 
 def learn(autoencoder: Autoencoder, steps: int, out: Path, seed: int = 0) -> UNet:
     """A network that leads FROM to TO: E[x1 − x0 | x_α, α] over pairs that share nothing but their colours."""
-    sources, targets = Garments.of(FROM, "train"), Garments.of(TO, "train")
+    sources, targets = (grey_garments(name, "train") for name in (FROM, TO))
     unet = UNet(UNET, np.random.default_rng([seed, 70]))
 
     def loss_of(step: int, rng: np.random.Generator) -> Tensor:
         colours = drawn_colours(BATCH, rng)
-        x0, x1 = (autoencoder.encode(as_floats(kind.images(BATCH, colours, rng))) for kind in (sources, targets))
+        x0, x1 = (autoencoder.encode(as_floats(coloured(grey, colours, rng))) for grey in (sources, targets))
         alpha = rng.random(BATCH).astype(np.float32)
         return ops.mse_loss(predict(unet, blend(x0, x1, alpha), alpha), Tensor(x1 - x0))
 
@@ -138,7 +132,7 @@ def main() -> None:
     unet = learn(autoencoder, args.train, out)
     rng = np.random.default_rng(0)
     colours = drawn_colours(args.n, rng)
-    sneakers = Garments.of(FROM, "test").images(args.n, colours, rng)
+    sneakers = coloured(grey_garments(FROM, "test"), colours, rng)
     passed = carry(autoencoder, direction_of(unet), sneakers, args.steps)
     for alpha, images in zip(ALPHAS, passed, strict=True):
         right, kept = shares(images, colours)

@@ -38,7 +38,7 @@ class ModelCosts:
     numbers: int  # that diffusion works on, for each image
     parameters: int  # of the U-Net
     gmac_step: float  # 10⁹ multiply-adds of one prediction of the U-Net, for one image
-    gmac_image: float  # of 25 guided steps and what makes pixels of the result
+    gmac_image: float  # of 25 steps with guidance, and of the decoder
     seconds: float  # for 16 images
     megabytes: float  # that generating them takes at most beside the weights
     training: int  # seconds, of the denoiser, as its file says

@@ -95,7 +95,7 @@ def trained(
     left, (image, truth) = load_nuclei("left")[0], load_nuclei("right")
     start = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
-        learnt = train_on_pairs(pairs, preset, Path(folder), strip=strip, prepare=normaliser(left, 1))
+        learnt = train_on_pairs(pairs, preset, Path(folder), validation_strip=strip, prepare=normaliser(left, 1))
     seconds = time.monotonic() - start
     found = Segmenter(learnt.model).segment(image)
     parameters = sum(p.data.size for p in learnt.model.parameters())

@@ -238,8 +238,8 @@ assert right >= 5, f"only {right} of 6 images show what was asked for"
 
 # %%
 rows = tinydiff.summary(pipe.denoiser.unet, noise, np.zeros(1), pipe.encode_prompt([prompt])).rows
-convolutions = sum(r.parameters for r in rows if r.kind == "Conv2d")
-attention = sum(r.parameters for r in rows if r.kind == "SpatialTransformer")
+convolutions = sum(r.parameters for r in rows if r.layer_type == "Conv2d")
+attention = sum(r.parameters for r in rows if r.layer_type == "SpatialTransformer")
 whole = rows[0].parameters
 print(
     f"convolutions outside transformers and within them: {100 * convolutions / whole:.0f} % of the U-Net's parameters"

@@ -398,11 +398,11 @@ viz.panels([s[0, :, :, 0] for s in shown], ["noisy", *titles, "moved", *titles],
 # Resources, for 64 images of 32×32:
 
 # %%
-from tinydiff.bench.timing import race
+from tinydiff.bench.timing import time_interleaved
 
 batch = np.random.default_rng(0).standard_normal((64, 32, 32, 1), np.float32)
 w_full, w_small = full.layer.weight.data, small.weight.data
-seconds = race(
+seconds = time_interleaved(
     lambda: ops.linear.forward(batch.reshape(64, -1), w_full), lambda: ops.conv2d.forward(batch, w_small, padding=1)
 )
 for name, w, adds, took in zip(
@@ -580,7 +580,7 @@ print(f"3×3, 64 → 128 channels: {weights:,} weights, {adds:,} multiply-adds o
 
 # %%
 from tinydiff.kernels import numpy_backend, reference
-from tinydiff.kernels.cpu import im2col, micro_kernel, naive, winograd
+from tinydiff.kernels.cpu import im2col, micro_kernel, naive, winograd_transforms
 
 show(reference.conv2d_forward)
 
@@ -628,15 +628,15 @@ show(micro_kernel.model)
 show(micro_kernel.multiply_rows)
 
 # %% [markdown]
-# **Rung 6, Winograd.** The micro-kernel does every multiplication at full speed; Winograd does fewer of them. A convolution
-# is a product of polynomials, whose coefficients are the pixels and the kernel's numbers, and a polynomial is known
-# from its values at a few points. So: evaluate both (matrices Bᵀ and G), multiply values, and interpolate (Aᵀ). Four
-# outputs of a 3-tap kernel in one dimension need 12 multiplications directly, and 6 values this way:
+# **Rung 6, Winograd.** The micro-kernel does every multiplication at full speed; Winograd does fewer of them. A
+# convolution is a product of polynomials, whose coefficients are the pixels and the kernel's numbers, and a polynomial
+# is known from its values at a few points. So: evaluate both (matrices Bᵀ and G), multiply values, and interpolate
+# (Aᵀ). Four outputs of a 3-tap kernel in one dimension need 12 multiplications directly, and 6 values this way:
 
 # %%
 d, g = np.random.default_rng(0).standard_normal(6), np.random.default_rng(1).standard_normal(3)
 direct = np.correlate(d, g)  # 4 outputs, 12 multiplications
-a, b_t, g_m = winograd.A, winograd.B, winograd.G  # (6, 4), (6, 6), (6, 3)
+a, b_t, g_m = winograd_transforms.A, winograd_transforms.B, winograd_transforms.G  # (6, 4), (6, 6), (6, 3)
 assert np.allclose(a.T @ ((g_m @ g) * (b_t @ d)), direct)  # 6 multiplications of values
 
 tile_2d, kernel_2d = np.random.default_rng(2).standard_normal((6, 6)), np.random.default_rng(3).standard_normal((3, 3))
@@ -691,7 +691,8 @@ contenders = {name: partial(climb, name, x, w) for name in large}
 contenders["compiled loops"] = partial(naive.conv2d_forward, x, w, None, 1, (1, 1, 1, 1))
 contenders["im2col"] = partial(im2col.conv2d_forward, x, w, None, 1, (1, 1, 1, 1))
 large_rates = {
-    name: 1e-9 * work / seconds for name, seconds in zip(contenders, race(*contenders.values(), rounds=7), strict=True)
+    name: 1e-9 * work / seconds
+    for name, seconds in zip(contenders, time_interleaved(*contenders.values(), rounds=7), strict=True)
 }
 
 for name, row in small_rows.items():
@@ -725,8 +726,9 @@ show(gpu_plain._forward)
 
 # %% [markdown]
 # As on the CPU, this moves more than it computes: each x and each w is fetched anew for each product. The cure is the
-# same: sums that stay in registers. In [kernels/cuda/conv.py](../tinydiff/kernels/cuda/conv.py) 64 threads together fetch a piece of x and
-# of w into memory that they share, and each multiplies an 8×8 part of the result whose sums stay in registers:
+# same: sums that stay in registers. In [kernels/cuda/conv.py](../tinydiff/kernels/cuda/conv.py) 64 threads together
+# fetch a piece of x and of w into memory that they share, and each multiplies an 8×8 part of the result whose sums stay
+# in registers:
 
 # %%
 show(gpu_tiles._multiply)
@@ -931,7 +933,7 @@ unet = tinydiff.summary(pipe.denoiser.unet, noise, np.zeros(1), text).rows
 decoder = tinydiff.summary(pipe.autoencoder.decoder, noise).rows
 shares = []
 for name, rows in (("U-Net", unet), ("decoder", decoder)):
-    share = sum(row.multiply_adds for row in rows if row.kind == "Conv2d") / rows[0].multiply_adds
+    share = sum(row.multiply_adds for row in rows if row.layer_type == "Conv2d") / rows[0].multiply_adds
     shares.append(share)
     print(f"{name}: {100 * share:.0f} % of {rows[0].multiply_adds / 1e6:.0f} million multiply-adds in convolutions")
 assert 0.65 < shares[0] < 0.85 and shares[1] > 0.9

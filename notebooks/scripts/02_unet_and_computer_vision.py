@@ -33,6 +33,7 @@ from tinydiff.apps.data import load_nuclei
 from tinydiff.models.unet2015 import UNet2015, UNet2015Config
 from tinydiff.segmentation.metrics import overlap
 from tinydiff.segmentation.presets import segmentation_preset
+from tinydiff.segmentation.tiles import Geometry
 from tinydiff.viz.features import activations, extent, feature_maps, field_of_view, u_shape
 
 viz.style()
@@ -140,7 +141,7 @@ parameters = sum(p.data.size for p in paper.parameters())
 print(
     widths,
     kernels,
-    f"{parameters:,} parameters; a pixel of the answer sees up to {paper.receptive_radius} pixels to each side",
+    f"{parameters:,} parameters; a pixel of the answer sees up to {Geometry(paper.config).receptive_radius} pixels to each side",
 )
 assert widths == [3, 64, 128, 256, 512, 1024] and kernels == {(3, 3)} and 31e6 < parameters < 31.1e6
 
@@ -251,7 +252,7 @@ viz.panels(
 
 # %% [markdown]
 # Without them outlines are coarse after so few steps. It is a matter of time on this image: after 1,000 steps both are
-# at 0.88 to 0.89 (README). Skip connections are worth a tenfold shorter training here.
+# at 0.88 to 0.89. Skip connections are worth a tenfold shorter training here.
 #
 # ## Much from little: elastic deformation and heavy borders
 #
@@ -306,7 +307,9 @@ model = segmenter.model
 normalised = prepare(image[:192, :192])
 whole = predict(model, normalised, tile=192)
 tiled = predict(model, normalised, tile=64)
-print(f"largest difference between one tile and nine: {abs(whole - tiled).max():.1e}; margin {model.margin} pixels")
+print(
+    f"largest difference between one tile and nine: {abs(whole - tiled).max():.1e}; margin {Geometry(model.config).margin} pixels"
+)
 assert abs(whole - tiled).max() < 1e-4
 
 # %% [markdown]
@@ -342,9 +345,9 @@ assert max(curve.values()) > iou["Otsu's threshold"]
 figure
 
 # %% [markdown]
-# A few tiles with some dozen nuclei are enough, on images that look alike. The README has the curve over 300 steps and
-# three random choices of the tiles: one tile 0.72 to 0.88, four 0.885, all 32 0.888 on average. It depends on *which*
-# tile when there is one only.
+# A few tiles with some dozen nuclei are enough, on images that look alike. The [results](results/segmentation.md) have
+# the curve over 300 steps and three random choices of the tiles: one tile 0.72 to 0.88, four 0.885, all 32 0.888 on
+# average. It depends on *which* tile when there is one only.
 #
 # ## What to take away
 #

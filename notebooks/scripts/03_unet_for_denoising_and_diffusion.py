@@ -27,7 +27,6 @@ from matplotlib.figure import Figure
 
 import tinydiff
 from tinydiff import Tensor, datasets, ops, viz
-from tinydiff.apps.denoising import denoise
 from tinydiff.datasets.pixels import as_floats
 from tinydiff.diffusion import (
     Options,
@@ -48,7 +47,8 @@ from tinydiff.weights import shipped
 viz.style()
 rng = np.random.default_rng(0)
 pipe = tinydiff.load()  # diffusion on latents: it generates
-pixels = tinydiff.load(shipped() / "pixels")  # diffusion on pixels: it takes noise out of images
+denoiser = tinydiff.load_denoiser()  # diffusion on pixels: it takes noise out of images
+pixels = denoiser.pipe
 test = datasets.captioned_fashion("test", data=datasets.shipped_fashion())
 images = test.images[:40]  # uint8, none of which a network has seen
 x0 = as_floats(images)  # in [−1, 1]
@@ -227,7 +227,8 @@ for sigma in (50, 150, 250):
     cleaned[sigma, "noisy"] = np.clip(noisy, 0, 255)
     for steps, name in ((None, "one step"), (5, "5 steps"), (50, "50 steps")):
         key = sigma, name
-        cleaned[key] = denoise(pixels, noisy, sigma, steps)
+        result = denoiser.denoise(noisy / 127.5 - 1, sigma, steps)  # float32 in [−1, 1]
+        cleaned[key] = 127.5 * (result + 1)
         near_truth[key], sharp[key] = psnr(images, np.rint(cleaned[key]).astype(np.uint8)), sharpness(cleaned[key])
         print(f"σ = {sigma:3}, {name:>8}: {near_truth[key]:.1f} dB, sharpness {sharp[key]:.1f}")
 for sigma in (50, 150, 250):
@@ -330,7 +331,8 @@ assert np.allclose(ends[1], 0, atol=1e-9) and off[1] > 2.9 and off[16] < 0.01
 # > The step usually corresponds with the noise step in the training data … — the article
 #
 # **Does not hold today.** Our network learnt 1,000 levels and generates in 25 steps, in the plane 16 are enough. The
-# steps are those of a numerical solution of a differential equation; better methods need fewer (README, *Samplers*).
+# steps are those of a numerical solution of a differential equation; better methods need fewer
+# ([results](results/samplers-and-guidance.md)).
 #
 # ## ε, x0 or v
 #

@@ -16,6 +16,7 @@
 
 # %%
 import inspect
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -26,7 +27,7 @@ from tinydiff import Tensor, datasets, gradcheck, ops, viz
 from tinydiff.datasets.pixels import as_floats, as_pixels
 from tinydiff.diffusion import Options, add_noise, to_x0_and_noise
 from tinydiff.evaluation.metrics import psnr
-from tinydiff.viz.latents import channels, drawing, noised, signal_to_noise, sizes, walk
+from tinydiff.viz.latents import channels, denoising_step, noised, signal_to_noise, sizes, walk
 
 viz.style()
 pipe = tinydiff.load()
@@ -359,7 +360,7 @@ print(f"latents {in_latents:.2f} s, pixels {in_pixels:.2f} s: {in_pixels / in_la
 # **Holds for the space; does not hold for the speed.** The gain is real, but the numbers of an image are not what
 # costs: the same network gains by its positions (16 times here, where the space is 12 times smaller), and networks that
 # are each made for their space gain less (some 3 times). What counts is the quality for a given time of training. From
-# the README again: after training for about as long, the latent model generates 96.3 % of the garments right and the
+# the same page: after training for about as long, the latent model generates 96.3 % of the garments right and the
 # pixel model 24 %.
 #
 # > Although U-Net needs a low amount of sample data to learn, it still needs a considerable amount of time to learn from
@@ -369,10 +370,10 @@ print(f"latents {in_latents:.2f} s, pixels {in_pixels:.2f} s: {in_pixels / in_la
 # %%
 from tinydiff import checkpoint
 
-made = checkpoint.load(shipped() / "denoiser.safetensors")[1]["made"]
-optim = PRESETS[made["preset"]].denoiser_optim
-print(f"the shipped denoiser: {made['seconds']} s of training on {optim.steps * optim.batch:,} images")
-assert "60,000 images" in made["data"] and optim.steps * optim.batch > 500_000
+training = checkpoint.load(shipped() / "denoiser.safetensors")[1]["training"]
+optim = PRESETS[training["preset"]].denoiser_optim
+print(f"the shipped denoiser: {training['seconds']} s of training on {optim.steps * optim.batch:,} images")
+assert "60,000 images" in training["data"] and optim.steps * optim.batch > 500_000
 
 # %% [markdown]
 # **Holds, with a correction:** the time and the reason for latents are right. The low amount of data is that of
@@ -405,7 +406,7 @@ beginning = np.random.default_rng(4).standard_normal((1, *pipe.latent_shape), np
 text = pipe.encode_prompt(["a green dress on a white background"])
 keep = Options(callback=lambda done, x, x0: seen.append((x[0], x0[0])))
 pipe.sample(text, beginning, 25, rng, guidance_scale=3.0, options=keep)
-viz.stepper(partial(drawing, autoencoder, seen), len(seen), label="step", shown=[0, 12, 24], columns=1)
+viz.stepper(partial(denoising_step, autoencoder, seen), len(seen), label="step", shown=[0, 12, 24], columns=1)
 
 # %% [markdown]
 # The decoder is needed once, at the end: on the way nobody looks. (An image of x̂0 on the way is what programs show as
@@ -418,9 +419,10 @@ viz.stepper(partial(drawing, autoencoder, seen), len(seen), label="step", shown=
 # autoencoder's training. Stable Diffusion's is 0.18215. Ours:
 
 # %%
-raw = z / autoencoder.scaling_factor
-print(f"scaling factor {autoencoder.scaling_factor:.4f}; deviation {raw.std():.3f} without, {z.std():.3f} with it")
-assert abs(z.std() - 1) < 0.05 and abs(raw.std() * autoencoder.scaling_factor - z.std()) < 1e-4
+scaling_factor = autoencoder.config.scaling_factor
+raw = z / scaling_factor
+print(f"scaling factor {scaling_factor:.4f}; deviation {raw.std():.3f} without, {z.std():.3f} with it")
+assert abs(z.std() - 1) < 0.05 and abs(raw.std() * scaling_factor - z.std()) < 1e-4
 
 # %% [markdown]
 # What goes wrong without it? The signal-to-noise ratio at each level, (variance of the data)·ᾱ/(1 − ᾱ), is no longer
@@ -468,7 +470,7 @@ signal_to_noise(
 level, text = float(pipe.schedule.alpha_bar[500]), pipe.encode_prompt(test.captions[:40])
 noise = rng.standard_normal(z[:40].shape).astype(np.float32)
 expected = {}
-for factor in (1.0, 1 / autoencoder.scaling_factor, 5.5):  # right; the factor forgotten; the same in Stable Diffusion
+for factor in (1.0, 1 / scaling_factor, 5.5):  # right; the factor forgotten; the same in Stable Diffusion
     x_t = add_noise(np.float32(factor) * z[:40], noise, level)
     x0, _ = to_x0_and_noise(pipe.predict(x_t, 500, text), x_t, level, pipe.prediction_type)
     expected[factor] = x0.std() / (factor * z[:40].std())
@@ -481,17 +483,17 @@ assert right > 0.9 > 0.85 > forgotten > 0.55 > large
 # decoded wrongly: with Stable Diffusion's factor, with the right one, with none (1), with four times the right one.
 
 # %%
-right_factor, by_factor = autoencoder.scaling_factor, {}
-for factor in (0.18215, right_factor, 1.0, 4 * right_factor):
-    autoencoder.scaling_factor = factor
+right_config, by_factor = autoencoder.config, {}
+for factor in (0.18215, scaling_factor, 1.0, 4 * scaling_factor):
+    autoencoder.config = replace(right_config, scaling_factor=factor)
     by_factor[factor] = pipe.generate(
         ["a red dress on a white background", "a blue bag on a sky background"] * 2, seed=3
     )
-autoencoder.scaling_factor = right_factor
-off = {f: psnr(by_factor[right_factor], other) for f, other in by_factor.items() if f != right_factor}
+autoencoder.config = right_config
+off = {f: psnr(by_factor[scaling_factor], other) for f, other in by_factor.items() if f != scaling_factor}
 for factor, difference in off.items():
     print(f"PSNR to the right images at a factor of {factor:.2f}: {difference:.1f} dB")
-assert max(off.values()) < 22 and off[4 * right_factor] < 15
+assert max(off.values()) < 22 and off[4 * scaling_factor] < 15
 captions = [f"factor {factor:.2f}" for factor in by_factor for _ in range(4)]
 viz.grid(np.concatenate(list(by_factor.values())), captions, columns=4, scale=2)
 
@@ -526,8 +528,8 @@ show(type(autoencoder).encode, type(autoencoder).decode)
 #
 # <details><summary>Answer</summary>
 # No. Whatever the latent, the decoder makes the pixels, and it has learnt to make no finer texture. The autoencoder's
-# own reconstructions are the limit, which is why the README gives their Fréchet distance beside that of generated
-# images.
+# own reconstructions are the limit, which is why the [results](results/weights-and-evaluation.md) give their
+# Fréchet distance beside that of generated images.
 # </details>
 #
 # 3. What would happen to a network that was trained with the scaling factor, and used without it, at the encoder of

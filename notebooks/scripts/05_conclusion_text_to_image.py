@@ -351,7 +351,7 @@ noise = np.zeros((1, *pipe.latent_shape), np.float32)
 table = tinydiff.summary(pipe.denoiser.unet, noise, np.zeros(1), pipe.encode_prompt([prompt])).rows
 whole = table[0].multiply_adds
 share = {
-    layer: sum(r.multiply_adds for r in table if r.kind == layer) / whole
+    layer: sum(r.multiply_adds for r in table if r.layer_type == layer) / whole
     for layer in ("Conv2d", "Attention", "FeedForward")
 }
 print("multiply-adds of the U-Net:", {layer: f"{part:.0%}" for layer, part in share.items()})

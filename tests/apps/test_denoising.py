@@ -87,7 +87,7 @@ def test_without_sigma_each_image_s_own_is_estimated(denoiser, clean):
 
 
 def test_a_denoiser_says_what_it_is(denoiser):
-    assert repr(denoiser).startswith("ImageDenoiser(images of any size in windows of 32×32, noise of ")
+    assert repr(denoiser).startswith("ImageDenoiser(32×32 windows, noise from 0.8 grey levels, 2,")
 
 
 @pytest.mark.parametrize("sigma", [5.0, 30.0])

@@ -100,7 +100,7 @@ BAD = {
     "no such folder": (["generate", "a", "-o", "nowhere/picture.png"], "nowhere is a folder that does not exist"),
     "output is a folder": (["generate", "a", "-o", "folder.png"], "folder.png is a folder"),
     "output in a file": (["generate", "a", "-o", "file/picture.png"], "file is not a folder"),
-    "not a PNG": (["generate", "a", "-o", "picture.jpg"], "picture.jpg"),
+    "not a PNG": (["generate", "a", "-o", "image.jpg"], "image.jpg"),
     "no such weights": (["generate", "a", "--weights", "nowhere"], "nowhere is a folder that does not exist"),
     "unknown part": (["train", "everything"], "everything"),
     "unknown preset": (["train", "--preset", "huge"], "huge"),

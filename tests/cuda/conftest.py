@@ -1,4 +1,4 @@
-"""Tests of the kernels for a GPU: on a card where there is one, or in Numba's simulator where that is asked for.
+"""Tests of the kernels for a GPU: on a GPU where there is one, or in Numba's simulator where that is asked for.
 
 `NUMBA_ENABLE_CUDASIM=1 pytest tests/cuda` runs them in Python on the CPU; a plain `pytest` does that in a process of
 its own (tests/kernels/test_cuda.py), since Numba decides at its import.
@@ -52,7 +52,7 @@ collect_ignore_glob = [] if device.cuda_missing() is None else ["test_*.py"]
 
 
 @pytest.fixture
-def card(monkeypatch):
+def gpu(monkeypatch):
     """CuPy; in the simulator what stands for it."""
     if not device.simulated():
         return

@@ -1,4 +1,4 @@
-"""A stand-in for CuPy without a card: arrays that NumPy may not touch.
+"""A stand-in for CuPy without a GPU: arrays that NumPy may not touch.
 
 CuPy's arrays raise where NumPy would convert them in silence; the stand-in's also raise where CuPy would hand a NumPy
 function on to its own, so that whatever passes here calls the array's own module everywhere.
@@ -12,7 +12,7 @@ from tinydiff.kernels.cuda import launch as launching
 
 
 class Card:
-    """An array "on the card": NumPy's inside, which only this file takes out."""
+    """An array "on the GPU": NumPy's inside, which only this file takes out."""
 
     __array_ufunc__ = None
 
@@ -52,12 +52,12 @@ def _out(value):
     if isinstance(value, tuple):
         return tuple(_out(v) for v in value)
     if isinstance(value, np.ndarray):
-        raise TypeError("Unsupported type numpy.ndarray: it does not live on the card")
+        raise TypeError("Unsupported type numpy.ndarray: it does not live on the GPU")
     return value.inside if isinstance(value, Card) else value
 
 
 def _in(value):
-    """What came back: arrays are on the card, and so are NumPy's scalars."""
+    """What came back: arrays are on the GPU, and so are NumPy's scalars."""
     return Card(value) if isinstance(value, (np.ndarray, np.generic)) else value
 
 

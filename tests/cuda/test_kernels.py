@@ -1,4 +1,4 @@
-"""Every kernel for the card equals the definition in float64: several blocks, sizes that fill no tile, odd channels.
+"""Every kernel for the GPU equals the definition in float64: several blocks, sizes that fill no tile, odd channels.
 
 Each runs three times and must give the same bits: a missing barrier shows up as numbers that change.
 """
@@ -16,7 +16,7 @@ TOLERANCE = 1e-5  # float32, of the largest value
 
 
 @pytest.fixture(autouse=True)
-def on_the_card():
+def on_the_gpu():
     with tinydiff.use("cuda"):
         yield
 
@@ -26,7 +26,7 @@ def normal(*shape, seed=0):
 
 
 def on_card(function, *arguments):
-    """The result of three equal calls, as NumPy's arrays; arrays among the arguments go to the card."""
+    """The result of three equal calls, as NumPy's arrays; arrays among the arguments go to the GPU."""
     moved = [to_device(a, "cuda") if isinstance(a, np.ndarray) else a for a in arguments]
     runs = [[to_numpy(a) for a in _as_tuple(function(*moved))] for _ in range(3)]
     for run in runs[1:]:
@@ -88,9 +88,9 @@ def test_gradient_by_the_weights_in_parts(monkeypatch):
 
 
 def test_the_cards_own_tile_in_the_simulator(monkeypatch):
-    """The sizes that the card uses, once: with 64 threads a tile's numbers are brought in another pattern."""
+    """The sizes that the GPU uses, once: with 64 threads a tile's numbers are brought in another pattern."""
     if not simulated():
-        pytest.skip("the other tests have run on a card with these sizes")
+        pytest.skip("the other tests have run on a GPU with these sizes")
     sizes = {"TILE": 64, "DEPTH": 8, "PART": 8, "SIDE": 8, "THREADS": 64, "STEP": 8, "ROWS": 8, "ROW": 68}
     for name, size in sizes.items():
         monkeypatch.setattr(conv, name, size)

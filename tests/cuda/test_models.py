@@ -1,6 +1,6 @@
-"""Whole models with the card's kernels: a training step and pictures.
+"""Whole models with the GPU's kernels: a training step and images.
 
-Without a card arrays are a stand-in's, which NumPy may not touch, and kernels run in the simulator.
+Without a GPU arrays are a stand-in's, which NumPy may not touch, and kernels run in the simulator.
 """
 
 from dataclasses import replace
@@ -10,15 +10,15 @@ import pytest
 import standin
 
 from tinydiff import device, ops
+from tinydiff.apps.train.session import fit
 from tinydiff.autograd import Tensor
 from tinydiff.datasets import Vocabulary
 from tinydiff.datasets.captions import LENGTH
 from tinydiff.device import to_numpy
 from tinydiff.diffusion.schedule import make_schedule
 from tinydiff.models.autoencoder import Autoencoder, AutoencoderConfig
-from tinydiff.models.denoiser import Denoiser
 from tinydiff.models.text_encoder import TextEncoderConfig
-from tinydiff.models.unet import UNetConfig
+from tinydiff.models.unet import Denoiser, UNetConfig
 from tinydiff.models.unet2015 import UNet2015Config
 from tinydiff.pipelines.text_to_image import TextToImage
 from tinydiff.segmentation.presets import SegmentationPreset
@@ -26,7 +26,8 @@ from tinydiff.segmentation.tiles import probabilities
 from tinydiff.segmentation.training import train_on_pairs
 from tinydiff.training.optim import AdamW, OptimConfig
 from tinydiff.training.presets import PRESETS
-from tinydiff.training.tasks import train_autoencoder
+from tinydiff.training.tasks import autoencoder_task, measured_scaling_factor
+from tinydiff.weights import as_stored
 
 UNET = UNetConfig(
     in_channels=2,
@@ -43,13 +44,13 @@ TEXT = TextEncoderConfig(
 )
 
 
-def one_step(device):
+def one_step(where):
     """Loss, gradients and weights of one training step from the same start."""
     rng = np.random.default_rng(0)
     model = Denoiser(UNET, TEXT, rng)
     for parameter in model.parameters():  # a zero weight hides what lies behind it
         parameter.assign((parameter.data + 0.1 * rng.standard_normal(parameter.shape)).astype(np.float32))
-    model.to(device)
+    model.to(where)
     x, target = rng.standard_normal((2, 2, 4, 2, 2), np.float32)
     t, tokens = np.array([3, 700]), rng.integers(0, 5, (2, 3))
     optimiser = AdamW(model, OptimConfig(steps=10, batch=2, warmup=1))
@@ -60,9 +61,9 @@ def one_step(device):
     return loss.item(), gradients, norm, {name: to_numpy(a) for name, a in model.state_dict().items()}
 
 
-def test_the_stand_in_refuses_numpy(card):
+def test_the_stand_in_refuses_numpy(gpu):
     if not device.simulated.__name__ == "<lambda>":
-        pytest.skip("there is a card")
+        pytest.skip("there is a GPU")
     a = device.to_device(np.ones(3, np.float32), "cuda")
     assert isinstance(a, standin.Card)
     for use in (np.sum, np.asarray, np.exp, np.concatenate, lambda a: np.ones(3) + a, lambda a: a + np.ones(3)):
@@ -70,7 +71,7 @@ def test_the_stand_in_refuses_numpy(card):
             use(a)
 
 
-def test_a_denoisers_training_step(card):
+def test_a_denoisers_training_step(gpu):
     expected_loss, expected, expected_norm, expected_weights = one_step("cpu")
     loss, gradients, norm, weights = one_step("cuda")
     assert abs(loss - expected_loss) <= 1e-5 * expected_loss
@@ -88,33 +89,50 @@ AUTOENCODER = AutoencoderConfig(
 )
 
 
-def test_pictures(card):
-    """The whole way from words to pixels; noise comes from the CPU, so that a seed means the same picture."""
+def test_images(gpu):
+    """The whole way from words to pixels; noise comes from the CPU, so that a seed means the same image."""
     rng = np.random.default_rng(0)
     vocabulary = Vocabulary()
-    text = replace(TEXT, vocabulary=len(vocabulary), length=LENGTH)
+    text = replace(TEXT, vocab_size=len(vocabulary), max_position_embeddings=LENGTH)
     parts = Autoencoder(AUTOENCODER, rng), Denoiser(UNET, text, rng), vocabulary, make_schedule("squaredcos_cap_v2")
     for parameter in parts[1].parameters():
         parameter.assign((parameter.data + 0.1 * rng.standard_normal(parameter.shape)).astype(np.float32))
     pipe = TextToImage(*parts, prediction_type="v_prediction", latent_shape=(2, 2, 2))
     prompt = ["a red dress on a white background"]
     expected = pipe.generate(prompt, steps=2, sampler="ddpm")
-    pictures = pipe.to("cuda").generate(prompt, steps=2, sampler="ddpm")
-    assert isinstance(pictures, np.ndarray) and pictures.dtype == np.uint8 and pictures.shape == (1, 4, 4, 3)
-    assert abs(pictures.astype(int) - expected).max() <= 1
+    images = pipe.to("cuda").generate(prompt, steps=2, sampler="ddpm")
+    assert isinstance(images, np.ndarray) and images.dtype == np.uint8 and images.shape == (1, 4, 4, 3)
+    assert abs(images.astype(int) - expected).max() <= 1
     assert np.array_equal(pipe.to("cpu").generate(prompt, steps=2, sampler="ddpm"), expected)
 
 
-def test_training_that_stops_and_goes_on(card, tmp_path):
-    """A checkpoint that the card wrote holds NumPy's arrays, and goes on there."""
-    images = np.random.default_rng(1).integers(0, 256, (2, 2, 2, 3), np.uint8)
+class Noise:
+    """The same images in every epoch."""
+
+    source = "noise"
+
+    def __init__(self, images):
+        self.images = images
+
+    def __len__(self):
+        return len(self.images)
+
+    def epoch(self, number):
+        return self
+
+
+def test_training_that_stops_and_goes_on(gpu, tmp_path):
+    """A checkpoint that the GPU wrote holds NumPy's arrays, and goes on there."""
+    images = Noise(np.random.default_rng(1).integers(0, 256, (2, 2, 2, 3), np.uint8))
     preset = replace(PRESETS["quick"], autoencoder=AUTOENCODER)
 
     def trained(where, steps, folder):
-        optim = OptimConfig(steps=steps, batch=2, warmup=1)
-        settings = replace(preset, autoencoder_optim=optim)
-        model = train_autoencoder(lambda epoch: images, 2, settings, folder, True, "noise", where)
-        return {name: device.to_numpy(a) for name, a in model.state_dict().items()}, model.scaling_factor
+        settings = replace(preset, autoencoder_optim=OptimConfig(steps=steps, batch=2, warmup=1))
+        task = autoencoder_task(images, settings, where)
+        ema = fit(task, folder, resume=True)
+        task.model.load_state_dict({name: as_stored(a) for name, a in ema.items()})
+        scale = measured_scaling_factor(task.model, images, settings.seed)
+        return {name: device.to_numpy(a) for name, a in task.model.state_dict().items()}, scale
 
     for folder in ("cpu", "cuda"):
         (tmp_path / folder).mkdir()
@@ -127,7 +145,7 @@ def test_training_that_stops_and_goes_on(card, tmp_path):
         assert abs(array - expected[name]).max() <= 2e-3, name  # Adam's first step is lr·sign(g): 1e-3 either way
 
 
-def test_segmentation_is_trained_and_finds_cells(card, tmp_path):
+def test_segmentation_is_trained_and_finds_cells(gpu, tmp_path):
     image = np.random.default_rng(0).integers(0, 256, (10, 10), np.uint8)
     mask = np.zeros((10, 10), np.int32)
     mask[2:6, 3:8] = 1
@@ -136,7 +154,7 @@ def test_segmentation_is_trained_and_finds_cells(card, tmp_path):
     trained, answers = [], []
     for name in ("cpu", "cuda"):
         (tmp_path / name).mkdir()
-        model = train_on_pairs([(image, mask)], preset, tmp_path / name, strip=0, device=name).model
+        model = train_on_pairs([(image, mask)], preset, tmp_path / name, validation_strip=0, device=name).model
         trained.append({name: to_numpy(array) for name, array in model.state_dict().items()})
         answers.append(probabilities(model, np.repeat(image[:4, :4, None] / np.float32(255), 3, 2)))
     for name, array in trained[0].items():

@@ -1,4 +1,4 @@
-"""Pictures follow the formula, captions follow the pictures, and training never sees a held-out pair."""
+"""Images follow the formula, captions follow the images, and training never sees a held-out pair."""
 
 import gzip
 import tracemalloc
@@ -39,7 +39,7 @@ def nothing_named(monkeypatch, tmp_path):
 
 
 def small_set(folder, seed=0, size=28, labels=None, each=40):
-    """A folder of the MNIST family with random pictures, `each` of each garment, shuffled."""
+    """A folder of the MNIST family with random images, `each` of each garment, shuffled."""
     rng = np.random.default_rng(seed)
     folder.mkdir(exist_ok=True)
     for prefix in ("train", "t10k"):
@@ -139,7 +139,7 @@ def test_the_test_part_has_one_even_draw_over_all_pairs():
     np.add.at(counts, (test.garment, test.colour, test.background), 1)
     assert counts.min() >= 9 and counts.max() <= 10  # 300 of each garment over 32 combinations
     assert np.ptp(counts.sum(2)) <= 1
-    for garment in range(len(GARMENTS)):  # and a few pictures of each garment show many of them
+    for garment in range(len(GARMENTS)):  # and a few images of each garment show many of them
         first = np.flatnonzero(test.garment == garment)[:8]
         assert len(set(test.colour[first])) == 8 and len(set(test.background[first])) == 4
     assert len(set(test.colour[:20])) == 8  # garments do not all begin with the same colour

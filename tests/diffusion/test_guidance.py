@@ -9,7 +9,7 @@ from tinydiff.errors import InputError
 
 
 class Network:
-    """A stand-in for the denoiser that notes what it was given: text (M, D) and mask (M, D) move every picture."""
+    """A stand-in for the denoiser that notes what it was given: text (M, D) and mask (M, D) move every image."""
 
     def __init__(self):
         self.calls = []
@@ -72,7 +72,7 @@ def test_bad_input_is_refused():
 def test_outside_the_interval_the_prompt_alone_is_asked():
     x, condition, null = arrays()
     network = Network()
-    predict = classifier_free_guidance(network, condition, null, 3.0, interval=(3, 8))
+    predict = classifier_free_guidance(network, condition, null, 3.0, timestep_interval=(3, 8))
     for t in (2, 3, 7, 8):
         guided_there = 3 <= t < 8
         expected = classifier_free_guidance(Network(), condition, null, 3.0 if guided_there else 1.0)(x, t)
@@ -82,7 +82,7 @@ def test_outside_the_interval_the_prompt_alone_is_asked():
 
 def test_0_is_the_empty_prompt_outside_the_interval_too():
     x, condition, null = arrays()
-    out = classifier_free_guidance(Network(), condition, null, 0, interval=(3, 8))(x, 9)
+    out = classifier_free_guidance(Network(), condition, null, 0, timestep_interval=(3, 8))(x, 9)
     np.testing.assert_array_equal(out, Network()(x, 9, *null))
 
 

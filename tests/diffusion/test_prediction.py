@@ -1,4 +1,4 @@
-"""Noising, the targets, and the way back from a prediction to picture and noise."""
+"""Noising, the targets, and the way back from a prediction to image and noise."""
 
 import numpy as np
 import pytest

@@ -114,7 +114,7 @@ def test_adamw():
 def test_add(shape):
     a, b = normal(*shape), normal(*shape, seed=1)
     np.testing.assert_array_equal(cpu.add(a, b), a + b)
-    if len(shape) > 2:  # one row for each picture, as the time embedding is
+    if len(shape) > 2:  # one row for each image, as the time embedding is
         row = normal(shape[0], *[1] * (len(shape) - 2), shape[-1], seed=2)
         np.testing.assert_array_equal(cpu.add(a, row), a + row)
     if shape[-1] > 1 and len(shape) > 1:

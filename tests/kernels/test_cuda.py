@@ -1,6 +1,6 @@
 """The kernels for a GPU without one: the simulator in a process of its own, the real compiler, and what is said.
 
-`pytest tests/cuda` on a machine with a card runs the same tests on it.
+`pytest tests/cuda` on a machine with a GPU runs the same tests on it.
 """
 
 import os

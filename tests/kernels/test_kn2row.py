@@ -10,7 +10,7 @@ from tinydiff.kernels.cpu import kn2row
 @pytest.mark.parametrize("filters", [1, 3, 4])
 @pytest.mark.parametrize("size, kernel, padding", [((33, 20), (3, 3), (1, 1, 1, 1)), ((9, 40), (2, 5), (0, 1, 4, 2))])
 def test_against_numpy(monkeypatch, filters, size, kernel, padding):
-    monkeypatch.setattr(kn2row, "CACHE", 1 << 14)  # several bands a picture
+    monkeypatch.setattr(kn2row, "CACHE", 1 << 14)  # several bands an image
     rng = np.random.default_rng(0)
     x, w = rng.standard_normal((2, *size, 18)), rng.standard_normal((*kernel, 18, filters))
     assert kn2row.is_supported(w.shape, 1)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 import tinydiff
 from tinydiff.kernels import constant_weights, cpu, memory, numpy_backend, winograd_allowed
-from tinydiff.kernels.cpu import winograd
+from tinydiff.kernels.cpu import winograd, winograd_transforms
 from tinydiff.kernels.cpu.vectors import LANES
 
 PADDING = (1, 1, 1, 1)
@@ -43,7 +43,7 @@ def test_the_algebra_is_exact():
     """In float64 a tile's convolution and its gradient come out to rounding."""
     rng = np.random.default_rng(0)
     d, g, dy = rng.standard_normal((6, 6)), rng.standard_normal((3, 3)), rng.standard_normal((4, 4))
-    a, b, g_matrix = winograd.A, winograd.B, winograd.G
+    a, b, g_matrix = winograd_transforms.A, winograd_transforms.B, winograd_transforms.G
     windows = np.lib.stride_tricks.sliding_window_view(d, (3, 3))
     y = a.T @ ((g_matrix @ g @ g_matrix.T) * (b @ d @ b.T)) @ a
     np.testing.assert_allclose(y, np.einsum("ijab,ab->ij", windows, g), atol=1e-13)

@@ -20,7 +20,7 @@ from tinydiff.models import (
     UNet,
     UNetConfig,
 )
-from tinydiff.models.denoiser import Denoiser
+from tinydiff.models.unet import Denoiser
 
 RNG = np.random.default_rng(0)
 TOKENS, TIMES = np.array([[1, 4, 0]]), np.array([7])

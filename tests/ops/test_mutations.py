@@ -46,11 +46,16 @@ EQUIVALENT = {
 
 
 def backwards(tree):
-    """The functions within functions: what carries a gradient back, with what it calls."""
+    """The functions and lambdas within functions: what carries a gradient back, with what it calls.
+
+    Those in a branch, `if fast is not None`, are the compiled kernels', which tests/kernels compares.
+    """
     for op in tree.body:
         if isinstance(op, ast.FunctionDef):
+            branches = [branch for branch in ast.walk(op) if isinstance(branch, ast.If)]
+            compiled = {id(inner) for branch in branches for inner in ast.walk(branch)}
             for inner in ast.walk(op):
-                if isinstance(inner, ast.FunctionDef) and inner is not op:
+                if isinstance(inner, (ast.FunctionDef, ast.Lambda)) and inner is not op and id(inner) not in compiled:
                     yield op.name, inner
 
 
@@ -112,10 +117,11 @@ def changes(node):
                     lambda keyword=keyword, name=name: setattr(keyword, "value", name),
                     lambda keyword=keyword, before=before: setattr(keyword, "value", before),
                 )
-    if isinstance(node, ast.Return) and isinstance(node.value, ast.Tuple) and len(node.value.elts) >= 2:
-        elements = node.value.elts
+    field = {ast.Return: "value", ast.Lambda: "body"}.get(type(node), "")
+    elements = getattr(getattr(node, field, None), "elts", [])
+    if len(elements) >= 2:
         turned = ast.Tuple([elements[1], elements[0], *elements[2:]], ast.Load())
-        yield setting("value", turned, "first two gradients swapped")
+        yield setting(field, turned, "first two gradients swapped")
 
 
 def caught(name, tree):
@@ -146,7 +152,7 @@ def mutants(module):
         if name not in CASES:
             continue
         axes, ones = same_axis(function), in_reshape(function)
-        for node in [inner for statement in function.body for inner in ast.walk(statement)]:
+        for node in ast.walk(function):
             for what, do, undo in list(changes(node)):
                 line = lines[getattr(node, "lineno", 1) - 1].strip()
                 negative = isinstance(node, ast.Constant) and what.endswith(f"→ -{node.value}") and id(node) in axes

@@ -12,7 +12,8 @@ from tinydiff.errors import InputError
 from tinydiff.nn import module
 from tinydiff.nn.blocks import Attention
 from tinydiff.pipelines.attention_maps import cross_attention_weights, recorded
-from tinydiff.viz.attention import draw_attention
+from tinydiff.viz.attention import attention_figure
+from tinydiff.viz.figures import save_figure
 
 PROMPT = "a red dress, on a white background"
 
@@ -67,7 +68,7 @@ def test_heads_are_averaged():
 
 
 def test_the_figure_and_the_command(found, tmp_path, capsys):
-    draw_attention(found, tmp_path / "a.png")
+    save_figure(attention_figure(found), tmp_path / "a.png")
     assert Image.open(tmp_path / "a.png").height > 8 * 100
     assert main(["attention", PROMPT, "--steps", "2", "-o", str(tmp_path / "b.png")]) == 0
     assert "where each of 7 words acts, in 2 steps" in capsys.readouterr().out

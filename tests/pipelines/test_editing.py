@@ -64,6 +64,15 @@ def test_a_mask_for_each_image(pipe, dress):
     assert np.array_equal(out[0], images[0]) and not np.array_equal(out[1], images[1])
 
 
+def test_one_prompt_serves_every_image_and_one_image_every_prompt(pipe, dress):
+    two = np.repeat(dress, 2, 0)
+    expected = pipe.edit(two, [PROMPT] * 2, 0.5, steps=4)
+    assert np.array_equal(pipe.edit(two, PROMPT, 0.5, steps=4), expected)
+    assert np.array_equal(pipe.edit(dress[0], [PROMPT] * 2, 0.5, steps=4), expected)
+    assert np.array_equal(pipe.edit(dress[0], PROMPT, 0.5, steps=4), expected[:1])
+    assert pipe.invert(dress[0], PROMPT, 4).shape == (1, 8, 8, 4)
+
+
 def test_a_seed_gives_the_same_bits(pipe, dress):
     one, same, other = (pipe.edit(dress, [PROMPT], 0.7, steps=6, seed=seed) for seed in (1, 1, 2))
     assert np.array_equal(one, same) and not np.array_equal(one, other)

@@ -18,7 +18,9 @@ def autoencoder():
 def test_a_perfect_direction_ends_at_the_other_garment(study, autoencoder):
     rng = np.random.default_rng(0)
     colours = study.drawn_colours(4, rng)
-    sneakers, boots = (study.Garments.of(kind, "test").images(4, colours, rng) for kind in (study.FROM, study.TO))
+    sneakers, boots = (
+        study.coloured(study.grey_garments(name, "test"), colours, rng) for name in (study.FROM, study.TO)
+    )
     x0, x1 = (autoencoder.encode(as_floats(images)) for images in (sneakers, boots))
     passed = study.carry(autoencoder, lambda x, alpha: x1 - x0, sneakers, 8)
     assert len(passed) == len(study.ALPHAS)
@@ -30,7 +32,9 @@ def test_a_perfect_direction_ends_at_the_other_garment(study, autoencoder):
 def test_shares_are_of_garments_and_of_colours(study):
     rng = np.random.default_rng(1)
     colours = study.drawn_colours(40, rng)
-    boots, sneakers = (study.Garments.of(kind, "test").images(40, colours, rng) for kind in (study.TO, study.FROM))
+    boots, sneakers = (
+        study.coloured(study.grey_garments(name, "test"), colours, rng) for name in (study.TO, study.FROM)
+    )
     assert study.shares(boots, colours)[0] > 0.85 and study.shares(sneakers, colours)[0] < 0.15
     assert study.shares(boots, colours)[1] == 1.0
     other = (colours[0] + 1) % 8, colours[1]

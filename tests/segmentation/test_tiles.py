@@ -8,7 +8,7 @@ from tinydiff.autograd import Tensor, no_grad
 from tinydiff.errors import InputError
 from tinydiff.models.unet2015 import UNet2015, UNet2015Config
 from tinydiff.segmentation import predict
-from tinydiff.segmentation.tiles import mirrored
+from tinydiff.segmentation.tiles import Geometry, mirrored
 
 RNG = np.random.default_rng(0)
 
@@ -41,7 +41,8 @@ def test_away_from_the_border_it_is_the_network_s_own_answer(padded):
     rim = (size - len(own)) // 2
     whole = predict(model, image, 32)[rim : size - rim, rim : size - rim]
     # Unpadded, max-pool's grid begins elsewhere unless the border is a multiple of it.
-    inner = slice(model.margin, -model.margin) if padded else slice(None)
+    margin = Geometry(model.config).margin
+    inner = slice(margin, -margin) if padded else slice(None)
     assert abs(whole[inner, inner] - own[inner, inner]).max() < 1e-4
 
 
@@ -54,8 +55,8 @@ def test_the_image_goes_on_as_numpy_s_reflection(margin):
     assert np.array_equal(mirrored(image, 2, 4, 3, 4, 1), image[1:4, 3:7])
 
 
-def test_nothing_beyond_the_reach_matters():
-    """And what `reach` says is not much too large."""
+def test_nothing_beyond_the_radius_matters():
+    """And what `receptive_radius` says is not much too large."""
     model = model_of(True)
     image = RNG.standard_normal((128, 128, 1)).astype(np.float32)
     moved = []
@@ -65,13 +66,14 @@ def test_nothing_beyond_the_reach_matters():
             other[at, at] += 1000
             moved.append(np.argwhere(abs(predict(model, image) - predict(model, other)).max(-1) > 1e-6) - at)
     furthest = max(abs(m).max() for m in moved)
-    assert model.receptive_radius - model.total_stride < furthest <= model.receptive_radius
+    geometry = Geometry(model.config)
+    assert geometry.receptive_radius - geometry.total_stride < furthest <= geometry.receptive_radius
 
 
 def test_five_levels_reach_what_the_paper_s_unpadded_network_loses():
-    model = UNet2015(UNet2015Config(padded=False), rng=None)
-    assert model.valid_margin == (572 - 388) // 2 and model.seen(388) == 572 and model.seen(380) == 572
-    assert model.seen(389) == 588 and model.total_stride == 16
+    geometry = Geometry(UNet2015Config(padded=False))
+    assert geometry.valid_margin == (572 - 388) // 2 and geometry.seen(388) == 572 and geometry.seen(380) == 572
+    assert geometry.seen(389) == 588 and geometry.total_stride == 16
 
 
 def test_pieces_are_prepared_one_by_one():
@@ -83,12 +85,14 @@ def test_pieces_are_prepared_one_by_one():
 
     image = RNG.integers(0, 256, (70, 50), np.uint8)
     assert predict(model, image, 32, prepare).shape == (70, 50, 2)
-    assert len(shapes) == 6 and max(shapes) <= (32 + 2 * model.margin,) * 2
+    assert len(shapes) == 6 and max(shapes) <= (32 + 2 * Geometry(model.config).margin,) * 2
 
 
 def test_an_image_smaller_than_the_receptive_radius_is_refused():
     model = model_of(True)
-    reach = model.receptive_radius
+    reach = Geometry(model.config).receptive_radius
     predict(model, np.zeros((reach + 1, reach + 1, 1), np.float32))
-    with pytest.raises(InputError, match=rf"{reach}×99 pixels, smaller than the network reaches: {reach + 1}"):
+    with pytest.raises(
+        InputError, match=rf"{reach}×99 pixels, smaller than the receptive radius: expected {reach + 1}"
+    ):
         predict(model, np.zeros((reach, 99, 1), np.float32))

@@ -41,12 +41,8 @@ class ImageDenoiser:
 
     def __repr__(self) -> str:
         parameters = sum(p.data.size for p in self.pipe.denoiser.parameters())
-        lowest, highest = (_levels(self.pipe)[i] for i in (0, -1))
-        size = self.pipe.size
-        return (
-            f"ImageDenoiser(images of any size in windows of {size}×{size}, "
-            f"noise of {lowest:.1f} to {highest:.3g} grey levels, {parameters:,} parameters)"
-        )
+        lowest, size = _levels(self.pipe)[0], self.pipe.size
+        return f"ImageDenoiser({size}×{size} windows, noise from {lowest:.1f} grey levels, {parameters:,} parameters)"
 
     def to(self, device: str) -> ImageDenoiser:
         """Move the network to "cpu" or "cuda"."""

@@ -6,6 +6,7 @@ print(tinydiff.summary(tinydiff.load().denoiser, x, t, tokens))
 from __future__ import annotations
 
 import time
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -33,6 +34,11 @@ class LayerSummary:
     multiply_adds: int
     milliseconds: float
 
+    def cells(self) -> tuple[str, ...]:
+        """Its texts in the table, one for each of HEADINGS."""
+        numbers = f"{self.parameters:,}", f"{self.multiply_adds:,}", f"{self.milliseconds:.2f}"
+        return self.name or "(all)", self.layer_type, "×".join(map(str, self.shape)), *numbers
+
 
 @dataclass(frozen=True)
 class Summary:
@@ -46,28 +52,15 @@ class Summary:
 
     def cells(self) -> list[tuple[str, ...]]:
         """The table's texts, row by row."""
-        return [
-            (
-                r.name or "(all)",
-                r.layer_type,
-                "×".join(map(str, r.shape)),
-                f"{r.parameters:,}",
-                f"{r.multiply_adds:,}",
-                f"{r.milliseconds:.2f}",
-            )
-            for r in self.rows
-        ]
+        return [row.cells() for row in self.rows]
 
     def __str__(self) -> str:
         table = [HEADINGS, *self.cells()]
         widths = [max(len(row[i]) for row in table) for i in range(len(HEADINGS))]
-        lines = [
-            "  ".join(
-                cell.ljust(width) if i < 3 else cell.rjust(width)
-                for i, (cell, width) in enumerate(zip(row, widths, strict=True))
-            )
-            for row in table
-        ]
+        form = "  ".join(
+            f"{{:{'<' if i < 3 else '>'}{width}}}" for i, width in enumerate(widths)
+        )  # numbers to the right
+        lines = [form.format(*row) for row in table]
         return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:]])
 
     def _repr_html_(self) -> str:
@@ -84,30 +77,26 @@ def summary(model: Module, *inputs: Any, depth: int | None = None) -> Summary:
     Multiply-adds are those of convolutions, linear layers and attention's two products.
     """
     given = [Tensor(i) if isinstance(i, np.ndarray) and i.dtype.kind == "f" and i.ndim > 1 else i for i in inputs]
-    names = {id(module): name for name, module in model.named_modules()}
     shapes: dict[int, tuple[int, ...]] = {}
-    seconds: dict[int, float] = {}
+
+    def note(layer: Module, inputs: tuple, y: Any) -> None:
+        first = y[0] if isinstance(y, tuple) else y
+        shapes[id(layer)] = tuple(getattr(first, "shape", ()))
+
     with no_grad():
         model(*given)
-        with counting() as counts, timing() as seconds, forward_hook(lambda layer, _, y: _note(shapes, layer, y)):
+        with counting() as counts, timing() as seconds, forward_hook(note):
             model(*given)
     rows = []
-    for identity, name in names.items():
+    for name, module in model.named_modules():
         level = sum(not part.isdigit() for part in name.split(".") if part)  # down.0 is as deep as classify
-        if identity not in shapes or (depth is not None and level > depth):
+        if id(module) not in shapes or (depth is not None and level > depth):
             continue
-        inside = [i for i, other in names.items() if other == name or other.startswith(f"{name}.") or not name]
-        module = next(m for m_name, m in model.named_modules() if m_name == name)
-        rows.append(
-            LayerSummary(
-                name,
-                type(module).__name__,
-                shapes[identity],
-                sum(p.data.size for p in module.parameters()),
-                sum(counts.get(i, 0) for i in inside),
-                1e3 * seconds[identity],
-            )
-        )
+        parameters = sum(p.data.size for p in module.parameters())
+        inside = sum(counts[id(part)] for _, part in module.named_modules())
+        milliseconds = 1e3 * seconds[id(module)]
+        kind = type(module).__name__
+        rows.append(LayerSummary(name, kind, shapes[id(module)], parameters, inside, milliseconds))
     return Summary(rows)
 
 
@@ -119,47 +108,39 @@ def multiply_adds(model: Module, *inputs: Any) -> int:
 
 
 @contextmanager
-def counting() -> Iterator[dict[int, int]]:
+def counting() -> Iterator[Counter[int]]:
     """Within this block each layer adds its multiply-adds under its `id`."""
-    counts: dict[int, int] = {}
+    counts: Counter[int] = Counter()
     keys: dict[int, int] = {}  # how many positions each attention's keys have
-
-    def add(layer: Module, number: int) -> None:
-        counts[id(layer)] = counts.get(id(layer), 0) + int(number)
 
     def count(layer: Module, inputs: tuple, y: Any) -> None:
         size = int(np.prod(y.shape)) if isinstance(y, Tensor) else 0
         if isinstance(layer, (Conv2d, Linear, Convolution)):
-            add(layer, size * layer.weight.data.size // layer.weight.shape[-1])  # each output is a sum over the rest
+            counts[id(layer)] += size * layer.weight.data.size // layer.weight.shape[-1]  # a sum over the rest each
             keys[id(layer)] = y.shape[1]
         elif isinstance(layer, Attention):
-            add(layer, 2 * size * keys[id(layer.to_k)])
+            counts[id(layer)] += 2 * size * keys[id(layer.to_k)]
         elif isinstance(layer, UpBlock):
             n, height, width, _ = y.shape
             margin = 2 * (layer.double_conv.conv1.lost + layer.double_conv.conv2.lost)  # since the up-convolution
             _, _, made, below = layer.up_weight.shape
-            add(layer, n * (height + margin) * (width + margin) * made * below)  # every output has one tap
+            counts[id(layer)] += n * (height + margin) * (width + margin) * made * below  # every output has one tap
 
     with forward_hook(count):
         yield counts
 
 
 @contextmanager
-def timing() -> Iterator[dict[int, float]]:
+def timing() -> Iterator[defaultdict[int, float]]:
     """Within this block the seconds that each module takes are added up under its `id`."""
-    seconds: dict[int, float] = {}
+    seconds: defaultdict[int, float] = defaultdict(float)
     begun: list[float] = []
 
     def start(module: Module, inputs: tuple) -> None:
         begun.append(time.perf_counter())
 
     def stop(module: Module, inputs: tuple, y: Any) -> None:
-        seconds[id(module)] = seconds.get(id(module), 0.0) + time.perf_counter() - begun.pop()
+        seconds[id(module)] += time.perf_counter() - begun.pop()
 
     with forward_hook(stop, before=start):
         yield seconds
-
-
-def _note(shapes: dict[int, tuple[int, ...]], layer: Module, y: Any) -> None:
-    first = y[0] if isinstance(y, tuple) else y
-    shapes[id(layer)] = tuple(getattr(first, "shape", ()))

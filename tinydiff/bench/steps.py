@@ -21,9 +21,8 @@ from tinydiff.autograd import Tensor
 from tinydiff.bench.timing import Timing, assert_close, has_torch, time_interleaved
 from tinydiff.errors import InputError, MismatchError
 from tinydiff.models.autoencoder import Autoencoder, AutoencoderConfig
-from tinydiff.models.denoiser import Denoiser
 from tinydiff.models.text_encoder import TextEncoderConfig
-from tinydiff.models.unet import UNetConfig
+from tinydiff.models.unet import Denoiser, UNetConfig
 from tinydiff.nn.module import Module
 from tinydiff.training.optim import AdamW, OptimConfig, ema_decay, learning_rate
 from tinydiff.training.presets import preset

@@ -23,7 +23,7 @@ from torch import nn
 from tinydiff.device import to_numpy
 from tinydiff.diffusion.guidance import GUIDANCE_INTERVAL, GUIDANCE_SCALE
 from tinydiff.errors import MismatchError
-from tinydiff.models import denoiser
+from tinydiff.models import unet
 from tinydiff.models.autoencoder import Autoencoder, AutoencoderConfig
 from tinydiff.models.text_encoder import TextEncoderConfig
 from tinydiff.models.unet import UNetConfig
@@ -130,7 +130,7 @@ def model_and_loss(
     if isinstance(ours, Autoencoder):
         theirs, loss = make_autoencoder(ours.config), autoencoder_loss
     else:
-        assert isinstance(ours, denoiser.Denoiser)
+        assert isinstance(ours, unet.Denoiser)
         theirs, loss = Denoiser(ours.unet.config, ours.text_encoder.config), denoiser_loss
     theirs = carry_over(ours, theirs, channels_last).to(device)
     copies = [a.copy() for a in inputs]
@@ -155,9 +155,10 @@ class Pipeline:
 
     def __init__(self, pipe: TextToImage, channels_last: bool = True):
         assert isinstance(pipe.autoencoder, Autoencoder)
-        unet, text, autoencoder = pipe.denoiser.unet.config, pipe.denoiser.text_encoder.config, pipe.autoencoder.config
+        denoiser, autoencoder = pipe.denoiser, pipe.autoencoder.config
         self.pipe, self.channels_last, self.scaling_factor = pipe, channels_last, autoencoder.scaling_factor
-        self.denoiser = carry_over(pipe.denoiser, Denoiser(unet, text), channels_last)
+        theirs = Denoiser(denoiser.unet.config, denoiser.text_encoder.config)
+        self.denoiser = carry_over(denoiser, theirs, channels_last)
         self.autoencoder = carry_over(pipe.autoencoder, make_autoencoder(autoencoder), channels_last)
 
     @torch.inference_mode()

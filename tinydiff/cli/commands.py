@@ -103,29 +103,20 @@ def train(args: argparse.Namespace) -> None:
     out = args.out or folder_to_make(f"runs/{args.preset}")
     if args.resume and not out.is_dir():
         raise InputError(f"--resume: there is no run to resume in {out}")
+    run = {"preset": args.preset, "out": out, "resume": args.resume, "device": args.device}
     if args.part != "segmentation":
         for option in ("masks", "until_iou", "unpadded"):
             if getattr(args, option):
                 raise InputError(f"--{option.replace('_', '-')} belongs to `train segmentation`, not to {args.part}")
         own = {"images": args.images, "captions": args.captions, "size": args.size}
-        tinydiff.train(
-            args.part, preset=args.preset, data=args.data, out=out, resume=args.resume, device=args.device, **own
-        )
+        tinydiff.train(args.part, data=args.data, **own, **run)
         return
     if args.captions:
         raise InputError("--captions does not belong to `train segmentation`, which takes --images and --masks")
     if args.data:
         raise InputError("--data is the folder of Fashion-MNIST; segmentation takes --images and --masks")
-    tinydiff.train_segmentation(
-        args.images,
-        args.masks,
-        args.preset,
-        out,
-        until_iou=args.until_iou,
-        padded=not args.unpadded,
-        resume=args.resume,
-        device=args.device,
-    )
+    padded = not args.unpadded
+    tinydiff.train_segmentation(args.images, args.masks, until_iou=args.until_iou, padded=padded, **run)
 
 
 def convert(args: argparse.Namespace) -> None:
@@ -139,7 +130,7 @@ def _loaded(args: argparse.Namespace) -> TextToImage:
 
 
 def _sampling(args: argparse.Namespace) -> dict[str, Any]:
-    """What `generate` and its like are told by the options that they share."""
+    """The options that `generate` and its like share, as keyword arguments."""
     return {"steps": args.steps, "seed": args.seed, **_guidance(args)}
 
 

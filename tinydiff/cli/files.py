@@ -19,13 +19,23 @@ from tinydiff.apps.grid import grid
 from tinydiff.datasets.pixels import as_floats
 from tinydiff.errors import InputError
 from tinydiff.evaluation.metrics import psnr
-from tinydiff.files import stems, written_whole
+from tinydiff.files import written_whole
 from tinydiff.kernels import constant_weights
 from tinydiff.pipelines.editing import reconstruct
 from tinydiff.pipelines.text_to_image import TextToImage
 from tinydiff.segmentation.images import compared, overlay
 from tinydiff.segmentation.metrics import objects, overlap
 from tinydiff.segmentation.segmenter import load_segmenter
+
+
+def stems(paths: Sequence[Path]) -> dict[str, Path]:
+    """Paths by their names without suffix, by which results are named; InputError where two have the same."""
+    found: dict[str, Path] = {}
+    for path in paths:
+        if path.stem in found:
+            raise InputError(f"{found[path.stem]} and {path} would write the same files; take turns")
+        found[path.stem] = path
+    return found
 
 
 def save_all(images: Mapping[Path, Image.Image]) -> None:

@@ -1,8 +1,7 @@
 """What an image can show, the sentences that say so, and the words that those are made of."""
 
-from __future__ import annotations
-
 import difflib
+import itertools
 from collections.abc import Sequence
 from functools import cache
 
@@ -31,20 +30,9 @@ BACKGROUNDS = {
     "sky": (0.65, 0.85, 0.95),
 }
 
-# Never in training: whether words combine is seen on these.
-UNSEEN = frozenset(
-    (GARMENTS.index(garment), list(COLOURS).index(colour))
-    for colour, garment in (
-        ("purple", "t-shirt"),
-        ("pink", "trousers"),
-        ("orange", "pullover"),
-        ("green", "dress"),
-        ("yellow", "coat"),
-        ("blue", "sandal"),
-        ("brown", "sneaker"),
-        ("red", "ankle boot"),
-    )
-)
+# Never in training: whether words combine is seen on these.  For each garment its colour, or None.
+_NEVER = ("purple", "pink", "orange", "green", "yellow", "blue", None, "brown", None, "red")
+UNSEEN = frozenset((garment, list(COLOURS).index(colour)) for garment, colour in enumerate(_NEVER) if colour)
 
 # Other words for the same thing.  None of them may mean two things: "sky blue" would be two colours.
 SYNONYMS = {
@@ -62,15 +50,14 @@ SYNONYMS = {
 PLURAL = ("trousers", "pants")
 
 CANONICAL_SHARE = 1 / 3  # of the captions drawn have the form that the documentation shows, so users write it
-PAD, BEGIN, END = 0, 1, 2
-SPECIAL = 3  # the ids before the first word
+PAD, BEGIN, END, SPECIAL = 0, 1, 2, 3  # the ids before the first word, and how many they are
+Indices = Sequence[int] | np.ndarray
 LENGTH = 16  # tokens in an encoded caption, the begin and the end among them: the longest sentence needs 14
 
 
 def canonical(garment: int, colour: int, background: int) -> str:
     """The plain caption of three indices: "a red dress on a white background"."""
-    described = f"{list(COLOURS)[colour]} {GARMENTS[garment]}"
-    return f"{with_article(described)} on a {list(BACKGROUNDS)[background]} background"
+    return plain_sentences(garment, colour, background)[-1]
 
 
 def caption(garment: int, colour: int, background: int, rng: np.random.Generator) -> str:
@@ -78,18 +65,10 @@ def caption(garment: int, colour: int, background: int, rng: np.random.Generator
     return captions([garment], [colour], [background], rng)[0]
 
 
-def captions(
-    garment: Sequence[int] | np.ndarray,
-    colour: Sequence[int] | np.ndarray,
-    background: Sequence[int] | np.ndarray,
-    rng: np.random.Generator,
-) -> list[str]:
+def captions(garment: Indices, colour: Indices, background: Indices, rng: np.random.Generator) -> list[str]:
     """One drawn sentence for each image; the arguments are indices, (N,) each."""
-    draws = rng.random((len(garment), 2)).tolist()
-    drawn = []
-    for (share, place), *indices in zip(
-        draws, np.asarray(garment).tolist(), np.asarray(colour).tolist(), np.asarray(background).tolist(), strict=True
-    ):
+    drawn, draws = [], rng.random((len(garment), 2)).tolist()
+    for indices, (share, place) in zip(np.stack([garment, colour, background], 1).tolist(), draws, strict=True):
         choices = plain_sentences(*indices) if share < CANONICAL_SHARE else sentences(*indices)
         drawn.append(choices[int(place * len(choices))])
     return drawn
@@ -98,38 +77,33 @@ def captions(
 @cache
 def plain_sentences(garment: int, colour: int, background: int) -> tuple[str, ...]:
     """ "a {colour} {garment} on a {background} background", word for word, and with "an" where English wants it."""
-    literal = f"a {list(COLOURS)[colour]} {GARMENTS[garment]} on a {list(BACKGROUNDS)[background]} background"
-    return tuple(dict.fromkeys((literal, canonical(garment, colour, background))))
+    described, ground = f"{list(COLOURS)[colour]} {GARMENTS[garment]}", list(BACKGROUNDS)[background]
+    ways = dict.fromkeys((f"a {described}", with_article(described)))
+    return tuple(f"{way} on a {ground} background" for way in ways)
 
 
 @cache
 def sentences(garment: int, colour: int, background: int) -> tuple[str, ...]:
     """Every sentence of the grammar for three indices, each once, in a fixed order."""
+    names = GARMENTS[garment], list(COLOURS)[colour], list(BACKGROUNDS)[background]
     found = list(plain_sentences(garment, colour, background))
-    for noun in words_for(GARMENTS[garment]):
-        for hue in words_for(list(COLOURS)[colour]):
-            for ground in words_for(list(BACKGROUNDS)[background]):
-                found += arrangements(noun, hue, ground)
+    for words in itertools.product(*((name, *SYNONYMS.get(name, ())) for name in names)):
+        found += arrangements(*words)
     return tuple(dict.fromkeys(found))
-
-
-def words_for(name: str) -> tuple[str, ...]:
-    return (name, *SYNONYMS.get(name, ()))
 
 
 def arrangements(noun: str, hue: str, ground: str) -> list[str]:
     """The word orders of one choice of words."""
     described = f"{hue} {noun}"
+    verb, ways = "is", [(with_article(described), with_article(noun))]  # "a red dress", "a dress"
     if noun in PLURAL:
         verb, ways = "are", [(described, noun), (f"a pair of {described}", f"a pair of {noun}")]
-    else:
-        verb, ways = "is", [(with_article(described), with_article(noun))]
     orders = [
         f"{described} on a {ground} background",
         f"{described}, {ground} background",
         f"the {noun} {verb} {hue} and the background is {ground}",
     ]
-    for coloured, alone in ways:  # "a red dress", "a dress"
+    for coloured, alone in ways:
         orders += [
             f"{coloured} on a {ground} background",
             f"{coloured} on {ground}",
@@ -155,14 +129,10 @@ def tokens(text: str) -> list[str]:
     return text.lower().replace(",", " ").replace(".", " ").split()
 
 
-def grammar_words() -> list[str]:
-    """Every word of the grammar, sorted."""
-    found: set[str] = set()
-    for garment in range(len(GARMENTS)):
-        for colour in range(len(COLOURS)):
-            for background in range(len(BACKGROUNDS)):
-                found.update(tokens(" ".join(sentences(garment, colour, background))))
-    return sorted(found)
+def grammar_words() -> set[str]:
+    """Every word of the grammar."""
+    every = itertools.product(range(len(GARMENTS)), range(len(COLOURS)), range(len(BACKGROUNDS)))
+    return {word for indices in every for word in tokens(" ".join(sentences(*indices)))}
 
 
 class Vocabulary:
@@ -171,14 +141,14 @@ class Vocabulary:
     def __init__(self, words: Sequence[str] | None = None, length: int = LENGTH) -> None:
         """`words`: the known words, those of the caption grammar if none are given; `length`: tokens of a caption."""
         self.length = length
-        self.words: list[str] = sorted(set(grammar_words() if words is None else words))
-        self.ids: dict[str, int] = {word: i for i, word in enumerate(self.words, SPECIAL)}
+        self.words = sorted(set(grammar_words() if words is None else words))
+        self.ids = {word: i for i, word in enumerate(self.words, SPECIAL)}
 
     @classmethod
-    def of(cls, captions: Sequence[str]) -> Vocabulary:
+    def of(cls, captions: Sequence[str]) -> "Vocabulary":
         """Every word of these captions, and room for the longest of them."""
-        texts = [tokens(caption) for caption in captions]
-        return cls(sorted({word for words in texts for word in words}), max(LENGTH, 2 + max(map(len, texts))))
+        longest = max(len(tokens(caption)) for caption in captions)
+        return cls(tokens(" ".join(captions)), max(LENGTH, longest + 2))
 
     def __len__(self) -> int:
         """The number of ids: words and special tokens."""
@@ -199,15 +169,13 @@ class Vocabulary:
                 raise InputError(f"prompt {prompt!r} is empty, expected words such as {canonical(3, 0, 1)!r}")
             if len(words) > length - 2:
                 raise InputError(f"prompt {prompt!r} has {len(words)} words, expected at most {length - 2}")
-            row[: len(words) + 2] = [BEGIN, *(self.id_of(word, prompt) for word in words), END]
+            for word in words:
+                if word not in self.ids:
+                    near = ", ".join(difflib.get_close_matches(word, self.words, n=3, cutoff=0.0))
+                    raise InputError(f"prompt {prompt!r}: unknown word {word!r}, nearest known words: {near}")
+            row[: len(words) + 2] = [BEGIN, *(self.ids[word] for word in words), END]
         return encoded
 
     def unconditional(self, n: int, length: int | None = None) -> np.ndarray:
         """The empty caption n times, int64 (n, length): what guidance leads away from."""
         return np.array([[BEGIN, END] + [PAD] * ((length or self.length) - 2)] * n, np.int64)
-
-    def id_of(self, word: str, prompt: str) -> int:
-        if word not in self.ids:
-            near = ", ".join(difflib.get_close_matches(word, self.words, n=3, cutoff=0.0))
-            raise InputError(f"prompt {prompt!r}: unknown word {word!r}, nearest known words: {near}")
-        return self.ids[word]

@@ -12,27 +12,22 @@ from tinydiff.datasets.idx import read_labelled
 from tinydiff.errors import InputError
 from tinydiff.files import shipped
 
+Array = np.ndarray
 DEBIAN = Path("/usr/share/datasets/fashion-mnist")  # where Debian's package dataset-fashion-mnist puts all 70,000
 SIZE, GREY_SIZE = 32, 28
 MARGIN = (SIZE - GREY_SIZE) // 2
 CHUNK = 1024  # images rendered at once: what bounds the memory beside the result
-
-# The colours that training may give to each garment.
-SEEN_COLOURS = tuple(
-    np.array([colour for colour in range(len(COLOURS)) if (garment, colour) not in UNSEEN])
-    for garment in range(len(GARMENTS))
-)
 
 
 @dataclass(frozen=True)
 class CaptionedImages:
     """Images with what they show: in words, and as indices into `names`."""
 
-    images: np.ndarray  # uint8 (N, 32, 32, 3)
+    images: Array  # uint8 (N, 32, 32, 3)
     captions: list[str]
-    garment: np.ndarray  # int64 (N,), as are the next two
-    colour: np.ndarray
-    background: np.ndarray
+    garment: Array  # int64 (N,), as are the next two
+    colour: Array
+    background: Array
     names: dict[str, list[str]]  # "garment", "colour", "background": the name of each index
     source: str  # one line that says which data was used
 
@@ -54,47 +49,36 @@ def captioned_fashion(split: str, data: str | Path | None = None, seed: int = 0)
     for label in range(len(GARMENTS)):
         place = np.flatnonzero(labels == label)
         turn[place] = 3 * label + np.arange(len(place))
-    colour = turn % len(COLOURS)
     background = (turn + turn // len(COLOURS)) % len(BACKGROUNDS)
-    return captioned(grey, labels, colour, background, np.random.default_rng(0), source)
+    return captioned(grey, labels, turn % len(COLOURS), background, np.random.default_rng(0), source)
 
 
 def draw_training(
-    grey: np.ndarray, labels: np.ndarray, rng: np.random.Generator, source: str, every_pair: bool = False
+    grey: Array, labels: Array, rng: np.random.Generator, source: str, every_pair: bool = False
 ) -> CaptionedImages:
     """Colours, backgrounds and captions drawn anew for grey uint8 (N, 28, 28) and labels (N,): once an epoch.
 
     No pair of UNSEEN is ever drawn, unless `every_pair` is asked for: the evaluation classifier must know those pairs.
     """
     colour = np.empty(len(labels), np.int64)
-    for label, seen in enumerate(SEEN_COLOURS):
+    for label in range(len(GARMENTS)):
         place = np.flatnonzero(labels == label)
-        colour[place] = rng.choice(len(COLOURS) if every_pair else seen, len(place))
+        colours = [i for i in range(len(COLOURS)) if every_pair or (label, i) not in UNSEEN]
+        colour[place] = rng.choice(colours, len(place))
     background = rng.integers(0, len(BACKGROUNDS), len(labels))
     return captioned(grey, labels, colour, background, rng, source)
 
 
 def captioned(
-    grey: np.ndarray,
-    labels: np.ndarray,
-    colour: np.ndarray,
-    background: np.ndarray,
-    rng: np.random.Generator,
-    source: str,
+    grey: Array, labels: Array, colour: Array, background: Array, rng: np.random.Generator, source: str
 ) -> CaptionedImages:
-    garment = labels.astype(np.int64)
-    return CaptionedImages(
-        images=render(grey, colour, background),
-        captions=captions(garment, colour, background, rng),
-        garment=garment,
-        colour=colour,
-        background=background,
-        names={"garment": list(GARMENTS), "colour": list(COLOURS), "background": list(BACKGROUNDS)},
-        source=source,
-    )
+    garment, images = labels.astype(np.int64), render(grey, colour, background)
+    names = {"garment": list(GARMENTS), "colour": list(COLOURS), "background": list(BACKGROUNDS)}
+    sentences = captions(garment, colour, background, rng)
+    return CaptionedImages(images, sentences, garment, colour, background, names, source)
 
 
-def render(grey: np.ndarray, colour: np.ndarray, background: np.ndarray) -> np.ndarray:
+def render(grey: Array, colour: Array, background: Array) -> Array:
     """Images uint8 (N, 32, 32, 3) of garments uint8 (N, 28, 28), in colours (N,) on backgrounds (N,), both indices.
 
     With g the grey value in [0, 1], zero-padded to 32x32, and m = min(1, 5g):
@@ -106,55 +90,45 @@ def render(grey: np.ndarray, colour: np.ndarray, background: np.ndarray) -> np.n
     for name, indices, count in (("colour", colour, len(COLOURS)), ("background", background, len(BACKGROUNDS))):
         if indices.shape != (len(grey),) or not np.all((indices >= 0) & (indices < count)):
             raise InputError(f"render: {name} {indices.shape}, expected ({len(grey)},) indices from 0 to {count - 1}")
-    table = pixel_table()
     images = np.empty((len(grey), SIZE, SIZE, 3), np.uint8)
-    inside = slice(MARGIN, MARGIN + GREY_SIZE)
     for start in range(0, len(grey), CHUNK):
         part = slice(start, start + CHUNK)
-        rows = (colour[part] * len(BACKGROUNDS) + background[part]) * 256  # of the table: where each image's begin
-        padded = np.zeros((len(rows), SIZE, SIZE), np.int64)
-        padded[:, inside, inside] = grey[part]
-        padded += rows[:, None, None]
-        np.take(table, padded, axis=0, out=images[part], mode="clip")  # "raise" would copy out
+        padded = np.pad(grey[part], ((0, 0), (MARGIN, MARGIN), (MARGIN, MARGIN)))
+        first = 256 * (colour[part] * len(BACKGROUNDS) + background[part])  # of the table's rows for an image
+        np.take(
+            pixel_table(), padded + first[:, None, None], axis=0, out=images[part], mode="clip"
+        )  # "raise" would copy out
     return images
 
 
 @cache
-def pixel_table() -> np.ndarray:
+def pixel_table() -> Array:
     """Each pixel that there can be, uint8 (colours * backgrounds * 256, 3): a grey value has only 256 levels."""
     g = np.arange(256)[:, None] / 255
     m = np.minimum(1, 5 * g)
-    colour = np.array(list(COLOURS.values()))[:, None, None, :]
-    background = np.array(list(BACKGROUNDS.values()))[None, :, None, :]
+    colour = np.array(list(COLOURS.values()))[:, None, None]  # (colours, 1, 1, 3)
+    background = np.array(list(BACKGROUNDS.values()))[:, None]  # (backgrounds, 1, 3)
     pixel = m * (0.25 + 0.75 * g) * colour + (1 - m) * background  # (colours, backgrounds, 256, 3)
     return np.rint(255 * pixel).astype(np.uint8).reshape(-1, 3)
 
 
-def load_fashion(split: str, data: str | Path | None = None) -> tuple[np.ndarray, np.ndarray, str]:
+def load_fashion(split: str, data: str | Path | None = None) -> tuple[Array, Array, str]:
     """Garments in grey, uint8 (N, 28, 28), their labels, uint8 (N,), and one line that says which data this is.
 
     Looked up in the folder `data`, $TINYDIFF_DATA, the folder of Debian's dataset-fashion-mnist, and last the subset
     that tinydiff ships.  Raises InputError where a folder that was named is missing, or a file in it is bad.
     """
-    folder, origin = fashion_folder(data)
+    named = data or os.environ.get("TINYDIFF_DATA")
+    if named and not Path(named).is_dir():
+        raise InputError(f"{named}: no such folder, expected one with Fashion-MNIST's IDX files")
+    folder = Path(named) if named else DEBIAN if DEBIAN.is_dir() else shipped_fashion()
     grey, labels = read_labelled(folder, split)
     if grey.shape[1:] != (GREY_SIZE, GREY_SIZE):
         raise InputError(f"{folder}: images of shape {grey.shape[1:]}, expected ({GREY_SIZE}, {GREY_SIZE})")
     if labels.max(initial=0) >= len(GARMENTS):
         raise InputError(f"{folder}: label {labels.max()}, expected 0 to {len(GARMENTS) - 1}")
+    origin = named or (folder if folder == DEBIAN else "the subset that tinydiff ships")
     return grey, labels, f"Fashion-MNIST {split}, {len(grey):,} images from {origin}"
-
-
-def fashion_folder(data: str | Path | None) -> tuple[Path, str]:
-    """Where the data lies, and how to say so."""
-    named = data or os.environ.get("TINYDIFF_DATA")
-    if named:
-        if not Path(named).is_dir():
-            raise InputError(f"{named}: no such folder, expected one with Fashion-MNIST's IDX files")
-        return Path(named), str(named)
-    if DEBIAN.is_dir():
-        return DEBIAN, str(DEBIAN)
-    return shipped_fashion(), "the subset that tinydiff ships"
 
 
 def shipped_fashion() -> Path:

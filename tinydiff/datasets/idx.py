@@ -33,21 +33,17 @@ def read_idx(path: str | Path, dimensions: int) -> np.ndarray:
             content = gzip.decompress(content)
         except (OSError, EOFError, zlib.error) as error:
             raise InputError(f"{path}: corrupt or truncated ({error}), expected a gzipped IDX file") from None
-
-    header = 4 + 4 * dimensions
-    magic = struct.pack(">4B", 0, 0, UNSIGNED_BYTE, dimensions)
+    header, magic = 4 + 4 * dimensions, bytes([0, 0, UNSIGNED_BYTE, dimensions])
     if content[:4] != magic:
-        raise InputError(
-            f"{path}: magic number 0x{content[:4].hex()}, expected 0x{magic.hex()} "
-            f"(IDX, unsigned bytes, {dimensions} dimensions)"
-        )
+        expected = f"0x{magic.hex()} (IDX, unsigned bytes, {dimensions} dimensions)"
+        raise InputError(f"{path}: magic number 0x{content[:4].hex()}, expected {expected}")
     if len(content) < header:
         raise InputError(f"{path}: truncated, {len(content)} bytes, expected a header of {header}")
     shape = struct.unpack(f">{dimensions}I", content[4:header])
-    expected = header + math.prod(shape)
-    if len(content) != expected:
-        fault = "truncated" if len(content) < expected else "too long"
-        raise InputError(f"{path}: {fault}, {len(content)} bytes, expected {expected} for shape {shape}")
+    size = header + math.prod(shape)
+    if len(content) != size:
+        fault = "truncated" if len(content) < size else "too long"
+        raise InputError(f"{path}: {fault}, {len(content)} bytes, expected {size} for shape {shape}")
     return np.frombuffer(content, np.uint8, offset=header).reshape(shape)
 
 
@@ -58,9 +54,9 @@ def read_labelled(folder: str | Path, split: str) -> tuple[np.ndarray, np.ndarra
     """
     if split not in NAMES:
         raise InputError(f'split {split!r}, expected "train" or "test"')
-    images_file = find(Path(folder), f"{NAMES[split]}-images-idx3-ubyte")
+    images = read_idx(find(Path(folder), f"{NAMES[split]}-images-idx3-ubyte"), 3)
     labels_file = find(Path(folder), f"{NAMES[split]}-labels-idx1-ubyte")
-    images, labels = read_idx(images_file, 3), read_idx(labels_file, 1)
+    labels = read_idx(labels_file, 1)
     if len(images) != len(labels):
         raise InputError(f"{labels_file}: {len(labels)} labels, expected {len(images)}, one for each image")
     return images, labels

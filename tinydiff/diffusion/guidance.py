@@ -10,7 +10,7 @@ from tinydiff.device import array_module
 from tinydiff.errors import InputError
 
 GUIDANCE_SCALE = 5.0  # chosen, with the interval, for images that show their prompt and differ as real ones do
-GUIDANCE_INTERVAL = (0.0, 0.7)  # the shares of the schedule's timesteps between which there is guidance
+GUIDANCE_INTERVAL = (0.0, 0.7)  # guidance acts only where low ≤ t/T < high: 0 is nearly clean, 1 nearly noise
 
 
 def classifier_free_guidance(
@@ -18,15 +18,15 @@ def classifier_free_guidance(
     conditional: Sequence[Any],
     unconditional: Sequence[Any],
     scale: float,
-    interval: tuple[float, float] = (0, inf),
+    timestep_interval: tuple[float, float] = (0, inf),
 ) -> Callable[[Any, int], Any]:
     """The function (x_t, t) → u + scale·(c − u) that a sampler calls, u without and c with the prompt.
 
     predict(x_t (M, …), t, *arrays) is the network; conditional and unconditional are its further arguments for N
     images, arrays (N, …) such as the encoded text, with the prompt and with the empty (or negative) prompt.  scale 1 is
     the prompt alone and 0 the empty prompt alone, at half the work; else both run as one batch of 2N, the empty prompt
-    first.  interval (low, high): only at timesteps low ≤ t < high; at others the network is conditioned on the prompt
-    alone.  At the noisiest levels guidance takes diversity and gives little.  (Kynkäänniemi 2024, arXiv:2404.07724)
+    first.  timestep_interval (low, high): only at timesteps low ≤ t < high; at others the prompt alone counts.  At the
+    noisiest levels guidance takes diversity and gives little.  (Kynkäänniemi 2024, arXiv:2404.07724)
     As u and c enter linearly with weights that sum to 1, it holds for predicted noise and for predicted v alike.
     Raises InputError for a scale that is not finite, or where the two differ in shape.
     (Ho & Salimans 2022, arXiv:2207.12598, equation 6, where scale is 1 + w)
@@ -44,14 +44,14 @@ def classifier_free_guidance(
     weight = float(scale)  # a NumPy float64 would widen float32 images
     pairs = [array_module(c).concatenate([u, c]) for u, c in zip(unconditional, conditional, strict=True)]
 
-    def guided(x: Any, t: int) -> Any:
-        if not interval[0] <= t < interval[1]:
+    def predict_guided(x: Any, t: int) -> Any:
+        if not timestep_interval[0] <= t < timestep_interval[1]:
             return predict(x, t, *conditional)
         both = predict(array_module(x).concatenate([x, x]), t, *pairs)  # (2N, …)
         u, c = both[: len(x)], both[len(x) :]
         return u + weight * (c - u)
 
-    return guided
+    return predict_guided
 
 
 def check_interval(interval: tuple[float, float]) -> None:

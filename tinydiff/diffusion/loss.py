@@ -20,7 +20,7 @@ def diffusion_loss(
     rng: np.random.Generator,
     prediction_type: str = "v_prediction",
 ) -> Tensor:
-    """Noise each example by an amount drawn at random, and ask the network what was mixed: mean squared error.
+    """Add noise to each example at a random timestep, let the network predict the target, take the mean squared error.
 
     predict(x_t, t) is the network, with whatever it is conditioned on besides t; x0 (N, …) images or latents.
     (Ho 2020, arXiv:2006.11239, algorithm 1)

@@ -29,7 +29,7 @@ SIGMA_MAX = 80.0  # √(1 − ᾱ)/√ᾱ above which Heun's correction is left 
 
 @dataclass(frozen=True)
 class State:
-    """What a step sees: x (N, …) at noise level a, what the network makes of it, and where to go."""
+    """What a step sees: x (N, …) at ᾱ = a, what the network makes of it, and where to go."""
 
     x: Any
     x0: Any  # x̂0 (N, …)
@@ -108,7 +108,7 @@ class Options:
     clip: float | None = None  # x̂0 is held in [−clip, clip]: 1 for pixels, None in latent space
     spacing: str = "trailing"  # of the timesteps, or "leading"; see `Schedule.timesteps`
     last: int | None = None  # the noisiest timestep; None is the schedule's last
-    skip: int = 0  # begin so many steps later, x being at the noise level of that step: how images are edited
+    skip: int = 0  # begin so many steps later, x being as noisy as that step expects: how images are edited
     adjust: Callable[[Any, float], Any] | None = None  # (x, its ᾱ) → the x to go on from: what inpainting puts in
     callback: Callable[[int, Any, Any], None] | None = None  # (steps done, x, x̂0) after each step
 
@@ -131,7 +131,8 @@ def sample(
     step: one of `SAMPLERS`, or your own.  predict(x_t, t) → the network's prediction, of `prediction_type`.
     Raises InputError for steps not in 1 … T, and for a bad prediction_type or option.
 
-        x0 = sample(ddim_step, lambda x, t: unet(x, t), noise, cosine(), 25, np.random.default_rng(0))
+        predict = lambda x, t: unet(Tensor(x), np.full(len(x), t), text).data
+        x0 = sample(ddim_step, predict, noise, cosine(), 25, np.random.default_rng(0))
     """
     timesteps = schedule.timesteps(steps, options.spacing, options.last)
     check_prediction_type(prediction_type)
@@ -172,7 +173,7 @@ def invert_ddim(
 ) -> Any:
     """The noise (N, …) from which DDIM would generate about x0 (N, …): its steps taken backwards.
 
-        x_a = √a·x̂0 + √(1 − a)·ε̂,   with x̂0 and ε̂ read from the x before, at its own noise level
+        x_a = √a·x̂0 + √(1 − a)·ε̂,   with x̂0 and ε̂ read from the x before, at its own timestep
 
     DDIM reads them at x_a, which is not known here, so that the way back is approximate: its error falls with the
     steps.  The clean image is read at the lowest timestep of the list.  Raises InputError as `sample` does.
@@ -180,10 +181,10 @@ def invert_ddim(
     """
     timesteps = schedule.timesteps(steps)[::-1]  # ascending
     check_prediction_type(prediction_type)
-    x, level = x0, timesteps[0]
+    x, t_here = x0, timesteps[0]
     for t in timesteps:
-        clean, noise = to_x0_and_noise(predict(x, level), x, float(schedule.alpha_bar[level]), prediction_type)
-        x, level = add_noise(clean, noise, float(schedule.alpha_bar[t])), t
+        clean, noise = to_x0_and_noise(predict(x, t_here), x, float(schedule.alpha_bar[t_here]), prediction_type)
+        x, t_here = add_noise(clean, noise, float(schedule.alpha_bar[t])), t
     return x
 
 

@@ -28,7 +28,7 @@ from tinydiff.pipelines.text_to_image import TextToImage, load
 from tinydiff.training.loop import Shuffle, Task
 from tinydiff.training.optim import OptimConfig
 from tinydiff.training.tasks import classification_loss
-from tinydiff.weights import as_stored, load_autoencoder, load_classifier, shipped
+from tinydiff.weights import as_stored, load_classifier, shipped
 
 BATCH = 256
 CLASSIFIER = OptimConfig(steps=2_000, batch=64, lr=2e-3, warmup=100, weight_decay=0.02, ema=0.995)
@@ -88,17 +88,6 @@ def evaluate(
             figures[f"precision and recall: {name}"] = {"precision": precision, "recall": recall}
     figures["PSNR of reconstructions, dB"] = psnr(test.images, _reconstructed(pipe.autoencoder, test.images))
     return figures
-
-
-def autoencoder_figures(folder: str | Path, data: str | Path | None = None, seed: int = 0) -> dict[str, float]:
-    """PSNR and Fréchet ratio of an autoencoder alone, on the test images: to choose between latent sizes."""
-    autoencoder, classifier = load_autoencoder(Path(folder)), load_classifier(shipped())
-    images = captioned_fashion("test", data).images
-    one, other = halves(images, len(images) // 2, seed)
-    sets = _reconstructed(autoencoder, one), other, one
-    reconstructed, real, again = (features_of(classifier, part) for part in sets)
-    ratio = frechet_distance(reconstructed, real) / frechet_distance(again, real)
-    return {"PSNR": psnr(images, _reconstructed(autoencoder, images)), "Fréchet ratio": ratio}
 
 
 def classifiers(
@@ -181,7 +170,8 @@ def _generate(
     with tqdm(total=count, desc="generating", unit="image", disable=None) as bar:
         for start in range(0, count, BATCH):
             part = prompts[start : start + BATCH]
-            parts.append(pipe.generate(part, steps, scale, interval, seed=int(rng.integers(2**31))))
+            own = int(rng.integers(2**31))
+            parts.append(pipe.generate(part, steps=steps, guidance_scale=scale, guidance_interval=interval, seed=own))
             bar.update(len(part))
     return np.concatenate(parts), asked, prompts
 

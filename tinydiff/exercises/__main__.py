@@ -11,7 +11,7 @@ from typing import NoReturn
 os.environ.setdefault("NUMBA_ENABLE_CUDASIM", "1")  # one exercise is a kernel for a GPU; before Numba is imported
 
 from tinydiff.errors import InputError
-from tinydiff.exercises.grading import MEGABYTES, SECONDS, Mark, grade, table, write_csv
+from tinydiff.exercises.grading import MEGABYTES, SECONDS, grade, table, write_csv
 from tinydiff.exercises.notebooks import release
 
 SOURCE = Path("notebooks") / "exercises"
@@ -39,17 +39,15 @@ def main() -> int:
         if args.command == "release":
             print(*release(args.source, args.folder), sep="\n")
         else:
-            marks = grade(args.folder, args.workers, args.seconds, args.megabytes, say=_say)
+            said = {True: "right", False: "not right"}
+            say = lambda m: print(f"{m.student} {m.exercise.number}: {said[m.right]}", flush=True)  # noqa: E731
+            marks = grade(args.folder, args.workers, args.seconds, args.megabytes, say)
             write_csv(marks, args.csv)
             print(f"\n{table(marks)}\n\n{args.csv}: every message")
     except InputError as error:
         print(f"tinydiff: {error}", file=sys.stderr)
         return 2
     return 0
-
-
-def _say(mark: Mark) -> None:
-    print(f"{mark.student} {mark.exercise.number}: {'right' if mark.right else 'not right'}", flush=True)
 
 
 if __name__ == "__main__":

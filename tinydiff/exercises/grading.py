@@ -195,17 +195,15 @@ def _finished(one: _Running, seconds: float) -> Mark | None:
     if ended:
         with contextlib.suppress(OSError):
             said = os.read(one.pipe, 16 * LONGEST)
-        message = f"{one.exercise.number}: its process ended without an answer ({_how(status)})"
+        code = os.waitstatus_to_exitcode(status)
+        how = f"signal {-code}" if code < 0 else f"exit status {code}"
+        message = f"{one.exercise.number}: its process ended without an answer ({how})"
         with contextlib.suppress(ValueError):
             message = json.loads(said)
     else:
         message = f"{one.exercise.number}: not done within {seconds:g} seconds; does a loop not end?"
     _end(one, ended=bool(ended))
     return Mark(one.student, one.exercise, message == "", message)
-
-
-def _how(status: int) -> str:
-    return f"signal {os.WTERMSIG(status)}" if os.WIFSIGNALED(status) else f"exit status {os.WEXITSTATUS(status)}"
 
 
 def _end(one: _Running, ended: bool = False) -> None:

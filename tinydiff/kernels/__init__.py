@@ -1,20 +1,14 @@
-"""The hot loops behind one face: each backend has the same names and signatures, those of `reference.py`.
+"""The hot loops behind one face: each backend has the same names and signatures, listed in `selection.py`.
 
 `reference` is the definition (plain loops), `numpy` the same in NumPy for any float type, `cpu` compiled by Numba,
-`cuda` compiled for a GPU.  `use` chooses; without a choice CuPy's arrays go to `cuda`, NumPy's to `cpu` where they are
-float32, and to `numpy` where they are of another type.  `selection.py` lists the kernels.
+`cuda` for a GPU.  Unless `use` chooses, CuPy's arrays go to `cuda`, NumPy's to `cpu` if float32, else to `numpy`.
 """
-
-from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
 
 from tinydiff.kernels.memory import constant_weights, reuse_memory
 from tinydiff.kernels.selection import BACKENDS, FASTER, MANDATORY, backend_of, module_of, use, winograd_allowed
-
-__all__ = ["BACKENDS", "MANDATORY", "FASTER", "use", "backend_of", "winograd_allowed", "kernel", "find_kernel"]
-__all__ += ["matmul", "add", "sum_rows", "constant_weights", "reuse_memory"]
 
 
 def kernel(name: str, x: Any) -> Callable[..., Any]:

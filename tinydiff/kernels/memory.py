@@ -1,7 +1,5 @@
 """What is kept from one call to the next: freed memory, and what is made of weights that do not change."""
 
-from __future__ import annotations
-
 import contextlib
 import ctypes
 import functools
@@ -10,16 +8,15 @@ from contextvars import ContextVar
 
 import numpy as np
 
-_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # malloc.h
-_LARGEST = (1 << 31) - 1
+_TRIM_THRESHOLD, _MMAP_THRESHOLD, _LARGEST = -1, -3, (1 << 31) - 1  # malloc.h
 
 
 @functools.cache
 def reuse_memory() -> bool:
     """Keep freed memory in this process from here on; False where the C library knows no such thing.
 
-    A training step allocates the same arrays as the one before it.  The C library gives large freed blocks back to the
-    operating system, which then clears every page anew at its first use: up to a fifth of a step.
+    The C library gives large freed blocks back to the operating system, which clears every page anew at its next use:
+    up to a fifth of a training step.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt
@@ -28,17 +25,13 @@ def reuse_memory() -> bool:
     return bool(mallopt(_MMAP_THRESHOLD, _LARGEST) and mallopt(_TRIM_THRESHOLD, _LARGEST))
 
 
-_made: ContextVar[dict[tuple, tuple[np.ndarray, np.ndarray]] | None] = ContextVar(
-    "made of constant weights", default=None
-)
+_Made = dict[tuple, tuple[np.ndarray, np.ndarray]]
+_made: ContextVar[_Made | None] = ContextVar("made of constant weights", default=None)
 
 
 @contextlib.contextmanager
 def constant_weights() -> Iterator[None]:
-    """Within this block no weight changes: a sampler calls the same network 25 times.
-
-    It holds for this thread: two may generate at once, and neither ends the other's block.
-    """
+    """Within this block, in this thread, no weight changes: a sampler calls the same network 25 times."""
     before = _made.get()
     _made.set({} if before is None else before)
     try:

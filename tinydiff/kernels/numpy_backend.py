@@ -2,37 +2,31 @@
 
 A convolution is one matrix product for each of its KH·KW taps: the image, shifted by the tap, times that tap's
 (C, K) matrix.  What it costs: shifted copies, and a sum y that is read and written KH·KW times.  What it buys: the
-products run in BLAS, a micro-kernel that others have tuned for decades.
-Names, arguments and results are those of `reference.py`.
+products run in BLAS, which others have tuned for decades.  Names, arguments and results are those of `reference.py`.
 """
-
-from __future__ import annotations
 
 from collections.abc import Iterator
 
 import numpy as np
 
-Array = np.ndarray
-Padding = tuple[int, int, int, int]
+from tinydiff.kernels.reference import Array, Padding, add  # noqa: F401 (add is the same here)
 
 
 def conv2d_forward(x: Array, w: Array, b: Array | None, stride: int, padding: Padding) -> Array:
     """y = Σ_{p, q} x(shifted by p, q) · w[p, q] + b."""
     padded = _pad(x, padding)
-    kernel_h, kernel_w, _, filters = w.shape
-    out_h = (padded.shape[1] - kernel_h) // stride + 1
-    out_w = (padded.shape[2] - kernel_w) // stride + 1
-    y = np.zeros((x.shape[0], out_h, out_w, filters), x.dtype)
-    for p, q, rows, columns in _taps((kernel_h, kernel_w), (out_h, out_w), stride):
+    out_h = (padded.shape[1] - w.shape[0]) // stride + 1
+    out_w = (padded.shape[2] - w.shape[1]) // stride + 1
+    y = np.zeros((len(x), out_h, out_w, w.shape[3]), x.dtype)
+    for p, q, rows, columns in _taps(w.shape[:2], (out_h, out_w), stride):
         y += padded[:, rows, columns] @ w[p, q]
     return y if b is None else y + b
 
 
 def conv2d_input_grad(dy: Array, w: Array, x_shape: tuple[int, ...], stride: int, padding: Padding) -> Array:
     """dx(shifted by p, q) += dy · w[p, q]ᵀ."""
-    top, bottom, left, right = padding
-    n_images, height, width, channels = x_shape
-    padded = np.zeros((n_images, height + top + bottom, width + left + right, channels), dy.dtype)
+    (top, _, left, _), (_, height, width, _) = padding, x_shape
+    padded = _pad(np.zeros(x_shape, dy.dtype), padding)
     for p, q, rows, columns in _taps(w.shape[:2], dy.shape[1:3], stride):
         padded[:, rows, columns] += dy @ w[p, q].T
     return padded[:, top : top + height, left : left + width].copy()
@@ -52,7 +46,7 @@ def max_pool2d_forward(x: Array, size: int) -> tuple[Array, Array]:
     """The largest value of each window, and its place in the window."""
     n, height, width, c = x.shape
     windows = x.reshape(n, height // size, size, width // size, size, c).transpose(0, 1, 3, 5, 2, 4)
-    windows = windows.reshape(n, height // size, width // size, c, size * size)
+    windows = windows.reshape(*windows.shape[:4], size * size)
     argmax = windows.argmax(-1)
     return np.take_along_axis(windows, argmax[..., None], -1)[..., 0], argmax.astype(np.int32)
 
@@ -85,11 +79,6 @@ def matmul(
     return y if bias is None else y + bias
 
 
-def add(a: Array, b: Array) -> Array:
-    """a + b, broadcast."""
-    return a + b
-
-
 def sum_rows(x: Array) -> Array:
     """The sum of all rows of x (…, C): (C,)."""
     return x.reshape(-1, x.shape[-1]).sum(0)
@@ -100,12 +89,7 @@ def _pad(x: Array, padding: Padding) -> Array:
     return np.pad(x, ((0, 0), (top, bottom), (left, right), (0, 0)))
 
 
-def _taps(
-    kernel_size: tuple[int, ...], out_size: tuple[int, ...], stride: int
-) -> Iterator[tuple[int, int, slice, slice]]:
+def _taps(kernel: tuple[int, ...], out: tuple[int, ...], stride: int) -> Iterator[tuple[int, int, slice, slice]]:
     """Each tap (p, q) with the rows and columns of the padded image that it is multiplied with."""
-    for p in range(kernel_size[0]):
-        for q in range(kernel_size[1]):
-            rows = slice(p, p + (out_size[0] - 1) * stride + 1, stride)
-            columns = slice(q, q + (out_size[1] - 1) * stride + 1, stride)
-            yield p, q, rows, columns
+    for p, q in np.ndindex(kernel):
+        yield p, q, slice(p, p + out[0] * stride, stride), slice(q, q + out[1] * stride, stride)

@@ -1,12 +1,8 @@
 """The definition: each kernel as the plain loops that the formulas say.  Slow, obvious, and what all others must equal.
 
-What it costs: Python makes an object of every number, about a million multiply-adds a second.  What it buys: nothing
-stands between the formula and the code.
-
+What it costs: Python makes an object of every number, about a million multiply-adds a second.
 Images are (N, H, W, C) and convolution kernels (KH, KW, C, K).  `padding` is (top, bottom, left, right).
 """
-
-from __future__ import annotations
 
 import numpy as np
 
@@ -77,8 +73,8 @@ def conv2d_weight_grad(x: Array, dy: Array, kernel_size: tuple[int, int], stride
 
 def max_pool2d_forward(x: Array, size: int) -> tuple[Array, Array]:
     """The largest value of each size × size window, and its place in the window, row by row (the first, if several)."""
-    n_images, height, width, channels = x.shape
-    y = np.empty((n_images, height // size, width // size, channels), x.dtype)
+    n, height, width, channels = x.shape
+    y = np.empty((n, height // size, width // size, channels), x.dtype)
     argmax = np.zeros(y.shape, np.int32)
     for n, i, j, c in np.ndindex(y.shape):
         y[n, i, j, c] = x[n, i * size, j * size, c]
@@ -127,9 +123,7 @@ def matmul(
     for i, k in np.ndindex(y.shape):
         for c in range(a.shape[1]):
             y[i, k] += a[i, c] * b[c, k]
-        if bias is not None:
-            y[i, k] += bias[k]
-    return y
+    return y if bias is None else y + bias
 
 
 def add(a: Array, b: Array) -> Array:
@@ -140,6 +134,6 @@ def add(a: Array, b: Array) -> Array:
 def sum_rows(x: Array) -> Array:
     """The sum of all rows of x (…, C): (C,)."""
     total = np.zeros(x.shape[-1], x.dtype)
-    for index in np.ndindex(x.shape[:-1]):
-        total += x[index]
+    for row in x.reshape(-1, x.shape[-1]):
+        total += row
     return total

@@ -1,7 +1,5 @@
 """Which backend computes, and what a backend has: the state of `use`, and the one list of kernels."""
 
-from __future__ import annotations
-
 import functools
 import importlib
 from typing import Any
@@ -48,18 +46,16 @@ class use:
 
     def __init__(self, backend: str | None = _SAME, *, winograd: bool = _SAME) -> None:
         global _backend, _winograd
+        if backend is not _SAME and backend is not None:
+            if backend not in BACKENDS:
+                raise InputError(f"use: no backend {backend!r}; there are {', '.join(map(repr, BACKENDS))}")
+            check_device("cuda" if backend == "cuda" else "cpu")
+            module_of(backend)
         self._before = _backend, _winograd
-        if backend is not _SAME:
-            if backend is not None:
-                if backend not in BACKENDS:
-                    raise InputError(f"use: no backend {backend!r}; there are {', '.join(map(repr, BACKENDS))}")
-                check_device("cuda" if backend == "cuda" else "cpu")
-                module_of(backend)
-            _backend = backend
-        if winograd is not _SAME:
-            _winograd = bool(winograd)
+        _backend = _backend if backend is _SAME else backend
+        _winograd = _winograd if winograd is _SAME else bool(winograd)
 
-    def __enter__(self) -> use:
+    def __enter__(self) -> "use":
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -87,7 +83,5 @@ def module_of(backend: str) -> Any:
     try:
         return importlib.import_module(BACKENDS[backend])
     except ModuleNotFoundError as error:
-        raise InputError(
-            f"use: the backend {backend!r} is not available here ({error.name} is missing); "
-            "there are 'reference', 'numpy' and 'cpu'"
-        ) from None
+        why = f"is not available here ({error.name} is missing); there are 'reference', 'numpy' and 'cpu'"
+        raise InputError(f"use: the backend {backend!r} {why}") from None

@@ -1,8 +1,9 @@
 """The models: denoiser, autoencoder, text encoder, word vectors, evaluation classifier, and the U-Net of 2015."""
-# ruff: noqa: F401  (what is imported here is what the package offers)
 
 from tinydiff.models.autoencoder import Autoencoder, AutoencoderConfig, PixelSpace
 from tinydiff.models.classifier import Classifier, ClassifierConfig
 from tinydiff.models.text_encoder import TextEncoder, TextEncoderConfig
 from tinydiff.models.unet import UNet, UNetConfig
 from tinydiff.models.unet2015 import UNet2015, UNet2015Config
+
+__all__ = sorted(name for name, value in list(globals().items()) if callable(value))

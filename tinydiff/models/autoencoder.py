@@ -1,10 +1,7 @@
-"""The KL autoencoder: images to a small latent space, and back.
+"""The KL autoencoder, with the names of diffusers' AutoencoderKL: images to a small latent space, and back.
 
-Its names are those of diffusers' AutoencoderKL.  The latent space is continuous: the encoder gives a mean and a
-variance for each number, and a small KL term keeps them near N(0, 1).
+The encoder gives a mean and a variance for each number; a small KL term keeps them near N(0, 1).
 """
-
-from __future__ import annotations
 
 from dataclasses import dataclass
 
@@ -23,12 +20,7 @@ class AutoencoderConfig:
 
     in_channels: int = 3  # of the images
     latent_channels: int = 4
-    block_out_channels: tuple[int, ...] = (
-        128,
-        256,
-        512,
-        512,
-    )  # channels at each level; all but the last halve the size
+    block_out_channels: tuple[int, ...] = (128, 256, 512, 512)  # at each level; all but the last halve the size
     layers_per_block: int = 2  # residual blocks a level in the encoder; one more in the decoder
     norm_num_groups: int = 32
     mid_block_add_attention: bool = True
@@ -49,29 +41,19 @@ class Autoencoder(Module):
 
     def __init__(self, config: AutoencoderConfig, rng: Generator) -> None:
         self.config = config
-        latent = config.latent_channels
+        self.channels = latent = config.latent_channels
+        self.factor = 2 ** (len(config.block_out_channels) - 1)  # pixels' side that one place of the latent stands for
         self.encoder = Encoder(rng, config)
         self.quant_conv = Conv2d(rng, 2 * latent, 2 * latent, size=1)
         if rng is not None:  # begin with little noise, σ = e⁻², so that the decoder has something to learn from
-            start = self.quant_conv.bias.data.copy()
-            start[latent:] = -4
-            self.quant_conv.bias.assign(start)
+            bias = self.quant_conv.bias.data
+            self.quant_conv.bias.assign(np.append(bias[:latent], np.full_like(bias[latent:], -4)))
         self.post_quant_conv = Conv2d(rng, latent, latent, size=1)
         self.decoder = Decoder(rng, config)
 
-    @property
-    def channels(self) -> int:
-        """Of the latent space."""
-        return self.config.latent_channels
-
-    @property
-    def factor(self) -> int:
-        """How many pixels' side one place of the latent space stands for."""
-        return 2 ** (len(self.config.block_out_channels) - 1)
-
     def moments(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and log-variance of each number of the latent, unscaled."""
-        h, latent = self.quant_conv(self.encoder(x)), self.config.latent_channels  # (N, H/f, W/f, 2·4)
+        h, latent = self.quant_conv(self.encoder(x)), self.channels  # (N, H/f, W/f, 2·4)
         return ops.slice_channels(h, start=0, stop=latent), ops.slice_channels(h, start=latent, stop=2 * latent)
 
     def reconstruct(self, z: Tensor) -> Tensor:
@@ -105,10 +87,10 @@ class Encoder(Module):
     """Residual blocks and halvings: (N, H, W, 3) → (N, H/f, W/f, 8), two numbers for each latent number."""
 
     def __init__(self, rng: Generator, config: AutoencoderConfig) -> None:
-        widths = config.block_out_channels
+        widths, layers = config.block_out_channels, config.layers_per_block
         self.conv_in = Conv2d(rng, config.in_channels, widths[0])
-        self.down_blocks = [EncoderBlock(rng, config, level) for level in range(len(widths))]
-        self.mid_block = MiddleBlock(rng, config)
+        self.down_blocks = _levels(rng, config, widths, layers, "down")
+        self.mid_block = Level(rng, config, widths[-1], widths[-1], 2, "middle")
         self.conv_norm_out = GroupNorm(rng, widths[-1], config.norm_num_groups, eps=1e-6, silu=True)
         self.conv_out = Conv2d(rng, widths[-1], 2 * config.latent_channels)
 
@@ -120,54 +102,41 @@ class Decoder(Module):
     """Residual blocks and doublings: (N, H/f, W/f, 4) → the image (N, H, W, 3)."""
 
     def __init__(self, rng: Generator, config: AutoencoderConfig) -> None:
-        widths = config.block_out_channels
-        self.conv_in = Conv2d(rng, config.latent_channels, widths[-1])
-        self.mid_block = MiddleBlock(rng, config)
-        self.up_blocks = [DecoderBlock(rng, config, level) for level in reversed(range(len(widths)))]
-        self.conv_norm_out = GroupNorm(rng, widths[0], config.norm_num_groups, eps=1e-6, silu=True)
-        self.conv_out = Conv2d(rng, widths[0], config.in_channels)
+        widths, layers = config.block_out_channels[::-1], config.layers_per_block + 1  # from the lowest level up
+        self.conv_in = Conv2d(rng, config.latent_channels, widths[0])
+        self.mid_block = Level(rng, config, widths[0], widths[0], 2, "middle")
+        self.up_blocks = _levels(rng, config, widths, layers, "up")
+        self.conv_norm_out = GroupNorm(rng, widths[-1], config.norm_num_groups, eps=1e-6, silu=True)
+        self.conv_out = Conv2d(rng, widths[-1], config.in_channels)
 
     def forward(self, z: Tensor) -> Tensor:
         return chain(z, self.conv_in, self.mid_block, *self.up_blocks, self.conv_norm_out, self.conv_out)
 
 
-class EncoderBlock(Module):
-    """Residual blocks at one resolution, then half of it (padded below and to the right only, as in SD 1.x)."""
+class Level(Module):
+    """Residual blocks at one resolution; then half of it (way "down"), or twice ("up"); the "middle" has attention."""
 
-    def __init__(self, rng: Generator, config: AutoencoderConfig, level: int) -> None:
-        widths = config.block_out_channels
-        self.resnets = _resnets(rng, config, widths[max(0, level - 1)], widths[level], config.layers_per_block)
-        lowest = level == len(widths) - 1
-        self.downsamplers = [] if lowest else [Downsample(rng, widths[level], padding=(0, 1, 0, 1))]
-
-    def forward(self, x: Tensor) -> Tensor:
-        return chain(x, *self.resnets, *self.downsamplers)
-
-
-class DecoderBlock(Module):
-    """Residual blocks at one resolution, then twice that."""
-
-    def __init__(self, rng: Generator, config: AutoencoderConfig, level: int) -> None:
-        widths = config.block_out_channels
-        self.resnets = _resnets(
-            rng, config, [*widths, widths[-1]][level + 1], widths[level], config.layers_per_block + 1
-        )
-        self.upsamplers = [Upsample(rng, widths[level])] if level > 0 else []
+    def __init__(
+        self, rng: Generator, config: AutoencoderConfig, inputs: int, width: int, layers: int, way: str
+    ) -> None:
+        groups, attention = config.norm_num_groups, way == "middle" and config.mid_block_add_attention
+        self.attentions = [AttentionBlock(rng, width, groups)] if attention else []
+        channels = [inputs] + [width] * (layers - 1)
+        self.resnets = [ResnetBlock(rng, count, width, groups, eps=1e-6) for count in channels]
+        # Padded below and to the right only, as in Stable Diffusion 1.x.
+        self.downsamplers = [Downsample(rng, width, padding=(0, 1, 0, 1))] if way == "down" else []
+        self.upsamplers = [Upsample(rng, width)] if way == "up" else []
 
     def forward(self, x: Tensor) -> Tensor:
-        return chain(x, *self.resnets, *self.upsamplers)
+        first, *others = self.resnets
+        return chain(x, first, *self.attentions, *others, *self.downsamplers, *self.upsamplers)
 
 
-class MiddleBlock(Module):
-    """Residual block, attention over all positions where configured, residual block."""
-
-    def __init__(self, rng: Generator, config: AutoencoderConfig) -> None:
-        width = config.block_out_channels[-1]
-        self.attentions = [AttentionBlock(rng, width, config.norm_num_groups)] if config.mid_block_add_attention else []
-        self.resnets = _resnets(rng, config, width, width, 2)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return chain(x, self.resnets[0], *self.attentions, self.resnets[1])
+def _levels(rng: Generator, config: AutoencoderConfig, widths: tuple[int, ...], layers: int, way: str) -> list[Level]:
+    """A level for each width; after the last the resolution stays."""
+    ways = [way] * (len(widths) - 1) + [""]
+    levels = zip((widths[0], *widths[:-1]), widths, ways, strict=True)
+    return [Level(rng, config, inputs, width, layers, onwards) for inputs, width, onwards in levels]
 
 
 class AttentionBlock(Attention):
@@ -181,8 +150,3 @@ class AttentionBlock(Attention):
         n, height, width, channels = x.shape
         h = super().forward(self.group_norm(x).reshape(n, height * width, channels))  # (N, H·W, C)
         return x + h.reshape(n, height, width, channels)
-
-
-def _resnets(rng: Generator, config: AutoencoderConfig, inputs: int, width: int, count: int) -> list[ResnetBlock]:
-    inputs_of = [inputs] + [width] * (count - 1)
-    return [ResnetBlock(rng, channels, width, config.norm_num_groups, eps=1e-6) for channels in inputs_of]

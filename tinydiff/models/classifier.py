@@ -1,9 +1,4 @@
-"""The evaluation classifier: trained on real images, it says what a generated one shows.
-
-Its features are the space in which the distance of generated images from real ones is measured.
-"""
-
-from __future__ import annotations
+"""The evaluation classifier: trained on real images, it says what a generated one shows."""
 
 from dataclasses import dataclass
 

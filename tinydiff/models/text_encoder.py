@@ -1,10 +1,4 @@
-"""The text encoder: words to vectors that know their neighbours.
-
-A small transformer with the parts and the names of CLIP's.  Unlike CLIP's it is not causal: each word sees the whole
-caption.  Its word vectors begin as Word2Vec's.
-"""
-
-from __future__ import annotations
+"""The text encoder: a small transformer with CLIP's parts and names, but each word sees the whole caption."""
 
 from dataclasses import dataclass
 
@@ -69,7 +63,7 @@ class Embeddings(Module):
 
 
 class EncoderStack(Module):
-    """One layer after the other: (N, L, D) → same."""
+    """One layer after the other: (N, L, D) → same, as are the next three."""
 
     def __init__(self, rng: Generator, config: TextEncoderConfig) -> None:
         self.layers = [EncoderLayer(rng, config) for _ in range(config.num_hidden_layers)]
@@ -82,10 +76,9 @@ class EncoderLayer(Module):
     """Self-attention and a two-layer network, each after a layer norm and with a skip connection."""
 
     def __init__(self, rng: Generator, config: TextEncoderConfig) -> None:
-        self.layer_norm1 = LayerNorm(rng, config.hidden_size)
-        self.self_attn = SelfAttention(rng, config)
-        self.layer_norm2 = LayerNorm(rng, config.hidden_size)
-        self.mlp = MLP(rng, config.hidden_size)
+        width = config.hidden_size
+        self.layer_norm1, self.self_attn = LayerNorm(rng, width), SelfAttention(rng, width, config.num_attention_heads)
+        self.layer_norm2, self.mlp = LayerNorm(rng, width), MLP(rng, width)
 
     def forward(self, x: Tensor) -> Tensor:
         x = x + self.self_attn(self.layer_norm1(x))
@@ -95,11 +88,9 @@ class EncoderLayer(Module):
 class SelfAttention(Module):
     """Every word looks at every word."""
 
-    def __init__(self, rng: Generator, config: TextEncoderConfig) -> None:
-        self.q_proj, self.k_proj, self.v_proj, self.out_proj = (
-            Linear(rng, config.hidden_size, config.hidden_size) for _ in range(4)
-        )
-        self.heads = config.num_attention_heads
+    def __init__(self, rng: Generator, width: int, heads: int) -> None:
+        self.q_proj, self.k_proj, self.v_proj, self.out_proj = (Linear(rng, width, width) for _ in range(4))
+        self.heads = heads
 
     def forward(self, x: Tensor) -> Tensor:
         return self.out_proj(ops.attention(self.q_proj(x), self.k_proj(x), self.v_proj(x), heads=self.heads))

@@ -1,16 +1,15 @@
-"""The denoiser: a U-Net that is conditioned on the noise level and on the text.
+"""The denoiser: a U-Net conditioned on the noise level and the text, with the names of diffusers' UNet2DConditionModel.
 
 Down through the levels, each saving its features; through the middle; and up again, where the saved features are
-"added to the end of the channels".  Its names are those of diffusers' UNet2DConditionModel.
+"added to the end of the channels".
 """
-
-from __future__ import annotations
 
 from dataclasses import dataclass
 
 from tinydiff import ops
 from tinydiff.autograd import Array, Tensor
 from tinydiff.errors import InputError
+from tinydiff.models.text_encoder import TextEncoder, TextEncoderConfig
 from tinydiff.nn.blocks import Downsample, ResnetBlock, SpatialTransformer, TimestepEmbedding, Upsample
 from tinydiff.nn.layers import Conv2d, GroupNorm
 from tinydiff.nn.module import Generator, Module
@@ -49,11 +48,9 @@ class UNet(Module):
         self.config = config
         self.conv_in = Conv2d(rng, config.in_channels, widths[0])
         self.time_embedding = TimestepEmbedding(rng, widths[0])
-
         self.down_blocks = [DownBlock(rng, config, level) for level in range(len(widths))]
         self.mid_block = MidBlock(rng, config)
         self.up_blocks = [UpBlock(rng, config, level) for level in reversed(range(len(widths)))]
-
         self.conv_norm_out = GroupNorm(rng, widths[0], config.norm_num_groups, silu=True)
         self.conv_out = Conv2d(rng, widths[0], config.out_channels, zero=True)
 
@@ -69,20 +66,46 @@ class UNet(Module):
         return self.conv_out(self.conv_norm_out(x))
 
 
-class DownBlock(Module):
-    """Residual blocks, each with a transformer where configured, then half the resolution; all results are saved."""
+class Denoiser(Module):
+    """A U-Net with the text encoder that learns along: as UNet, from word ids (N, L) in place of the text's vectors."""
+
+    def __init__(self, unet: UNetConfig, text: TextEncoderConfig, rng: Generator) -> None:
+        self.text_encoder = TextEncoder(text, rng)
+        self.unet = UNet(unet, rng)
+
+    def forward(self, x: Tensor, t: Array, tokens: Array) -> Tensor:
+        return self.unet(x, t, self.text_encoder(tokens))
+
+
+class Level(Module):
+    """Residual blocks at one resolution, conditioned on t; after each a transformer, on the text, where configured."""
+
+    def __init__(
+        self, rng: Generator, config: UNetConfig, level: int, inputs: list[int], transformers: int | None = None
+    ) -> None:
+        width, time_width = config.block_out_channels[level], 4 * config.block_out_channels[0]
+        heads, groups, text_width = config.num_attention_heads, config.norm_num_groups, config.cross_attention_dim
+        if transformers is None:
+            transformers = len(inputs) if config.down_block_types[level] == CROSS_ATTENTION else 0
+        self.attentions = [SpatialTransformer(rng, width, heads, groups, text_width) for _ in range(transformers)]
+        self.resnets = [ResnetBlock(rng, channels, width, groups, time_width) for channels in inputs]
+
+    def step(self, i: int, x: Tensor, time: Tensor, context: Tensor) -> Tensor:
+        x = self.resnets[i](x, time)
+        return self.attentions[i](x, context) if i < len(self.attentions) else x
+
+
+class DownBlock(Level):
+    """The results of all its blocks are saved; then half the resolution."""
 
     def __init__(self, rng: Generator, config: UNetConfig, level: int) -> None:
         widths, layers = config.block_out_channels, config.layers_per_block
-        self.attentions = _transformers(rng, config, level, layers)
-        self.resnets = _resnets(rng, config, level, [widths[max(0, level - 1)]] + [widths[level]] * (layers - 1))
+        super().__init__(rng, config, level, [widths[max(0, level - 1)]] + [widths[level]] * (layers - 1))
         self.downsamplers = [Downsample(rng, widths[level])] if level < len(widths) - 1 else []
 
     def forward(self, x: Tensor, time: Tensor, context: Tensor, saved: list[Tensor]) -> Tensor:
-        for i, resnet in enumerate(self.resnets):
-            x = resnet(x, time)
-            if self.attentions:
-                x = self.attentions[i](x, context)
+        for i in range(len(self.resnets)):
+            x = self.step(i, x, time, context)
             saved.append(x)
         for downsample in self.downsamplers:
             x = downsample(x)  # (N, H, W, C) → (N, H/2, W/2, C)
@@ -90,52 +113,30 @@ class DownBlock(Module):
         return x
 
 
-class MidBlock(Module):
+class MidBlock(Level):
     """Residual block, transformer, residual block at the lowest resolution."""
 
     def __init__(self, rng: Generator, config: UNetConfig) -> None:
-        self.attentions = [_transformer(rng, config, -1)]
-        self.resnets = _resnets(rng, config, -1, [config.block_out_channels[-1]] * 2)
+        super().__init__(rng, config, -1, [config.block_out_channels[-1]] * 2, transformers=1)
 
     def forward(self, x: Tensor, time: Tensor, context: Tensor) -> Tensor:
-        x = self.resnets[0](x, time)
-        x = self.attentions[0](x, context)
-        return self.resnets[1](x, time)
+        return self.step(1, self.step(0, x, time, context), time, context)
 
 
-class UpBlock(Module):
+class UpBlock(Level):
     """As going down, but each residual block also sees what was saved at its resolution; then twice the resolution."""
 
     def __init__(self, rng: Generator, config: UNetConfig, level: int) -> None:
         widths, layers = config.block_out_channels, config.layers_per_block
         below = widths[min(level + 1, len(widths) - 1)]
         above = widths[max(0, level - 1)]  # what was saved first at this resolution came from the level above
-        inputs = zip([below] + [widths[level]] * layers, [widths[level]] * layers + [above], strict=True)
-        self.attentions = _transformers(rng, config, level, layers + 1)
-        self.resnets = _resnets(rng, config, level, [channels + saved for channels, saved in inputs])
+        same = [widths[level]] * layers
+        super().__init__(rng, config, level, [a + b for a, b in zip([below, *same], [*same, above], strict=True)])
         self.upsamplers = [Upsample(rng, widths[level])] if level > 0 else []
 
     def forward(self, x: Tensor, time: Tensor, context: Tensor, saved: list[Tensor]) -> Tensor:
-        for i, resnet in enumerate(self.resnets):
-            x = resnet(ops.concat(x, saved.pop()), time)  # (N, H, W, C + saved channels) → (N, H, W, K)
-            if self.attentions:
-                x = self.attentions[i](x, context)
+        for i in range(len(self.resnets)):
+            x = self.step(i, ops.concat(x, saved.pop()), time, context)  # (N, H, W, C + saved channels) → (N, H, W, K)
         for upsample in self.upsamplers:
             x = upsample(x)  # (N, H, W, C) → (N, 2H, 2W, C)
         return x
-
-
-def _resnets(rng: Generator, config: UNetConfig, level: int, inputs: list[int]) -> list[ResnetBlock]:
-    """A residual block for each number of input channels; all are conditioned on the noise level."""
-    width, time_width = config.block_out_channels[level], 4 * config.block_out_channels[0]
-    return [ResnetBlock(rng, channels, width, config.norm_num_groups, time_width) for channels in inputs]
-
-
-def _transformers(rng: Generator, config: UNetConfig, level: int, count: int) -> list[SpatialTransformer]:
-    present = config.down_block_types[level] == CROSS_ATTENTION
-    return [_transformer(rng, config, level) for _ in range(count)] if present else []
-
-
-def _transformer(rng: Generator, config: UNetConfig, level: int) -> SpatialTransformer:
-    width, heads = config.block_out_channels[level], config.num_attention_heads
-    return SpatialTransformer(rng, width, heads, config.norm_num_groups, config.cross_attention_dim)

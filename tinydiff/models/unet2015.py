@@ -4,8 +4,6 @@ Down the contraction path, where two 3×3 convolutions see further after each ma
 features saved at the same resolution are "added to the end of the channels".  (Ronneberger 2015, arXiv:1505.04597)
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 
@@ -44,45 +42,12 @@ class UNet2015(Module):
         if len(config.block_out_channels) < 2 or not 0 <= config.dropout < 1:
             raise InputError(f"UNet2015: needs two levels or more and dropout in [0, 1); got {config}")
         self.config = config
-        widths = config.block_out_channels
+        widths, padded = config.block_out_channels, config.padded
         inputs = (config.in_channels, *widths)
-        self.down = [DoubleConv(rng, inputs[i], width, config.padded) for i, width in enumerate(widths)]
-        self.up = [
-            UpBlock(rng, below, width, config.padded, config.skips)
-            for below, width in zip(widths[:0:-1], widths[-2::-1], strict=True)  # from the lowest level up
-        ]
+        self.down = [DoubleConv(rng, inputs[i], width, padded) for i, width in enumerate(widths)]
+        levels = reversed(range(len(widths) - 1))  # from the lowest up
+        self.up = [UpBlock(rng, widths[i + 1], widths[i], padded, config.skips) for i in levels]
         self.classify = Convolution(rng, 1, widths[0], config.num_classes)
-
-    @property
-    def total_stride(self) -> int:
-        """Pixels of the highest level under one of the lowest: shifts by this many are shifts of the whole answer."""
-        return 2 ** (len(self.config.block_out_channels) - 1)
-
-    @property
-    def valid_margin(self) -> int:
-        """Pixels that the unpadded convolutions take from each side: two at each level going down, two going up."""
-        return 2 * (2 * self.total_stride - 1) + 2 * (self.total_stride - 1)
-
-    @property
-    def receptive_radius(self) -> int:
-        """How far away, in pixels, what a pixel's answer depends on may lie: the convolutions', and max-pool's grid."""
-        return self.valid_margin + self.total_stride - 1
-
-    @property
-    def margin(self) -> int:
-        """Pixels around a tile that the network must see."""
-        return self._whole_strides(self.receptive_radius) if self.config.padded else self.valid_margin
-
-    def seen(self, pixels: int) -> int:
-        """The smallest size of an image that gives an answer for so many pixels, with the margin on both sides."""
-        if self.config.padded:
-            return self._whole_strides(pixels) + 2 * self.margin
-        rim = 4 * (self.total_stride - 1)  # of an image of total_stride·n + rim pixels, n are left at the lowest level
-        return self._whole_strides(pixels + 2 * self.valid_margin - rim) + rim
-
-    def _whole_strides(self, pixels: int) -> int:
-        """The smallest multiple of the total stride that holds so many pixels."""
-        return math.ceil(pixels / self.total_stride) * self.total_stride
 
     def forward(self, x: Tensor, rng: np.random.Generator | None = None) -> Tensor:
         """Logits; with a generator as in training, where dropout draws from it at random."""
@@ -103,7 +68,7 @@ class UNet2015(Module):
     def _check(self, shape: tuple[int, ...]) -> None:
         padded, levels = self.config.padded, len(self.config.block_out_channels)
         lost = 0 if padded else 4  # pixels of two unpadded convolutions
-        need = f"multiples of {self.total_stride}" if padded else "even before each max-pool"
+        need = f"multiples of {2 ** (levels - 1)}" if padded else "even before each max-pool"
         for size in shape[1:3]:
             for _ in range(levels - 1):
                 size -= lost
@@ -128,12 +93,11 @@ class DoubleConv(Module):
 class UpBlock(Module):
     """An up-convolution that halves the channels, what was saved at this resolution beside it, two convolutions.
 
-    (N, H, W, below) and saved (N, H'', W'', width) → (N, H', W', width).  Without the skip connection the
-    up-convolution makes all the channels that the first convolution expects.
+    (N, H, W, below) and saved (N, H'', W'', width) → (N, H', W', width).
     """
 
     def __init__(self, rng: Generator, below: int, width: int, padded: bool, skip: bool = True) -> None:
-        made = width if skip else 2 * width
+        made = width if skip else 2 * width  # alone it makes all the channels that the first convolution expects
         self.up_weight = Parameter(he(rng, (2, 2, made, below), fan_in=below))  # every output has one tap
         self.up_bias = Parameter(constant(rng, (made,), 0))
         self.double_conv = DoubleConv(rng, 2 * width, width, padded)

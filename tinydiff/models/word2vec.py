@@ -1,10 +1,8 @@
-"""Word2Vec: words that stand in the same places get vectors that point the same way.
+"""Word2Vec: words that stand in the same places get vectors that point the same way; the text encoder begins with them.
 
 Skip-gram with negative sampling (Mikolov et al. 2013, arXiv:1310.4546): a word's vector is trained to tell the words
-that stood near it from words drawn at random.  The text encoder begins with these vectors.
+that stood near it from words drawn at random.
 """
-
-from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -27,7 +25,7 @@ def skip_gram_loss(centre: Array, context: Array, negatives: Array) -> tuple[Arr
     >>> round(skip_gram_loss(np.zeros((1, 4)), np.zeros((1, 4)), np.zeros((1, 5, 4))).item(), 4)  # 6·log 2
     4.1589
     """
-    n = len(centre)
+    n = centre.dtype.type(len(centre))  # not an int, with which NumPy 1 would make float64 of float32
     # einsum sums in its own fixed order; a BLAS product's order would change with the machine and its threads.
     near = np.einsum("nd,nd->n", centre, context)  # (N,)
     random = np.einsum("nd,nkd->nk", centre, negatives)  # (N, k)
@@ -64,26 +62,20 @@ class Word2Vec:
         subsample: float | None = None,
         batch: int = 512,
         callback: Callable[[int, float], None] | None = None,
-    ) -> Word2Vec:
+    ) -> "Word2Vec":
         """Learn vectors from `sentences`, word ids (S, L) where 0 is padding, all below `vocabulary`.
 
         width: numbers in a vector;   window: how far away a context word may stand
         negatives: words drawn at random for each pair;   batch: pairs that are computed at once
         learning_rate: at the start; it falls linearly to 1e-4 of that
-        subsample: the paper's threshold s (1e-3, say), by which frequent words are skipped at random; on a small
-            vocabulary that would throw most words away, so it is off
+        subsample: the paper's threshold s (1e-3, say), by which frequent words are skipped at random; off, as on a
+            small vocabulary it would throw most words away
         callback: called as (epoch, mean loss) after each epoch
-
-        A word that never occurs keeps its first vector.
         Raises InputError on ids out of range, on fewer than two distinct words, and on settings that aren't positive.
-
-        >>> trained = Word2Vec.train(np.array([[1, 2], [1, 3]] * 50), 4, 8, np.random.default_rng(0))
-        >>> trained.vectors.shape, len(trained.losses)
-        ((4, 8), 3)
         """
-        sentences = np.asarray(sentences)
         if min(vocabulary, width, epochs, window, negatives, batch) < 1:
             raise InputError("Word2Vec: vocabulary, width, epochs, window, negatives and batch must be 1 or more")
+        sentences = np.asarray(sentences)
         _check(sentences, vocabulary)
         counts = np.bincount(sentences[sentences != PAD], minlength=vocabulary)
         draw = _negative_sampler(counts)
@@ -135,8 +127,7 @@ def _check(sentences: np.ndarray, vocabulary: int) -> None:
 
 def _negative_sampler(counts: np.ndarray) -> Callable[[np.ndarray, int, np.random.Generator], np.ndarray]:
     """Draws words with probability ∝ count^¾, never the target itself: (N,) → (N, k)."""
-    share = counts**0.75
-    share = share / share.sum()
+    share = counts**0.75 / (counts**0.75).sum()
     upto = np.cumsum(share)
     last = np.flatnonzero(counts)[-1]
 
@@ -153,8 +144,7 @@ def _subsample(sentences: np.ndarray, counts: np.ndarray, threshold: float, rng:
     """Keep a word of frequency f with probability (√(f/s) + 1)·s/f; the kept close up, so the window reaches on."""
     ratio = threshold * counts.sum() / np.maximum(counts, 1)  # s/f
     probability = np.sqrt(ratio) + ratio
-    dropped = rng.random(sentences.shape) >= probability[sentences]
-    dropped |= sentences == PAD
+    dropped = (rng.random(sentences.shape) >= probability[sentences]) | (sentences == PAD)
     order = np.argsort(dropped, axis=1, kind="stable")
     return np.take_along_axis(np.where(dropped, PAD, sentences), order, axis=1)
 
@@ -164,13 +154,10 @@ def _pairs(sentences: np.ndarray, window: int, rng: np.random.Generator) -> np.n
     reach = rng.integers(1, window + 1, sentences.shape)
     found = [np.empty((0, 2), sentences.dtype)]
     for distance in range(1, min(window, sentences.shape[1] - 1) + 1):
-        left, right = sentences[:, :-distance], sentences[:, distance:]
-        words = (left != PAD) & (right != PAD)
-        for centre, context, near in (
-            (left, right, reach[:, :-distance] >= distance),
-            (right, left, reach[:, distance:] >= distance),
-        ):
-            found.append(np.stack([centre[words & near], context[words & near]], axis=1))
+        left, right = slice(None, -distance), slice(distance, None)
+        for centre, context in ((left, right), (right, left)):
+            pairs = np.stack([sentences[:, centre], sentences[:, context]], axis=-1)
+            found.append(pairs[(pairs != PAD).all(-1) & (reach[:, centre] >= distance)])
     return np.concatenate(found)
 
 

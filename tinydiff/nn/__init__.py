@@ -1,5 +1,7 @@
-"""Modules, layers and the blocks built from them."""
-# ruff: noqa: F401  (what is imported here is what the package offers)
+"""Modules, layers and the blocks built from them.
+
+Each takes a `numpy.random.Generator` first, for its initial weights; with None there are shapes and no numbers.
+"""
 
 from tinydiff.nn.blocks import (
     GEGLU,
@@ -15,3 +17,5 @@ from tinydiff.nn.blocks import (
 )
 from tinydiff.nn.layers import Conv2d, Embedding, GroupNorm, LayerNorm, Linear
 from tinydiff.nn.module import Module, Parameter, chain
+
+__all__ = sorted(name for name, value in list(globals().items()) if callable(value))

@@ -1,7 +1,4 @@
-"""The blocks that Stable Diffusion is made of, named as in diffusers' weight files.
-
-Each takes a `numpy.random.Generator` first, for its initial weights; with None there are shapes and no numbers.
-"""
+"""The blocks that Stable Diffusion is made of, named as in diffusers' weight files."""
 
 from __future__ import annotations
 
@@ -17,12 +14,9 @@ from tinydiff.nn.module import Generator, Module, chain
 
 
 def timestep_embedding(t: Array, width: int) -> np.ndarray:
-    """Noise level t (N,) as a vector (N, width): [cos(t·f), sin(t·f)] with f from 1 down to 1/10000, float64.
+    """Timestep t (N,) as a vector (N, width), float64: [cos(t·f), sin(t·f)], f_i = 10000^(−i/half), i = 0 … half − 1.
 
     Stable Diffusion's order and frequencies.  (Vaswani 2017, arXiv:1706.03762, section 3.5; Ho 2020)
-
-    >>> nn.timestep_embedding(np.array([0, 500]), 6)[0]
-    array([1., 1., 1., 0., 0., 0.])
     """
     half = width // 2
     frequencies = np.exp(-math.log(10_000) * np.arange(half) / half)
@@ -31,11 +25,7 @@ def timestep_embedding(t: Array, width: int) -> np.ndarray:
 
 
 class TimestepEmbedding(Module):
-    """The sinusoids of t through a small network: (N,) → (N, 4·width).
-
-    >>> nn.TimestepEmbedding(np.random.default_rng(0), 8)(np.array([0, 500])).shape
-    (2, 32)
-    """
+    """The sinusoids of t through a small network: (N,) → (N, 4·width)."""
 
     def __init__(self, rng: Generator, width: int) -> None:
         self.linear_1 = Linear(rng, width, 4 * width)
@@ -52,11 +42,9 @@ class ResnetBlock(Module):
     """x + conv(norm(conv(norm(x)) + time)): (N, H, W, inputs) → (N, H, W, outputs), time (N, time_width) or None.
 
     groups: of the norms, they must divide inputs and outputs;   time_width: None for a block without a time embedding
-    The embedding is added to every channel; a 1×1 convolution fits the skip connection where inputs ≠ outputs.
-    The second convolution starts at zero, so that a new block is the identity.  (He 2016; Ho 2020, arXiv:2006.11239)
-
-    >>> nn.ResnetBlock(np.random.default_rng(0), 8, 16, groups=4)(Tensor(np.ones((1, 4, 4, 8), np.float32))).shape
-    (1, 4, 4, 16)
+    The embedding, through SiLU and a linear layer, gives each channel one number, added at all positions; a 1×1
+    convolution fits the skip connection where inputs ≠ outputs.  The second convolution starts at zero, so that a new
+    block is its skip connection alone.  (He 2016; Ho 2020, arXiv:2006.11239)
     """
 
     def __init__(
@@ -102,10 +90,6 @@ class Attention(Module):
     """Multi-head attention with its projections: self-attention, or cross-attention where a context comes in.
 
     x (N, L, width), context (N, M, context_width) or None → (N, L, width).  (Vaswani 2017, arXiv:1706.03762)
-
-    >>> x, text = Tensor(np.ones((1, 64, 8), np.float32)), Tensor(np.ones((1, 5, 6), np.float32))
-    >>> nn.Attention(np.random.default_rng(0), 8, heads=2, context_width=6)(x, text).shape
-    (1, 64, 8)
     """
 
     def __init__(
@@ -162,12 +146,7 @@ class TransformerBlock(Module):
 class SpatialTransformer(Module):
     """A transformer over the positions of a feature map, conditioned on the text: (N, H, W, C) and (N, M, D) → as x.
 
-    The last convolution starts at zero, so that a new one is the identity.
-    (Rombach 2022, arXiv:2112.10752, appendix E)
-
-    >>> x, text = Tensor(np.ones((1, 4, 4, 8), np.float32)), Tensor(np.ones((1, 5, 6), np.float32))
-    >>> nn.SpatialTransformer(np.random.default_rng(0), 8, heads=2, groups=4, context_width=6)(x, text).shape
-    (1, 4, 4, 8)
+    The last convolution starts at zero: a new one is the identity.  (Rombach 2022, arXiv:2112.10752, appendix E)
     """
 
     def __init__(self, rng: Generator, channels: int, heads: int, groups: int, context_width: int) -> None:

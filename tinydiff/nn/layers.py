@@ -1,11 +1,13 @@
-"""Layers: an op and the parameters that it uses.  Initial weights are U(−1/√fan-in, 1/√fan-in), zero where asked.
+"""Layers: an op and the parameters that it uses.
 
-Each takes a `numpy.random.Generator` first, for its initial weights; with None there are shapes and no numbers.
+Linear and Conv2d begin with U(−1/√fan-in, 1/√fan-in), or zero where asked; norms with 1 and 0.
 """
 
 from __future__ import annotations
 
 import math
+
+import numpy as np
 
 from tinydiff import ops
 from tinydiff.autograd import Array, Tensor
@@ -14,11 +16,7 @@ from tinydiff.ops.conv import Padding
 
 
 class Linear(Module):
-    """y = x·weight + bias: (…, inputs) → (…, outputs); weight (inputs, outputs), bias (outputs,).
-
-    >>> nn.Linear(np.random.default_rng(0), 3, 5)(np.ones((2, 3), np.float32)).shape
-    (2, 5)
-    """
+    """y = x·weight + bias: (…, inputs) → (…, outputs); weight (inputs, outputs), bias (outputs,)."""
 
     def __init__(self, rng: Generator, inputs: int, outputs: int, bias: bool = True, zero: bool = False) -> None:
         bound = 0.0 if zero else 1 / math.sqrt(inputs)
@@ -33,9 +31,6 @@ class Conv2d(Module):
     """A convolution with `size` × `size` kernels: (N, H, W, C) → (N, H', W', K), see `ops.conv2d`.
 
     weight (size, size, C = inputs, K = outputs), bias (K,);  padding: size // 2 by default, which keeps H and W
-
-    >>> nn.Conv2d(np.random.default_rng(0), 3, 16)(np.ones((1, 8, 8, 3), np.float32)).shape
-    (1, 8, 8, 16)
     """
 
     def __init__(
@@ -58,11 +53,7 @@ class Conv2d(Module):
 
 
 class GroupNorm(Module):
-    """Group norm, followed by SiLU where asked: (N, …, C) → same; weight (C,) is the scale and bias (C,) the shift.
-
-    >>> nn.GroupNorm(np.random.default_rng(0), 8, groups=4)(np.ones((1, 8, 8, 8), np.float32)).shape
-    (1, 8, 8, 8)
-    """
+    """Group norm, followed by SiLU where asked: (N, …, C) → same; weight (C,) is the scale and bias (C,) the shift."""
 
     def __init__(self, rng: Generator, channels: int, groups: int, eps: float = 1e-5, silu: bool = False) -> None:
         self.weight = Parameter(constant(rng, (channels,), 1))
@@ -74,11 +65,7 @@ class GroupNorm(Module):
 
 
 class LayerNorm(Module):
-    """Layer norm over the last axis: (…, D) → same; weight (D,) is the scale and bias (D,) the shift.
-
-    >>> nn.LayerNorm(np.random.default_rng(0), 4)(np.ones((2, 5, 4), np.float32)).shape
-    (2, 5, 4)
-    """
+    """Layer norm over the last axis: (…, D) → same; weight (D,) is the scale and bias (D,) the shift."""
 
     def __init__(self, rng: Generator, width: int) -> None:
         self.weight = Parameter(constant(rng, (width,), 1))
@@ -89,16 +76,11 @@ class LayerNorm(Module):
 
 
 class Embedding(Module):
-    """A table of `count` vectors: integers (…) → (…, width); weight (count, width), at first N(0, 0.02²) as in CLIP.
-
-    >>> nn.Embedding(np.random.default_rng(0), 50, 8)(np.array([[1, 4, 0]])).shape
-    (1, 3, 8)
-    """
+    """A table of `count` vectors: integers (…) → (…, width); weight (count, width), at first N(0, 0.02²) as in CLIP."""
 
     def __init__(self, rng: Generator, count: int, width: int) -> None:
-        start = constant(rng, (count, width), 0)
-        if rng is not None:
-            start = (0.02 * rng.standard_normal((count, width))).astype(start.dtype)
+        shape = (count, width)
+        start = constant(rng, shape, 0) if rng is None else np.float32(0.02 * rng.standard_normal(shape))
         self.weight = Parameter(start)
 
     def forward(self, indices: Array) -> Tensor:

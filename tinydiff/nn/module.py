@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -13,6 +13,7 @@ from tinydiff.autograd import Array, Tensor, read_only
 from tinydiff.device import beside, to_device
 
 Generator = np.random.Generator | None  # None: nothing is drawn at random, a module then knows its shapes and no more
+_hooks: ContextVar[tuple[tuple[Callable, Callable], ...]] = ContextVar("hooks", default=())  # (before, after) each
 
 
 class Parameter(Tensor):
@@ -81,7 +82,7 @@ class Module:
 
     def place(self, x: Array) -> Array:
         """x where the parameters are."""
-        return beside(x, next(p.data for _, p in self.named_parameters()))
+        return beside(x, self.parameters()[0].data)
 
     def astype(self, dtype: Any) -> Module:
         """Turn all parameters into another float type, in place."""
@@ -91,27 +92,23 @@ class Module:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         hooks = _hooks.get()
-        for hook in hooks:
-            hook.before(self, args)
+        for before, _ in hooks:
+            before(self, args)
         y = self.forward(*args, **kwargs)  # type: ignore[attr-defined]
-        for hook in hooks:
-            hook.after(self, args, y)
+        for _, after in hooks:
+            after(self, args, y)
         return y
 
     def __repr__(self) -> str:
         """Its name and number of parameters, its own arrays and settings, and the modules right inside it."""
-        own = []
-        for name, value in vars(self).items():
-            if isinstance(value, Parameter):
-                own.append(f"{name} {value.shape}")
-            elif not isinstance(value, (Module, list)):
-                own.append(f"{name}={value!r}")
-        lines = [_title(self), ", ".join(own), *(f"{name}: {_title(child)}" for name, child in self.named_children())]
-        return "\n  ".join(line for line in lines if line)
-
-
-def _title(module: Module) -> str:
-    return f"{type(module).__name__}({sum(p.data.size for p in module.parameters()):,} parameters)"
+        title = f"{type(self).__name__}({sum(p.data.size for p in self.parameters()):,} parameters)"
+        own = [
+            f"{name} {value.shape}" if isinstance(value, Parameter) else f"{name}={value!r}"
+            for name, value in vars(self).items()
+            if not isinstance(value, (Module, list))
+        ]
+        inside = [f"{name}: {repr(child).splitlines()[0]}" for name, child in self.named_children()]
+        return "\n  ".join(line for line in [title, ", ".join(own), *inside] if line)
 
 
 def chain(x: Any, *layers: Callable[[Any], Any]) -> Any:
@@ -121,24 +118,13 @@ def chain(x: Any, *layers: Callable[[Any], Any]) -> Any:
     return x
 
 
-class Hook(NamedTuple):
-    before: Callable[[Module, tuple], None]  # (module, its inputs)
-    after: Callable[[Module, tuple, Any], None]  # (module, its inputs, its output)
-
-
-_hooks: ContextVar[tuple[Hook, ...]] = ContextVar("hooks", default=())
-
-
 @contextmanager
-def forward_hook(
-    after: Callable[[Module, tuple, Any], None] = lambda *_: None,
-    before: Callable[[Module, tuple], None] = lambda *_: None,
-) -> Iterator[None]:
+def forward_hook(after: Callable = lambda *_: None, before: Callable = lambda *_: None) -> Iterator[None]:
     """Within this block `after(module, inputs, output)` is called whenever a module has run, the inner ones first.
 
     before(module, inputs): the same ahead of it, the outer ones first.  It holds for this thread alone.
     """
-    token = _hooks.set((*_hooks.get(), Hook(before, after)))
+    token = _hooks.set((*_hooks.get(), (before, after)))
     try:
         yield
     finally:

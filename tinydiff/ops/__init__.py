@@ -3,18 +3,15 @@
 On Tensors an op gives a Tensor: `y = ops.silu(x)`, and later `y.backward(dy)` fills `x.grad`.  On plain arrays
 `y, backward = ops.silu.forward(x)` gives an array and the function from dy to a gradient for each array that went in.
 """
-# ruff: noqa: F401  (what is imported here is what the package offers)
 
 from tinydiff.autograd import add, multiply, reshape, subtract
 from tinydiff.ops.activation import geglu, gelu, relu, silu, softmax
 from tinydiff.ops.attention import attention
 from tinydiff.ops.conv import conv2d, conv_transpose2d
-from tinydiff.ops.embedding import embedding
-from tinydiff.ops.linear import linear
+from tinydiff.ops.linear import embedding, linear
 from tinydiff.ops.loss import cross_entropy_loss, kl_loss, l1_loss, mse_loss, reparameterize
 from tinydiff.ops.norm import group_norm, layer_norm
-from tinydiff.ops.pool import max_pool2d
-from tinydiff.ops.resample import upsample_nearest
+from tinydiff.ops.pool import max_pool2d, upsample_nearest
 from tinydiff.ops.shape import add_channel_bias, center_crop, concat, global_avg_pool, slice_channels
 
 __all__ = sorted(name for name, value in list(globals().items()) if hasattr(value, "forward"))

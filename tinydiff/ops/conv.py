@@ -7,7 +7,7 @@ from tinydiff.autograd import Array, Backward, op
 from tinydiff.errors import InputError
 
 Padding = int | tuple[int, int, int, int]
-_NONE = (0, 0, 0, 0)
+_NO_PADDING = (0, 0, 0, 0)
 
 
 @op(selective=True)
@@ -22,8 +22,7 @@ def conv2d(
     padding: rows and columns of zeros around the image, one number or (top, bottom, left, right)
     H' = (H + top + bottom − KH) // stride + 1, and W' in the same way
 
-    The gradient by x is dy sent back through the turned kernel, the gradient by w pairs every dy with the x that it
-    met, and db sums dy over images and positions.
+    dx is dy convolved with the kernel flipped; dw sums, at each tap, x times dy over images and positions; db sums dy.
     Raises InputError where shapes do not fit.  (LeCun 1989; Dumoulin & Visin 2016, arXiv:1603.07285)
 
     >>> ops.conv2d(np.ones((1, 8, 8, 3)), np.ones((3, 3, 3, 16)), stride=2, padding=1).shape
@@ -34,11 +33,10 @@ def conv2d(
     y = kernels.kernel("conv2d_forward", x)(x, w, b, stride, sides)
 
     def backward(dy: Array, needs_input_grad: tuple[bool, ...] = (True, True, True)) -> tuple:
-        dx = kernels.kernel("conv2d_input_grad", dy)(dy, w, x.shape, stride, sides) if needs_input_grad[0] else None
-        dw = (
-            kernels.kernel("conv2d_weight_grad", dy)(x, dy, w.shape[:2], stride, sides) if needs_input_grad[1] else None
-        )
-        db = kernels.sum_rows(dy) if b is not None and needs_input_grad[2] else None
+        needs_dx, needs_dw, needs_db = needs_input_grad
+        dx = kernels.kernel("conv2d_input_grad", dy)(dy, w, x.shape, stride, sides) if needs_dx else None
+        dw = kernels.kernel("conv2d_weight_grad", dy)(x, dy, w.shape[:2], stride, sides) if needs_dw else None
+        db = kernels.sum_rows(dy) if b is not None and needs_db else None
         return dx, dw, db
 
     return y, backward
@@ -51,11 +49,8 @@ def conv_transpose2d(x: Array, w: Array, b: Array | None = None, *, stride: int 
         y[n, i·s + p, j·s + q, k] = b[k] + Σ_c x[n, i, j, c] · w[p, q, k, c], summed where kernels overlap
 
     w is (KH, KW, K, C) and b (K,) or None.  It is what a convolution does to the gradient by its input, so its own
-    gradient by x is that convolution of dy, and the one by w pairs every x with the dy that it made.
+    dx is that convolution of dy, and dw sums, at each tap, dy times x over images and positions.
     Raises InputError where shapes do not fit.  (Dumoulin & Visin 2016, arXiv:1603.07285, section 4)
-
-    >>> ops.conv_transpose2d(np.ones((1, 4, 4, 16)), np.ones((2, 2, 8, 16))).shape
-    (1, 8, 8, 8)
     """
     shapes = f"(x {x.shape}, w {w.shape}, b {None if b is None else b.shape})"
     if x.ndim != 4 or w.ndim != 4 or x.shape[3] != w.shape[3] or 0 in x.shape + w.shape or stride < 1:
@@ -65,14 +60,13 @@ def conv_transpose2d(x: Array, w: Array, b: Array | None = None, *, stride: int 
     n, height, width, _ = x.shape
     kernel_h, kernel_w, filters, _ = w.shape
     shape = n, (height - 1) * stride + kernel_h, (width - 1) * stride + kernel_w, filters
-    y = kernels.kernel("conv2d_input_grad", x)(x, w, shape, stride, _NONE)
+    y = kernels.kernel("conv2d_input_grad", x)(x, w, shape, stride, _NO_PADDING)
 
     def backward(dy: Array, needs_input_grad: tuple[bool, ...] = (True, True, True)) -> tuple:
-        dx = kernels.kernel("conv2d_forward", dy)(dy, w, None, stride, _NONE) if needs_input_grad[0] else None
-        dw = (
-            kernels.kernel("conv2d_weight_grad", dy)(dy, x, w.shape[:2], stride, _NONE) if needs_input_grad[1] else None
-        )
-        db = kernels.sum_rows(dy) if b is not None and needs_input_grad[2] else None
+        needs_dx, needs_dw, needs_db = needs_input_grad
+        dx = kernels.kernel("conv2d_forward", dy)(dy, w, None, stride, _NO_PADDING) if needs_dx else None
+        dw = kernels.kernel("conv2d_weight_grad", dy)(dy, x, w.shape[:2], stride, _NO_PADDING) if needs_dw else None
+        db = kernels.sum_rows(dy) if b is not None and needs_db else None
         return dx, dw, db
 
     return y if b is None else y + b, backward

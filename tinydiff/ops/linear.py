@@ -1,22 +1,18 @@
-"""The fully connected layer: every output looks at every input."""
+"""The fully connected layer, where every output looks at every input, and the embedding, a table of vectors."""
 
 from __future__ import annotations
 
 from tinydiff.autograd import Array, Backward, op
+from tinydiff.device import array_module, beside
 from tinydiff.errors import InputError
 from tinydiff.kernels import matmul, sum_rows
 
 
 @op(selective=True)
 def linear(x: Array, w: Array, b: Array | None = None) -> tuple[Array, Backward]:
-    """y = x·w + b: (…, C) → (…, K), with w (C, K) and b (K,) or None.
-
-        dx = dy·wᵀ      dw = xᵀ·dy      db = Σ dy
+    """y = x·w + b: (…, C) → (…, K), with w (C, K) and b (K,) or None;  dx = dy·wᵀ,  dw = xᵀ·dy,  db = Σ dy.
 
     Raises InputError where shapes do not fit.
-
-    >>> ops.linear(np.ones((1, 2)), np.ones((2, 3)), np.array([0.0, 1.0, 2.0]))
-    Tensor(array([[2., 3., 4.]]))
     """
     if w.ndim != 2 or x.shape[-1] != w.shape[0] or (b is not None and b.shape != w.shape[1:]):
         shapes = f"x {x.shape}, w {w.shape}, b {None if b is None else b.shape}"
@@ -25,10 +21,30 @@ def linear(x: Array, w: Array, b: Array | None = None) -> tuple[Array, Backward]
     y = matmul(rows, w, bias=b)
 
     def backward(dy: Array, needs_input_grad: tuple[bool, ...] = (True, True, True)) -> tuple:
+        needs_dx, needs_dw, needs_db = needs_input_grad
         dy = dy.reshape(-1, w.shape[1])  # (rows, K)
-        dx = matmul(dy, w, transpose_b=True).reshape(x.shape) if needs_input_grad[0] else None
-        dw = matmul(rows, dy, transpose_a=True) if needs_input_grad[1] else None
-        db = sum_rows(dy) if b is not None and needs_input_grad[2] else None
+        dx = matmul(dy, w, transpose_b=True).reshape(x.shape) if needs_dx else None
+        dw = matmul(rows, dy, transpose_a=True) if needs_dw else None
+        db = sum_rows(dy) if b is not None and needs_db else None
         return dx, dw, db
 
     return y.reshape(*x.shape[:-1], w.shape[1]), backward
+
+
+@op
+def embedding(table: Array, indices: Array) -> tuple[Array, Backward]:
+    """Look rows up: table (V, D), indices any shape of integers → (…, D).  Each row collects the gradients of its uses.
+
+    The indices may lie elsewhere than the table.  Raises InputError for an index that is not in the table.
+    """
+    rows = table.shape[0]
+    if indices.size and (indices.min() < 0 or indices.max() >= rows):
+        raise InputError(f"embedding: indices reach from {indices.min()} to {indices.max()}, the table has {rows} rows")
+    indices = beside(indices, table)
+
+    def backward(dy: Array) -> tuple:
+        dtable = array_module(table).zeros(table.shape, dy.dtype)
+        array_module(table).add.at(dtable, indices.reshape(-1), dy.reshape(-1, table.shape[1]))
+        return dtable, None
+
+    return table[indices], backward

@@ -33,8 +33,8 @@ class AttentionMaps:
     """How much each place attends to each word, while an image is generated."""
 
     image: np.ndarray  # uint8 (H, W, 3)
-    words: list[str]  # of the prompt, W of them
-    maps: np.ndarray  # float32 (steps, W, h, w): the mean over heads and layers; what is missing to 1 goes to padding
+    words: list[str]  # of the prompt, L of them
+    maps: np.ndarray  # float32 (steps, L, h, w): the mean over heads and layers; begin, end and padding have the rest
     predicted: np.ndarray  # uint8 (steps, H, W, 3): the image x̂0 that the network expects at each step
 
 
@@ -57,6 +57,7 @@ def attention_maps(
         def callback(done: int, x: Array, x0: Array) -> None:
             size = max(weights.shape[1] for weights in seen)  # positions of the largest feature map
             side = int(np.sqrt(size))
+            # The last of the batch: guidance puts the empty prompt first.
             maps.append(np.mean([_enlarged(weights[-1], side) for weights in seen], 0)[..., places])
             predicted.append(pipe.decode(x0)[0])
             seen.clear()

@@ -1,6 +1,6 @@
 """Images edited rather than generated: from an image, in a part of it, between two, and back to noise.
 
-Each function takes the pipeline first, and is a method of `TextToImage` by the same name.
+`edit`, `interpolate`, `invert` and `reconstruct` take the pipeline first, and are methods of `TextToImage`.
 """
 
 from __future__ import annotations
@@ -35,7 +35,9 @@ def edit(
     seed: int = 0,
     sampler: str = "ddim",
 ) -> np.ndarray:
-    """Images changed towards their prompts: uint8 (N, H, W, 3) → the same; one image (H, W, 3) serves every prompt.
+    """Images changed towards their prompts: uint8 (N, H, W, 3) → the same.
+
+    One image (H, W, 3) serves every prompt, and one prompt every image.
 
     strength in (0, 1]: the share of the steps that are taken, from as much noise as they begin with (SDEdit; Meng 2021,
     arXiv:2108.01073); 1 begins with noise alone.  mask, bool (H, W) or (N, H, W): where an image may change; the rest
@@ -53,8 +55,8 @@ def edit(
     clean = pipe.autoencoder.encode(pipe.denoiser.place(as_floats(images)))
     noise = pipe.denoiser.place(rng.standard_normal(clean.shape, np.float32))
     skip = min(steps - 1, steps - round(strength * steps))
-    level = float(pipe.schedule.alpha_bar[pipe.schedule.timesteps(steps)[skip]])
-    start = noise if strength == 1 else add_noise(clean, noise, level)
+    alpha_bar = float(pipe.schedule.alpha_bar[pipe.schedule.timesteps(steps)[skip]])
+    start = noise if strength == 1 else add_noise(clean, noise, alpha_bar)
 
     adjust = None
     if mask is not None:
@@ -89,6 +91,8 @@ def interpolate(
     Between prompts the text's vectors go straight from one to the other, with one noise for all; between seeds the
     noise goes along the sphere (`slerp`).  The other arguments are those of `generate`.
     """
+    if count < 1:
+        raise InputError(f"interpolate: count must be 1 or more; got {count}")
     prompts = [prompt] * count if to_prompt is None else [prompt, to_prompt]
     pipe.check(prompts, steps, guidance_interval, sampler, seed)
     rng, shares = np.random.default_rng(seed), np.linspace(0, 1, count)
@@ -120,13 +124,14 @@ def invert(pipe: TextToImage, images: np.ndarray, prompts: Sequence[str] | str, 
     return to_numpy(invert_ddim(predict, clean, pipe.schedule, steps, pipe.prediction_type))
 
 
-def reconstruct(pipe: TextToImage, noise: np.ndarray, prompts: Sequence[str], steps: int = 50) -> np.ndarray:
+def reconstruct(pipe: TextToImage, noise: np.ndarray, prompts: Sequence[str] | str, steps: int = 50) -> np.ndarray:
     """What DDIM generates from this noise, without guidance: the way back from `invert`."""
+    prompts = [prompts] * len(noise) if isinstance(prompts, str) else prompts
     return pipe.decode(pipe.sample(pipe.encode_prompt(prompts), noise, steps, np.random.default_rng(0), 1.0))
 
 
 def slerp(one: np.ndarray, other: np.ndarray, share: float) -> np.ndarray:
-    """Between two arrays along the great circle: noise stays as long as noise is.  (Shoemake 1985)"""
+    """Between two arrays along the great circle, where noise keeps its norm: on a line it shrinks.  (Shoemake 1985)"""
     cosine = float((one * other).sum() / np.sqrt((one * one).sum() * (other * other).sum()))
     angle = np.arccos(np.clip(cosine, -1, 1))
     if angle < 1e-6:
@@ -135,14 +140,13 @@ def slerp(one: np.ndarray, other: np.ndarray, share: float) -> np.ndarray:
 
 
 def _aligned(pipe: TextToImage, prompts: Any, images: np.ndarray) -> tuple[list[str], np.ndarray]:
-    """A list of prompts, and as many images."""
-    prompts = [prompts] if isinstance(prompts, str) else list(prompts)
+    """A list of prompts, and as many images: one prompt serves every image, and one image every prompt."""
+    prompts = [prompts] * (len(images) if images.ndim == 4 else 1) if isinstance(prompts, str) else list(prompts)
     size, count = pipe.size, len(prompts)
-    if images.ndim == 3:
-        images = np.repeat(images[None], count, 0)
+    images = np.repeat(images[None], count, 0) if images.ndim == 3 else images
     if images.dtype != np.uint8 or images.shape != (count, size, size, 3):
         raise InputError(
-            f"edit: {count} prompts need images uint8 ({count}, {size}, {size}, 3); got {images.dtype} {images.shape}"
+            f"{count} prompts need images uint8 ({count}, {size}, {size}, 3); got {images.dtype} {images.shape}"
         )
     return prompts, images
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,9 +18,9 @@ from tinydiff.diffusion.schedule import Schedule, make_schedule
 from tinydiff.errors import InputError
 from tinydiff.kernels import constant_weights, reuse_memory
 from tinydiff.models.autoencoder import Autoencoder, PixelSpace
-from tinydiff.models.denoiser import Denoiser
+from tinydiff.models.unet import Denoiser
 from tinydiff.pipelines.attention_maps import attention_maps
-from tinydiff.pipelines.editing import edit, interpolate, invert
+from tinydiff.pipelines.editing import edit, interpolate, invert, reconstruct
 from tinydiff.weights import load_autoencoder, load_denoiser, shipped
 
 BATCH = 32  # images that go through the networks together: what bounds the memory
@@ -31,7 +32,8 @@ class TextToImage:
     (Rombach 2022, arXiv:2112.10752)
     """
 
-    edit, interpolate, invert, attention_maps = edit, interpolate, invert, attention_maps
+    # Methods that are written elsewhere, editing.py and attention_maps.py.
+    edit, interpolate, invert, reconstruct, attention_maps = edit, interpolate, invert, reconstruct, attention_maps
 
     def __init__(
         self,
@@ -78,8 +80,8 @@ class TextToImage:
         """One image for each prompt, uint8 (N, H, W, 3); the same seed gives the same images.
 
         steps: of the schedule's timesteps.  guidance_scale: how far from the unconditional prediction, or from that of
-        the negative_prompt, towards the prompt's; 1 is no guidance.  guidance_interval: the shares of the timesteps
-        between which there is guidance; (0, 1) is everywhere.  sampler: "ddim", "ddpm", "dpm" or "heun".
+        the negative_prompt, towards the prompt's; 1 is no guidance.  guidance_interval (low, high): there is guidance
+        only where low ≤ t/T < high; (0, 1) is everywhere.  sampler: "ddim", "ddpm", "dpm" or "heun".
         Noise is drawn on the CPU, so that a seed means the same images on a GPU, up to rounding.
         Raises InputError for what does not fit, FloatingPointError where an image is not finite.
 
@@ -95,7 +97,7 @@ class TextToImage:
 
     def encode_prompt(self, prompts: Sequence[str]) -> Array:
         """Prompts as the vectors that the U-Net is conditioned on, (N, L, D)."""
-        return self._encode_tokens(self.vocabulary.encode(list(prompts)))
+        return self._encode_tokens(self.vocabulary.encode(prompts))
 
     def sample(
         self,
@@ -111,11 +113,11 @@ class TextToImage:
     ) -> Array:
         """Latents (N, h, w, C) that noise (N, h, w, C) becomes, conditioned on text (N, L, D); BATCH of them at a time.
 
-        With `options.adjust`, which knows its images by their place, all go together.
+        `options.adjust` expects the whole batch in order: with it all go together.
         """
         together = len(noise) if options.adjust is not None else BATCH
         low, high = (share * self.schedule.num_train_timesteps for share in guidance_interval)
-        options = Options(**{**vars(options), "clip": self.clip})
+        options = replace(options, clip=self.clip)
         latents = []
         with constant_weights():
             empty = self._unconditional(min(together, len(noise)), negative_prompt)
@@ -147,14 +149,14 @@ class TextToImage:
     ) -> None:
         """Raise InputError where a prompt or a number does not fit; it costs nothing."""
         if isinstance(prompts, str) or not prompts:
-            raise InputError(f"generate: prompts must be a list of at least one string, not {prompts!r}")
+            raise InputError(f"prompts must be a list of at least one string, not {prompts!r}")
         self.vocabulary.encode(list(prompts))
         self.schedule.timesteps(steps)
         check_interval(guidance_interval)
         if sampler not in SAMPLERS:
-            raise InputError(f"generate: no sampler {sampler!r}; there are {', '.join(SAMPLERS)}")
+            raise InputError(f"no sampler {sampler!r}; there are {', '.join(SAMPLERS)}")
         if seed < 0:
-            raise InputError(f"generate: the seed must be 0 or more, not {seed}")
+            raise InputError(f"the seed must be 0 or more, not {seed}")
 
     def _unconditional(self, count: int, negative_prompt: str | None = None) -> Array:
         """What guidance leads away from, (count, L, D): the empty prompt's vectors, or a negative prompt's."""

@@ -1,4 +1,4 @@
-"""How well a segmentation agrees with the true one: of masks pixel by pixel, and of single objects."""
+"""How near a segmentation is to the true one: of masks pixel by pixel, and of single objects."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tinydiff.errors import InputError
 
 @dataclass(frozen=True)
 class Overlap:
-    """How well two masks agree, each from 0 to 1."""
+    """How far two masks overlap, each from 0 to 1."""
 
     iou: float  # intersection over union
     dice: float  # twice the intersection over the sum of both
@@ -19,7 +19,7 @@ class Overlap:
 
 
 def overlap(prediction: np.ndarray, truth: np.ndarray) -> Overlap:
-    """Agreement of two masks (…), where a pixel is in if it is not 0; two empty ones agree wholly.
+    """Overlap of two masks (…), where a pixel is in if it is not 0; of two empty ones it is 1.
 
     Raises InputError where the shapes differ.
     """
@@ -42,7 +42,7 @@ class Objects:
 
 
 def objects(prediction: np.ndarray, truth: np.ndarray, threshold: float = 0.5) -> Objects:
-    """Agreement of numbered objects (H, W), 0 being the background.
+    """Pairs of numbered objects (H, W), 0 being the background.
 
     threshold: at least 0.5, so that no object can have two partners.  Raises InputError where it is less, or the shapes
     differ.  (As in Caicedo 2019, Nature Methods 16, 1247)
@@ -58,7 +58,7 @@ def objects(prediction: np.ndarray, truth: np.ndarray, threshold: float = 0.5) -
     iou = (shared / union)[found != 0][:, true != 0]
     pairs = iou[iou > threshold]
     if not iou.size:
-        nothing = float(iou.shape == (0, 0))  # neither has an object: they agree
+        nothing = float(iou.shape == (0, 0))  # neither has an object: all are found
         return Objects(nothing, nothing, nothing, nothing)
     precision, recall = len(pairs) / iou.shape[0], len(pairs) / iou.shape[1]
     f1 = 2 * len(pairs) / sum(iou.shape)

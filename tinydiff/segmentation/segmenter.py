@@ -44,6 +44,11 @@ class Segmenter:
             )
         self.model = model
 
+    def __repr__(self) -> str:
+        parameters = sum(p.data.size for p in self.model.parameters())
+        widths = "/".join(map(str, self.model.config.block_out_channels))
+        return f"Segmenter(images of any size, a U-Net of {widths} channels, {parameters:,} parameters)"
+
     def to(self, device: str) -> Segmenter:
         """Move the model to "cpu" or "cuda"."""
         self.model.to(device)

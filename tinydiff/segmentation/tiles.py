@@ -6,16 +6,56 @@ whole image.  (Ronneberger 2015, arXiv:1505.04597, figure 2)
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 
 from tinydiff.autograd import Tensor, no_grad
 from tinydiff.device import array_module, to_numpy
 from tinydiff.errors import InputError
-from tinydiff.models.unet2015 import UNet2015
+from tinydiff.models.unet2015 import UNet2015, UNet2015Config
 
 TILE = 512  # pixels of the answer that are computed at once, in each direction
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """How far a U-Net of 2015 sees, in pixels."""
+
+    config: UNet2015Config
+
+    @property
+    def total_stride(self) -> int:
+        """Pixels of the highest level under one of the lowest: shifts by this many are shifts of the whole answer."""
+        return 2 ** (len(self.config.block_out_channels) - 1)
+
+    @property
+    def valid_margin(self) -> int:
+        """Pixels that the unpadded convolutions take from each side: two at each level going down, two going up."""
+        return 2 * (2 * self.total_stride - 1) + 2 * (self.total_stride - 1)
+
+    @property
+    def receptive_radius(self) -> int:
+        """How far away what a pixel's answer depends on may lie: the convolutions', and max-pool's grid."""
+        return self.valid_margin + self.total_stride - 1
+
+    @property
+    def margin(self) -> int:
+        """Pixels around a tile that the network must see."""
+        return self._whole_strides(self.receptive_radius) if self.config.padded else self.valid_margin
+
+    def seen(self, pixels: int) -> int:
+        """The smallest size of an image that gives an answer for so many pixels, with the margin on both sides."""
+        if self.config.padded:
+            return self._whole_strides(pixels) + 2 * self.margin
+        rim = 4 * (self.total_stride - 1)  # of an image of total_stride·n + rim pixels, n are left at the lowest level
+        return self._whole_strides(pixels + 2 * self.valid_margin - rim) + rim
+
+    def _whole_strides(self, pixels: int) -> int:
+        """The smallest multiple of the total stride that holds so many pixels."""
+        return math.ceil(pixels / self.total_stride) * self.total_stride
 
 
 def predict(
@@ -27,20 +67,21 @@ def predict(
     Raises InputError where a side of the image is not longer than the receptive radius.
     """
     height, width = image.shape[:2]
-    radius = model.receptive_radius
+    geometry = Geometry(model.config)
+    radius = geometry.receptive_radius
     if min(height, width) <= radius:
         raise InputError(
             f"the image is {height}×{width} pixels, smaller than the receptive radius: expected {radius + 1}"
         )
-    step = model.total_stride * max(1, tile // model.total_stride)
+    step = geometry.total_stride * max(1, tile // geometry.total_stride)
     probability = np.empty((height, width, model.config.num_classes), np.float32)
     for top in range(0, height, step):
         for left in range(0, width, step):
             rows, columns = min(step, height - top), min(step, width - left)
-            seen = mirrored(image, top, left, model.seen(rows), model.seen(columns), model.margin)
+            seen = mirrored(image, top, left, geometry.seen(rows), geometry.seen(columns), geometry.margin)
             piece = seen if prepare is None else prepare(seen)
             answer = probabilities(model, piece)
-            at = (answer.shape[0] - seen.shape[0]) // 2 + model.margin  # 0 where unpadded
+            at = (answer.shape[0] - seen.shape[0]) // 2 + geometry.margin  # 0 where unpadded
             probability[top : top + rows, left : left + columns] = answer[at : at + rows, at : at + columns]
     return probability
 

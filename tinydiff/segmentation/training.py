@@ -24,6 +24,7 @@ from tinydiff.models.unet2015 import UNet2015
 from tinydiff.segmentation import border_weights, classes, cut, normaliser, predict
 from tinydiff.segmentation.metrics import overlap
 from tinydiff.segmentation.presets import SegmentationPreset, segmentation_preset
+from tinydiff.segmentation.tiles import Geometry
 from tinydiff.training.loop import Task
 from tinydiff.weights import as_stored, save_weights
 
@@ -62,10 +63,8 @@ def train_segmentation(
     if images is None or masks is None:
         pairs, source = [load_nuclei("left")], "the left half of the shipped nuclei"
     else:
-        pairs, source = (
-            read_pairs(images, masks, least=UNet2015(settings.model, rng=None).receptive_radius + 1),
-            str(images),
-        )
+        pairs = read_pairs(images, masks, least=Geometry(settings.model).receptive_radius + 1)
+        source = str(images)
     folder = run_folder(Path(out))
     path = folder / f"{NAME}.safetensors"
     training = {"preset": preset if padded else f"{preset}, unpadded", "data": source}
@@ -101,12 +100,12 @@ class Learnt:
 
 @dataclass(frozen=True)
 class Example:
-    """An image, ready to be cut from, and its validation strip."""
+    """An image, ready to be cut from."""
 
     image: np.ndarray  # float32 (H, W, 1 or 3)
     labels: np.ndarray  # int32 (H, W)
     weights: np.ndarray  # float32 (H, W)
-    strip: int  # the column where it begins
+    strip_start: int  # the column where the validation strip begins
 
 
 def train_on_pairs(
@@ -117,33 +116,42 @@ def train_on_pairs(
     resume: bool = False,
     device: str = "cpu",
     until_iou: float | None = None,
-    strip: float = VALIDATION_STRIP,
+    validation_strip: float = VALIDATION_STRIP,
     prepare: Callable[[np.ndarray], np.ndarray] | None = None,
     say: Callable[[str], None] = print,
 ) -> Learnt:
-    """Learn from random pieces of the images but for their right-hand `strip`, on which the model is validated.
+    """Learn from random pieces of the images but for their right-hand part, on which the model is validated.
 
+    validation_strip: that part's share of the width; 0 is none.
     The loss is the cross-entropy, weighted by `border_weights`.  Where `until_iou` is given the training ends as soon
     as the EMA of the weights reaches that intersection over union on the validation strips, together; else after
     `preset.optim.steps`.  `prepare` makes (H, W, channels) float32 of every image; without it each image's own
     levels do.  Raises InputError where an image is too small, or no mask holds a cell.
     """
     model = UNet2015(preset.model, np.random.default_rng([preset.seed, 50]))
-    examples = [_example(pair, preset, strip, model.receptive_radius, prepare) for pair in pairs]
-    if not any((e.labels[:, : e.strip] > 0).any() for e in examples):
+    geometry = Geometry(preset.model)
+    examples = [_example(pair, preset, validation_strip, geometry.receptive_radius, prepare) for pair in pairs]
+    if not any((e.labels[:, : e.strip_start] > 0).any() for e in examples):
         raise InputError("train segmentation: no mask holds a cell where it is learnt from")
-    if until_iou is not None and not any((e.labels[:, e.strip :] > 0).any() for e in examples):
+    if until_iou is not None and not any((e.labels[:, e.strip_start :] > 0).any() for e in examples):
         raise InputError("train segmentation: no cell lies in the validation strips")
     model.to(device)
     ema_model = UNet2015(preset.model, rng=None)
     ema_model.to(device)
-    seen = model.seen(preset.size) if not preset.model.padded else preset.size
-    area = np.array([e.strip * len(e.labels) for e in examples], float)
+    seen = geometry.seen(preset.size) if not preset.model.padded else preset.size
+    area = np.array([e.strip_start * len(e.labels) for e in examples], float)
 
     def loss_of(step: int, rng: np.random.Generator) -> Tensor:
         chosen = rng.choice(len(examples), preset.optim.batch, p=area / area.sum())
         pieces = [
-            cut(rng, e.image[:, : e.strip], e.labels[:, : e.strip], e.weights[:, : e.strip], seen, preset.augmentation)
+            cut(
+                rng,
+                e.image[:, : e.strip_start],
+                e.labels[:, : e.strip_start],
+                e.weights[:, : e.strip_start],
+                seen,
+                preset.augmentation,
+            )
             for e in (examples[i] for i in chosen)
         ]
         images = np.stack([_channels(image, model) for image, _, _ in pieces])
@@ -165,20 +173,20 @@ def train_on_pairs(
         say(f"step {step}: intersection over union {iou:.3f} on the validation strips, {until_iou} asked for")
         return until_iou is not None and iou >= until_iou
 
-    run_config = {"preset": asdict(preset), "data": fingerprint(pairs), "validation_strip": strip}
+    run_config = {"preset": asdict(preset), "data": fingerprint(pairs), "validation_strip": validation_strip}
     task = Task(NAME, model, loss_of, preset.optim, preset.seed, run_config)
     weights = fit(task, out, resume=resume, should_stop=None if until_iou is None else should_stop)
     ema_model.load_state_dict({name: as_stored(a) for name, a in weights.items()})
     reached = until_iou is not None and validation and validation[-1][1] >= until_iou
-    if strip and not reached:
+    if validation_strip and not reached:
         validation.append((preset.optim.steps, validation_iou(ema_model, examples)))
     return Learnt(ema_model, validation)
 
 
 def validation_iou(model: UNet2015, examples: Sequence[Example]) -> float:
     """Intersection over union of cells on all validation strips together."""
-    found = [predict(model, _channels(e.image, model), 256)[:, e.strip :, 1] > 0.5 for e in examples]
-    true = [e.labels[:, e.strip :] > 0 for e in examples]
+    found = [predict(model, _channels(e.image, model), 256)[:, e.strip_start :, 1] > 0.5 for e in examples]
+    true = [e.labels[:, e.strip_start :] > 0 for e in examples]
     return overlap(np.concatenate([f.ravel() for f in found]), np.concatenate([t.ravel() for t in true])).iou
 
 
@@ -190,7 +198,7 @@ def _channels(image: np.ndarray, model: UNet2015) -> np.ndarray:
 def _example(
     pair: Pair,
     preset: SegmentationPreset,
-    strip: float,
+    validation_strip: float,
     radius: int,
     prepare: Callable[[np.ndarray], np.ndarray] | None,
 ) -> Example:
@@ -202,7 +210,7 @@ def _example(
         image=(prepare or normaliser(image, channels))(image),
         labels=labels,
         weights=border_weights(labels, preset.w0, preset.sigma),
-        strip=round(labels.shape[1] * (1 - strip)),
+        strip_start=round(labels.shape[1] * (1 - validation_strip)),
     )
 
 

@@ -1,1 +1,1 @@
-"""Training: optimiser, loop, checkpoints, and what each part learns from; `run.train` is the whole."""
+"""Training: optimiser, loop, presets, and what each part learns from; `apps/train/run.py` runs the whole."""

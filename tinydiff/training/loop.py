@@ -25,7 +25,9 @@ class Task:
 
     name: str
     model: Module
-    loss: Callable[[int, np.random.Generator], Tensor]  # of a step, with what it draws at random
+    loss: Callable[
+        [int, np.random.Generator], Tensor
+    ]  # (step, generator) → the loss of its batch; all that is random comes from the generator
     optim: OptimConfig
     seed: int = 0
     run_config: dict[str, Any] = field(default_factory=dict)  # what tells this run from others
@@ -34,7 +36,7 @@ class Task:
 def training_loop(
     task: Task, optimiser: AdamW, rng: np.random.Generator, start: int = 0
 ) -> Iterator[tuple[int, float]]:
-    """Take the steps from `start` on, and say of each its number and its loss, (step, loss).
+    """Take the steps from `start` on; yield (step, loss) for each.
 
     Raises FloatingPointError at the first loss or gradient that is not finite, before any weight is changed by it.
 

@@ -22,9 +22,9 @@ class OptimConfig:
 
     steps: int
     batch: int
-    lr: float = 1e-3  # the highest learning rate
-    warmup: int = 100  # steps until it is reached
-    final: float = 0.01  # of the highest, at the last step
+    lr: float = 1e-3  # the learning rate before warm-up and cosine
+    warmup: int = 100  # steps of the straight line up
+    final: float = 0.01  # of lr, at the end
     betas: tuple[float, float] = (0.9, 0.99)
     eps: float = 1e-8
     weight_decay: float = 0.01
@@ -33,7 +33,7 @@ class OptimConfig:
 
 
 def learning_rate(config: OptimConfig, step: int) -> float:
-    """A straight line up, then half a cosine down to `final`.  (Loshchilov 2017, arXiv:1608.03983)"""
+    """A line up over `warmup` steps, times half a cosine from 1 to `final`.  (Loshchilov 2017, arXiv:1608.03983)"""
     rise = min(1.0, (step + 1) / max(1, config.warmup))
     progress = step / max(1, config.steps)
     fall = config.final + (1 - config.final) * (1 + math.cos(math.pi * progress)) / 2
@@ -41,12 +41,12 @@ def learning_rate(config: OptimConfig, step: int) -> float:
 
 
 def ema_decay(config: OptimConfig, step: int) -> float:
-    """The EMA's decay: short at first, so that it does not remember the random start."""
+    """The EMA's decay: small at first, so that the random start is soon forgotten."""
     return min(config.ema, (1 + step) / (10 + step))
 
 
 class AdamW:
-    """Adam with decoupled weight decay; keeps the moments and the EMA of every parameter.
+    """Adam with decoupled weight decay; keeps every parameter's moments, and its EMA, which is what is saved and used.
 
         m ← β1·m + (1 − β1)·g      v ← β2·v + (1 − β2)·g²
         p ← p − lr·(m̂ / (√v̂ + eps) + decay·p)      ema ← β·ema + (1 − β)·p
@@ -102,7 +102,7 @@ def _norm(gradients: dict[str, Array]) -> float:
     if not arrays:
         return 0.0
     xp, fast = array_module(arrays[0]), kernels.find_kernel("square_sums", arrays[0])
-    # From a GPU they come all at once: to wait for each would keep the card idle.
+    # From a GPU they come all at once: waiting for each would leave it idle.
     squares = fast(arrays) if fast else to_numpy(xp.stack([_square(g) for g in arrays]))
     total = 0.0
     for (name, g), square in zip(gradients.items(), squares, strict=True):

@@ -60,10 +60,10 @@ def _autoencoder(*channels: int) -> AutoencoderConfig:
     return AutoencoderConfig(block_out_channels=channels, layers_per_block=1, norm_num_groups=8)
 
 
-def _unet(*channels: int, attention: tuple[bool, ...], colours: int = 4) -> UNetConfig:
+def _unet(*channels: int, attention: tuple[bool, ...], in_channels: int = 4) -> UNetConfig:
     return UNetConfig(
-        in_channels=colours,
-        out_channels=colours,
+        in_channels=in_channels,
+        out_channels=in_channels,
         block_out_channels=channels,
         layers_per_block=1,
         down_block_types=tuple(CROSS_ATTENTION if present else PLAIN for present in attention),
@@ -82,7 +82,7 @@ _FULL = Preset(
 _PIXELS = replace(
     _FULL,
     space="pixels",
-    denoiser=_unet(32, 48, 96, attention=(False, False, True), colours=3),
+    denoiser=_unet(32, 48, 96, attention=(False, False, True), in_channels=3),
     denoiser_optim=OptimConfig(steps=3_500, batch=32, lr=1.5e-3, warmup=200, ema=0.999),
     names=("words", "denoiser"),
 )

@@ -19,8 +19,8 @@ from tinydiff.diffusion.loss import diffusion_loss
 from tinydiff.diffusion.schedule import make_schedule
 from tinydiff.models.autoencoder import Autoencoder, PixelSpace
 from tinydiff.models.classifier import Classifier
-from tinydiff.models.denoiser import Denoiser
 from tinydiff.models.text_encoder import TextEncoderConfig
+from tinydiff.models.unet import Denoiser
 from tinydiff.models.word2vec import Word2Vec
 from tinydiff.training.loop import Shuffle, Task
 from tinydiff.training.presets import TEXT_WIDTH, Preset
@@ -81,7 +81,7 @@ def autoencoder_task(images: TrainingImages, preset: Preset, device: str = "cpu"
 
 
 def measured_scaling_factor(model: Autoencoder, images: TrainingImages, seed: int) -> float:
-    """1 / standard deviation of the latents of images of the first epoch."""
+    """1 / standard deviation of the latents of up to 2,048 images of the first epoch, drawn at random."""
     sample = np.random.default_rng([seed, 11]).permutation(len(images))[:2048]
     first = images.epoch(0).images
     parts = (model.place(as_floats(first[part])) for part in np.array_split(sample, -(-len(sample) // 128)))
@@ -112,7 +112,7 @@ def denoiser_task(
     preset: Preset,
     device: str = "cpu",
 ) -> Task:
-    """The diffusion loss of latents, conditioned on captions, a tenth of which are empty, for guidance."""
+    """The diffusion loss of latents, conditioned on captions, a share of which are left empty, for guidance."""
     text = TextEncoderConfig(len(vocabulary), vocabulary.length, TEXT_WIDTH, preset.text_layers, preset.text_heads)
     model = Denoiser(preset.denoiser, text, np.random.default_rng([preset.seed, 30]))
     model.text_encoder.start_from(word_vectors)

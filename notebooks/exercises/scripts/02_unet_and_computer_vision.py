@@ -21,7 +21,7 @@ from tinydiff.exercises import check
 #
 # $$y[n, i, j, c] = \max_{a, b < \text{size}} x[n, i \cdot \text{size} + a, j \cdot \text{size} + b, c]$$
 #
-# `x` (N, H, W, C), H and W multiples of `size` → (N, H/size, W/size, C). Notebook section: *Max-pool*.
+# `x` (N, H, W, C), H and W multiples of `size` → (N, H/size, W/size, C). Notebook section: *Max-pool: half the size, twice the view*.
 #
 # <details><summary>Hint</summary>
 # A reshape can part the rows into (H/size, size) and the columns into (W/size, size). Which of the six axes does the
@@ -110,7 +110,7 @@ check("2.3", skip_grads)
 #
 # `layers` is a list of (kernel, stride), in the order in which an image goes through them; a 2×2 max-pool is (2, 2).
 # How many pixels of the image, in one direction, can change one pixel of the result? Without any layer it is 1.
-# Notebook section: *Max-pool*, where it is measured.
+# Notebook section: *Max-pool: half the size, twice the view*, where it is measured.
 #
 # <details><summary>Hint</summary>
 # Draw three layers of kernel 3 in one dimension, the first with stride 2. How far apart in the image are two

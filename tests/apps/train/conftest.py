@@ -13,7 +13,7 @@ from tinydiff.training.presets import TEXT_WIDTH, Preset, WordsConfig
 
 QUICK = presets.PRESETS["quick"]
 
-# 40 pictures in batches of 8: an epoch has five steps, so twelve steps see a third one.
+# 40 images in batches of 8: an epoch has five steps, so twelve steps see a third one.
 TINY = Preset(
     autoencoder=AutoencoderConfig(block_out_channels=(8, 8, 8), layers_per_block=1, norm_num_groups=4),
     autoencoder_optim=OptimConfig(steps=12, batch=8, lr=3e-3, warmup=3, ema=0.9),
@@ -55,7 +55,7 @@ def _quick_is_tiny():
 
 @pytest.fixture(scope="session")
 def data(tmp_path_factory):
-    """A folder of IDX files: the first forty training pictures that there are."""
+    """A folder of IDX files: the first forty training images that there are."""
     folder = tmp_path_factory.mktemp("data")
     grey, labels, _ = load_fashion("train")
     write_idx(folder / "train-images-idx3-ubyte", grey[:40])

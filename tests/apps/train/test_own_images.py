@@ -1,4 +1,4 @@
-"""From a folder of pictures and their captions to a model that draws them by their words."""
+"""From a folder of images and their captions to a model that generates them by their words."""
 
 from dataclasses import replace
 
@@ -68,9 +68,9 @@ def test_from_the_command_line(tiny, fields, tmp_path, capsys):
     images, captions = map(str, fields)
     asked = ["train", "--images", images, "--captions", captions, "--out", str(tmp_path / "run")]
     assert main(asked) == 0
-    assert "6 pictures" in capsys.readouterr().out
-    picture = str(tmp_path / "field.png")
-    assert main(["generate", "ein Feld in ocker", "-n", "1", "--weights", str(tmp_path / "run"), "-o", picture]) == 0
+    assert "6 images" in capsys.readouterr().out
+    image = str(tmp_path / "field.png")
+    assert main(["generate", "ein Feld in ocker", "-n", "1", "--weights", str(tmp_path / "run"), "-o", image]) == 0
     with open(captions, "a", encoding="utf-8") as file:
         file.write("\n00.png,noch ein Feld")
     assert main([*asked, "--resume"]) == 2
@@ -96,5 +96,5 @@ def test_colours_are_learnt(fields, tmp_path):
         patch.setitem(PRESETS, "quick", settings)
         out = tinydiff.train("all", out=tmp_path / "run", images=images, captions=captions)
     drawn = tinydiff.load(out).generate([f"ein Feld in {word}" for word in COLOURS], steps=10)
-    for picture, colour in zip(drawn, COLOURS.values(), strict=True):
-        assert abs(picture.mean((0, 1)) - colour).max() < 50
+    for image, colour in zip(drawn, COLOURS.values(), strict=True):
+        assert abs(image.mean((0, 1)) - colour).max() < 50

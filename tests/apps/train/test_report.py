@@ -41,8 +41,8 @@ def test_the_last_strip_is_what_the_weights_draw(whole, data):
 
 def test_the_strips_of_the_autoencoder_have_the_pictures_above(whole, data, tiny):
     ((_, _, path),) = strips(whole, "autoencoder")
-    pictures = Fashion(*load_fashion("train", data), tiny.seed).epoch(0).images[:EXAMPLES]
-    above = np.asarray(grid(np.concatenate([pictures, np.zeros_like(pictures)]), columns=EXAMPLES, scale=2))
+    images = Fashion(*load_fashion("train", data), tiny.seed).epoch(0).images[:EXAMPLES]
+    above = np.asarray(grid(np.concatenate([images, np.zeros_like(images)]), columns=EXAMPLES, scale=2))
     with Image.open(path) as page:
         shown = np.asarray(page)
     half = len(above) // 2

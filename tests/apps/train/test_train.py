@@ -127,9 +127,9 @@ def test_the_weight_file_is_the_moving_average_and_not_the_raw_weights(whole):
 
 def test_the_scaling_factor_is_measured_with_the_weights_that_ship(whole, data, tiny):
     model = load_autoencoder(whole)
-    pictures = Fashion(*load_fashion("train", data), tiny.seed).epoch(0).images
+    images = Fashion(*load_fashion("train", data), tiny.seed).epoch(0).images
     assert model.config.scaling_factor != tiny.autoencoder.scaling_factor
-    assert model.encode(as_floats(pictures)).std(dtype=np.float64) == pytest.approx(1, rel=1e-5)
+    assert model.encode(as_floats(images)).std(dtype=np.float64) == pytest.approx(1, rel=1e-5)
 
 
 def test_the_words_are_where_the_text_encoder_begins(whole, data, cut, tiny, monkeypatch):
@@ -355,7 +355,7 @@ def test_an_unfinished_run_of_another_kind_is_refused(whole, data, tmp_path, tin
     assert path.read_bytes() == before
 
 
-@pytest.mark.parametrize(("key", "other"), [("preset", "full"), ("data", "other pictures")])
+@pytest.mark.parametrize(("key", "other"), [("preset", "full"), ("data", "other images")])
 def test_a_finished_part_of_another_run_is_refused(whole, data, tmp_path, key, other, capfd):
     """Or the parts of one folder would not belong together."""
     arrays, config = checkpoint.load(whole / "autoencoder.safetensors")
@@ -403,7 +403,7 @@ def test_too_little_data_is_refused(data, tmp_path, tiny, monkeypatch, capfd):
     )
 
 
-# --- pictures
+# --- images
 
 
 def test_as_floats_maps_bytes_to_minus_one_and_one():
@@ -418,7 +418,7 @@ def test_as_floats_takes_floats_as_they_are(dtype):
     assert x.dtype == np.float32 and x.tolist() == [-1, 0.25, 1]
 
 
-BAD_PICTURES = {
+BAD_IMAGES = {
     "0 to 255": (np.float32([0, 255]), "from 0 to 255"),
     "a little above": (np.float64([0, 1.001]), "from 0 to 1.001"),
     "below": (np.float32([-1.5, 0]), "from -1.5 to 0"),
@@ -430,7 +430,7 @@ BAD_PICTURES = {
 }
 
 
-@pytest.mark.parametrize(("values", "words"), BAD_PICTURES.values(), ids=BAD_PICTURES.keys())
+@pytest.mark.parametrize(("values", "words"), BAD_IMAGES.values(), ids=BAD_IMAGES.keys())
 def test_pictures_that_do_not_fit_are_refused(tmp_path, tiny, values, words):
     with pytest.raises(InputError, match=words):
         as_floats(values)
@@ -526,7 +526,7 @@ def test_the_quick_preset_on_the_shipped_subset(tmp_path, quick, monkeypatch):
         losses = checkpoint.load(folder / f"{part}.checkpoint.safetensors")[0]["losses"]
         assert losses[-50:].mean() < 0.7 * losses[:50].mean()
     grounds = ("black", "white")
-    pictures = tinydiff.load(folder).generate([f"a red dress on a {ground} background" for ground in grounds] * 4)
-    assert pictures.shape == (8, 32, 32, 3) and pictures.dtype == np.uint8
-    corners = pictures[:, :4, :4].mean((1, 2, 3))
+    images = tinydiff.load(folder).generate([f"a red dress on a {ground} background" for ground in grounds] * 4)
+    assert images.shape == (8, 32, 32, 3) and images.dtype == np.uint8
+    corners = images[:, :4, :4].mean((1, 2, 3))
     assert corners[::2].max() < 64 and corners[1::2].min() > 192

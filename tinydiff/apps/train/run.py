@@ -22,7 +22,7 @@ from tinydiff.device import check_device, to_numpy
 from tinydiff.diffusion.schedule import make_schedule
 from tinydiff.errors import InputError
 from tinydiff.models.autoencoder import Autoencoder, PixelSpace
-from tinydiff.models.denoiser import Denoiser
+from tinydiff.models.unet import Denoiser
 from tinydiff.nn.module import Module
 from tinydiff.pipelines.text_to_image import TextToImage
 from tinydiff.training.loop import Task

@@ -26,7 +26,7 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from tinydiff.kernels.cpu.vectors import I64, INSTRUCTIONS, LANES, Vectors
+from tinydiff.kernels.cpu.vectors import I64, INSTRUCTIONS, LANES, Vectors, emitted
 
 ROWS, VECTORS = {"avx512": (12, 2), "avx2": (6, 2), "neon": (8, 2), "generic": (4, 2)}[INSTRUCTIONS]
 WIDTH = VECTORS * LANES
@@ -34,20 +34,7 @@ HEIGHTS = (ROWS, *(rows for rows in (4, 1) if rows < ROWS))  # rows of the block
 ENTRY = ROWS + 1  # numbers of a tap in the buffer: an address for each row, and how many bytes into b the tap begins
 
 
-def model(
-    memory: np.ndarray,
-    buffer: np.ndarray,
-    taps: int,
-    steps: int,
-    skip: int,
-    b: int,
-    start: int,
-    start_row: int,
-    c: int,
-    c_row: int,
-    rows: int,
-    columns: int,
-) -> None:
+def model(memory, buffer, taps, steps, skip, b, start, start_row, c, c_row, rows, columns):  # type: ignore[no-untyped-def]
     """What `multiply_rows` computes, where addresses are bytes from the beginning of `memory`, a float32 array."""
 
     def floats(address: int, count: int) -> np.ndarray:
@@ -64,20 +51,7 @@ def model(
 
 
 @intrinsic
-def multiply_rows(
-    typingctx: Any,
-    buffer: Any,
-    taps: Any,
-    steps: Any,
-    skip: Any,
-    b: Any,
-    start: Any,
-    start_row: Any,
-    c: Any,
-    c_row: Any,
-    rows: Any,
-    columns: Any,
-) -> Any:
+def multiply_rows(typingctx, buffer, taps, steps, skip, b, start, start_row, c, c_row, rows, columns):  # type: ignore[no-untyped-def]
     """At most ROWS rows by WIDTH columns, a's rows by address: a[i, tap, k] is the float at buffer[tap, i] + skip + 4k.
 
     buffer (taps, ENTRY), b, start and c are addresses, and all arguments integers, which is all that intrinsics take.
@@ -85,8 +59,7 @@ def multiply_rows(
     the same numbers, a bias for instance.  Whole vectors of c are written.
     """
 
-    def body(v: Vectors, arguments: Any) -> None:
-        buffer, taps, steps, skip, b, start, start_row, c, c_row, rows, columns = arguments
+    def body(v, buffer, taps, steps, skip, b, start, start_row, c, c_row, rows, columns):  # type: ignore[no-untyped-def]
         build = v.build
 
         def block(height: int, vectors: int, first: Any) -> None:
@@ -106,21 +79,17 @@ def multiply_rows(
 
         _in_blocks(v, rows, columns, block)
 
-    return types.void(*[types.intp] * 11), _emitted(body)
+    return types.void(*[types.intp] * 11), emitted(body)
 
 
 @intrinsic
-def multiply_columns(
-    typingctx: Any, buffer: Any, steps: Any, skip: Any, b: Any, b_row: Any, c: Any, c_row: Any, rows: Any, columns: Any
-) -> Any:
+def multiply_columns(typingctx, buffer, steps, skip, b, b_row, c, c_row, rows, columns):  # type: ignore[no-untyped-def]
     """The same with a's columns by address, added to c: a[i, k] is the float at buffer[k] + skip + 4i.
 
     b's rows are b_row floats apart.
     """
 
-    def body(v: Vectors, arguments: Any) -> None:
-        buffer, steps, skip, b, b_row, c, c_row, rows, columns = arguments
-
+    def body(v, buffer, steps, skip, b, b_row, c, c_row, rows, columns):  # type: ignore[no-untyped-def]
         def block(height: int, vectors: int, first: Any) -> None:
             c_first, a_first = v.plus(c, first, c_row, 4), v.plus(skip, first, 4)
             sums = _begin(v, height, vectors, c_first, c_row)
@@ -133,15 +102,7 @@ def multiply_columns(
 
         _in_blocks(v, rows, columns, block)
 
-    return types.void(*[types.intp] * 9), _emitted(body)
-
-
-def _emitted(body: Callable[[Vectors, Any], None]) -> Any:
-    def emit(context: Any, build: Any, signature: Any, arguments: Any) -> Any:
-        body(Vectors(build), arguments)
-        return context.get_dummy_value()
-
-    return emit
+    return types.void(*[types.intp] * 9), emitted(body)
 
 
 def _in_blocks(v: Vectors, rows: Any, columns: Any, block: Callable[[int, int, Any], None]) -> None:

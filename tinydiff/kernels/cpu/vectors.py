@@ -148,30 +148,35 @@ class _loop:
         return self._range.__exit__(*error)
 
 
+def emitted(body: Callable[..., Any]) -> Any:
+    """What an intrinsic returns beside its signature: `body(vectors, *arguments)` writes its instructions."""
+
+    def emit(context: Any, build: Any, signature: Any, arguments: Any) -> Any:
+        result = body(Vectors(build), *arguments)
+        return context.get_dummy_value() if result is None else result
+
+    return emit
+
+
 @intrinsic
 def copy(typingctx: Any, source: Any, target: Any, count: Any) -> Any:
     """`count` floats from one address to another."""
 
-    def emit(context: Any, build: Any, signature: Any, arguments: Any) -> Any:
-        source, target, count = arguments
-        v = Vectors(build)
+    def body(v: Vectors, source: Any, target: Any, count: Any) -> None:
         v.each(
             count,
-            lambda at: v.store(v.load(build.add(source, at)), build.add(target, at)),
-            lambda at: v.store_float(v.load_float(build.add(source, at)), build.add(target, at)),
+            lambda at: v.store(v.load(v.build.add(source, at)), v.build.add(target, at)),
+            lambda at: v.store_float(v.load_float(v.build.add(source, at)), v.build.add(target, at)),
         )
-        return context.get_dummy_value()
 
-    return types.void(types.intp, types.intp, types.intp), emit
+    return types.void(types.intp, types.intp, types.intp), emitted(body)
 
 
 @intrinsic
 def transpose_square(typingctx: Any, source: Any, source_row: Any, target: Any, target_row: Any) -> Any:
     """LANES rows of LANES floats, `source_row` bytes apart, become columns: log₂ LANES rounds of interleaving."""
 
-    def emit(context: Any, build: Any, signature: Any, arguments: Any) -> Any:
-        source, source_row, target, target_row = arguments
-        v = Vectors(build)
+    def body(v: Vectors, source: Any, source_row: Any, target: Any, target_row: Any) -> None:
         rows = [v.load(v.plus(source, source_row, i)) for i in range(LANES)]
         pairs = [i // 2 + i % 2 * LANES for i in range(2 * LANES)]  # a's and b's floats in turn
         for _ in range(LANES.bit_length() - 1):
@@ -179,80 +184,60 @@ def transpose_square(typingctx: Any, source: Any, source_row: Any, target: Any, 
             rows = [v.shuffle(a, b, pairs[part : part + LANES]) for a, b in halves for part in (0, LANES)]
         for i, row in enumerate(rows):
             v.store(row, v.plus(target, target_row, i))
-        return context.get_dummy_value()
 
-    return types.void(*[types.intp] * 4), emit
+    return types.void(*[types.intp] * 4), emitted(body)
 
 
 @intrinsic
 def sum_of(typingctx: Any, address: Any, count: Any) -> Any:
     """The sum of `count` floats: each lane first sums its own, then neighbours, so that the order is always one."""
 
-    def emit(context: Any, build: Any, signature: Any, arguments: Any) -> Any:
-        address, count = arguments
-        v = Vectors(build)
-        return _reduce(
-            v,
-            count,
-            0.0,
-            build.fadd,
-            lambda at, sum_: build.fadd(sum_, v.load(build.add(address, at))),
-            lambda at, sum_: build.fadd(sum_, v.load_float(build.add(address, at))),
-        )
+    def body(v: Vectors, address: Any, count: Any) -> Any:
+        add = v.build.fadd
+        return _reduce(v, address, count, 0.0, add, lambda at, number, total: add(total, number))
 
-    return types.float32(types.intp, types.intp), emit
+    return types.float32(types.intp, types.intp), emitted(body)
 
 
 @intrinsic
 def dot_of(typingctx: Any, a: Any, b: Any, count: Any) -> Any:
     """Σ a·b over `count` floats at two addresses, summed as `sum_of` does."""
 
-    def emit(context: Any, build: Any, signature: Any, arguments: Any) -> Any:
-        a, b, count = arguments
-        v = Vectors(build)
+    def body(v: Vectors, a: Any, b: Any, count: Any) -> Any:
+        def add(at: Any, number: Any, total: Any) -> Any:
+            if number.type == VECTOR:
+                return v.multiply_add(number, v.load(v.build.add(b, at)), total)
+            return v.build.fadd(total, v.build.fmul(number, v.load_float(v.build.add(b, at))))
 
-        def add(at: Any, sum_: Any) -> Any:
-            return v.multiply_add(v.load(build.add(a, at)), v.load(build.add(b, at)), sum_)
+        return _reduce(v, a, count, 0.0, v.build.fadd, add)
 
-        def add_float(at: Any, sum_: Any) -> Any:
-            return build.fadd(sum_, build.fmul(v.load_float(build.add(a, at)), v.load_float(build.add(b, at))))
-
-        return _reduce(v, count, 0.0, build.fadd, add, add_float)
-
-    return types.float32(types.intp, types.intp, types.intp), emit
+    return types.float32(types.intp, types.intp, types.intp), emitted(body)
 
 
 @intrinsic
 def max_of(typingctx: Any, address: Any, count: Any) -> Any:
     """The largest of `count` ≥ 1 floats, NaN left out."""
 
-    def emit(context: Any, build: Any, signature: Any, arguments: Any) -> Any:
-        address, count = arguments
-        v = Vectors(build)
-
+    def body(v: Vectors, address: Any, count: Any) -> Any:
         def larger(a: Any, b: Any) -> Any:
-            return build.select(build.fcmp_ordered(">", a, b), a, b)
+            return v.build.select(v.build.fcmp_ordered(">", a, b), a, b)
 
-        return _reduce(
-            v,
-            count,
-            -np.inf,
-            larger,
-            lambda at, best: larger(v.load(build.add(address, at)), best),
-            lambda at, best: larger(v.load_float(build.add(address, at)), best),
-        )
+        return _reduce(v, address, count, -np.inf, larger, lambda at, number, best: larger(number, best))
 
-    return types.float32(types.intp, types.intp), emit
+    return types.float32(types.intp, types.intp), emitted(body)
 
 
-def _reduce(v: Vectors, count: Any, start: float, both: Any, step: Any, step_float: Any) -> Any:
-    """One number from `count`: lane by lane, the lanes in pairs, and what is left over last."""
+def _reduce(v: Vectors, address: Any, count: Any, start: float, both: Any, step: Any) -> Any:
+    """One number from the `count` at the address: lane by lane, the lanes in pairs, and what is left over last.
+
+    `step(bytes from the address, number or vector there, result so far)` is the next result.
+    """
     read, write = v.variable(v.constant(start))
     read_left, write_left = v.variable(ir.Constant(FLOAT, start))
     v.each(
         count,
-        lambda at: write(step(at, read())),
-        lambda at: write_left(step_float(at, read_left())),
+        lambda at: write(step(at, v.load(v.build.add(address, at)), read())),
+        lambda at: write_left(step(at, v.load_float(v.build.add(address, at)), read_left())),
     )
     vector = read()
     lanes = [v.build.extract_element(vector, ir.Constant(ir.IntType(32), i)) for i in range(LANES)]
@@ -264,21 +249,17 @@ def _reduce(v: Vectors, count: Any, start: float, both: Any, step: Any, step_flo
 @intrinsic
 def floats_at(typingctx: Any, address: Any) -> Any:
     """The address as a pointer, for numba.carray."""
-
-    def emit(context: Any, build: Any, signature: Any, arguments: Any) -> Any:
-        return build.inttoptr(arguments[0], FLOAT.as_pointer())
-
-    return types.CPointer(types.float32)(types.intp), emit
+    body = emitted(lambda v, address: v.build.inttoptr(address, FLOAT.as_pointer()))
+    return types.CPointer(types.float32)(types.intp), body
 
 
 @intrinsic
 def power_of_two(typingctx: Any, k: Any) -> Any:
     """2ᵏ for an int32 −126 ≤ k ≤ 127, by writing k into the exponent of a float32."""
+    i32 = ir.IntType(32)
 
-    def emit(context: Any, build: Any, signature: Any, arguments: Any) -> Any:
-        i32 = ir.IntType(32)
-        return build.bitcast(
-            build.shl(build.add(arguments[0], ir.Constant(i32, 127)), ir.Constant(i32, 23)), ir.FloatType()
-        )
+    def body(v: Vectors, k: Any) -> Any:
+        exponent = v.build.add(k, ir.Constant(i32, 127))
+        return v.build.bitcast(v.build.shl(exponent, ir.Constant(i32, 23)), FLOAT)
 
-    return types.float32(types.int32), emit
+    return types.float32(types.int32), emitted(body)

@@ -16,132 +16,31 @@ The points are 0, ±√½, ±√2 and ∞: with the usual 0, ±1, ±2, ∞ the r
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-from numba import get_num_threads, prange, types
-from numba.extending import intrinsic
+from numba import get_num_threads, prange
 
 from tinydiff.kernels.cpu.arrays import LINE, as_float32, empty, zeros
 from tinydiff.kernels.cpu.data_movement import transposed
 from tinydiff.kernels.cpu.gemm import Matrix, Size, as_panels, gemm, gemm_transposed
 from tinydiff.kernels.cpu.indirection import row_buffer, step_buffer
-from tinydiff.kernels.cpu.jit import address, helper, kernel, machine_function
+from tinydiff.kernels.cpu.jit import address, helper, kernel
 from tinydiff.kernels.cpu.micro_kernel import ROWS, WIDTH
-from tinydiff.kernels.cpu.vectors import LANES, Vectors
+from tinydiff.kernels.cpu.vectors import LANES
+from tinydiff.kernels.cpu.winograd_transforms import (
+    IN,
+    OUT,
+    POINTS,
+    transform_input,
+    transform_kernel,
+    transform_kernel_grad,
+    transform_output,
+    transform_output_grad,
+)
 from tinydiff.kernels.selection import winograd_allowed
 
-P, Q = 0.5**0.5, 2**0.5  # the points are 0, P, −P, Q, −Q, ∞, one for each row below; P·Q = 1
 CACHE, SLAB = 3 << 18, 1 << 22  # bytes of values that a task, and a weight gradient, work on at a time
-OUT, IN, POINTS = 4, 6, 36  # output and input pixels of a tile, each way, and points where it is evaluated
-
-
-def _matrices(p: float, q: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """A, Bᵀ and G for the points 0, ±p, ±q, ∞: values of the outputs', inputs' and kernel's polynomials there."""
-    points = [0.0, p, -p, q, -q]
-    a = np.array([[x**i for i in range(OUT)] for x in points] + [[0, 0, 0, 1]])
-    g, b = np.zeros((IN, 3)), np.zeros((IN, IN))
-    for row, x in enumerate(points):
-        others = [y for y in points if y != x]
-        g[row] = np.array([1, x, x * x]) / np.prod([x - y for y in others])
-        b[row, :5] = np.poly(others)[::-1]
-    g[5, 2] = 1
-    b[5] = np.poly(points)[::-1]
-    for matrix in (a, b, g):
-        matrix[abs(matrix) < 1e-12] = 0
-    return a, b, g
-
-
-A, B, G = _matrices(P, Q)  # (6, 4), (6, 6) = Bᵀ, (6, 3)
-
-
-def _evaluate(v: Vectors, matrix: np.ndarray, x: list[Any]) -> list[Any]:
-    """matrix · x.  Rows 1 and 2 belong to ±p, 3 and 4 to ±q: their even parts are equal, their odd parts opposite."""
-    rows = [v.combine(list(zip(matrix[0], x, strict=True)))]
-    for r in (1, 3):
-        even = v.combine([(f, vector) for i, (f, vector) in enumerate(zip(matrix[r], x, strict=True)) if i % 2 == 0])
-        odd = v.combine([(f, vector) for i, (f, vector) in enumerate(zip(matrix[r], x, strict=True)) if i % 2 == 1])
-        rows += [v.build.fadd(even, odd), v.build.fsub(even, odd)]
-    return [*rows, v.combine(list(zip(matrix[5], x, strict=True)))]
-
-
-def _interpolate(v: Vectors, matrix: np.ndarray, x: list[Any]) -> list[Any]:
-    """matrixᵀ · x, with the sums and differences of the values at ±p taken first."""
-    sums = {r: (v.build.fadd(x[r], x[r + 1]), v.build.fsub(x[r], x[r + 1])) for r in (1, 3)}
-    return [
-        v.combine([(matrix[0, i], x[0]), *((matrix[r, i], sums[r][i % 2]) for r in (1, 3)), (matrix[5, i], x[5])])
-        for i in range(matrix.shape[1])
-    ]
-
-
-def _transform(along: Any, matrix: np.ndarray, count: int, shifted: bool = False) -> Any:
-    """An intrinsic: `along(matrix)` down the columns of count × count vectors, then along the rows."""
-
-    @intrinsic
-    def transform(typingctx: Any, source: Any, from_: Any, target: Any, to: Any, shift: Any) -> Any:
-        """Vector i is read at source + from_[i] and written at target + to[i]; all are addresses.
-
-        Where `shifted`, the vector at `shift` is added to each.
-        """
-
-        def emit(context: Any, build: Any, signature: Any, arguments: Any) -> Any:
-            source, from_, target, to, shift = arguments
-            v = Vectors(build)
-
-            def place(base: Any, offsets: Any, i: int) -> Any:
-                return build.add(base, v.load_integer(v.plus(offsets, 8 * i)))
-
-            columns = [
-                along(v, matrix, [v.load(place(source, from_, i * count + j)) for i in range(count)])
-                for j in range(count)
-            ]
-            size = len(columns[0])
-            for i in range(size):
-                for j, vector in enumerate(along(v, matrix, [column[i] for column in columns])):
-                    vector = build.fadd(vector, v.load(shift)) if shifted else vector
-                    v.store(vector, place(target, to, i * size + j))
-            return context.get_dummy_value()
-
-        return types.void(*[types.intp] * 5), emit
-
-    return transform
-
-
-_input = _transform(_evaluate, B, IN)
-_kernel = _transform(_evaluate, G, 3)
-_output = _transform(_interpolate, A, IN, shifted=True)
-_output_grad = _transform(_evaluate, A, OUT)
-_kernel_grad = _transform(_interpolate, G, IN)
-
-
-@machine_function
-def transform_input(source, from_, target, to):  # type: ignore[no-untyped-def]
-    """6×6 → 6×6 vectors; a machine function takes integers only, here addresses, as above."""
-    _input(source, from_, target, to, 0)
-
-
-@machine_function
-def transform_kernel(source, from_, target, to):  # type: ignore[no-untyped-def]
-    """3×3 → 6×6."""
-    _kernel(source, from_, target, to, 0)
-
-
-@machine_function
-def transform_output(source, from_, target, to, bias):  # type: ignore[no-untyped-def]
-    """6×6 → 4×4, each with the bias added."""
-    _output(source, from_, target, to, bias)
-
-
-@machine_function
-def transform_output_grad(source, from_, target, to):  # type: ignore[no-untyped-def]
-    """4×4 → 6×6."""
-    _output_grad(source, from_, target, to, 0)
-
-
-@machine_function
-def transform_kernel_grad(source, from_, target, to):  # type: ignore[no-untyped-def]
-    """6×6 → 3×3."""
-    _kernel_grad(source, from_, target, to, 0)
 
 
 @helper
