@@ -4,21 +4,13 @@ from __future__ import annotations
 
 import ctypes
 import math
-from typing import NamedTuple
+from collections import namedtuple
 
 import numpy as np
 
 LINE = 64  # bytes of a cache line
-
-
-class Geometry(NamedTuple):
-    """Of a convolution: the size of its kernels, its stride, and the zeros above and to the left of an image."""
-
-    kernel_h: int
-    kernel_w: int
-    stride: int
-    top: int
-    left: int
+# Of a convolution: the size of its kernels, its stride, and the zeros above and to the left of an image.
+Geometry = namedtuple("Geometry", "kernel_h kernel_w stride top left")
 
 
 def as_float32(name: str, x: np.ndarray) -> np.ndarray:

@@ -13,9 +13,9 @@ from numba import prange
 from tinydiff.kernels.cpu.arrays import as_float32, empty, zeros
 from tinydiff.kernels.cpu.data_movement import transpose
 from tinydiff.kernels.cpu.elementary import ONE, exp
-from tinydiff.kernels.cpu.gemm import Matrix, Size, as_matrix, as_panels, gemm, gemm_transposed, rounded
+from tinydiff.kernels.cpu.gemm import Matrix, Size, as_matrix, as_panels, gemm, gemm_transposed
 from tinydiff.kernels.cpu.indirection import fill_row_buffer, step_buffer
-from tinydiff.kernels.cpu.jit import address, array_at, helper, kernel, machine_function
+from tinydiff.kernels.cpu.jit import address, array_at, helper, kernel, machine_function, rounded
 from tinydiff.kernels.cpu.micro_kernel import ENTRY, ROWS, WIDTH
 from tinydiff.kernels.cpu.vectors import LANES, copy, dot_of, max_of, sum_of
 

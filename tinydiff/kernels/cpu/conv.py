@@ -17,27 +17,17 @@ Every task writes its own part of the result and sums in one order: the same bit
 from __future__ import annotations
 
 import functools
-from typing import NamedTuple
+from collections import namedtuple
 
 import numpy as np
 from numba import prange
 
 from tinydiff.kernels.cpu import kn2row, winograd
 from tinydiff.kernels.cpu.arrays import Geometry, as_float32, empty, zeros
-from tinydiff.kernels.cpu.data_movement import sum_first, transposed
-from tinydiff.kernels.cpu.gemm import (
-    Matrix,
-    Size,
-    as_matrix,
-    as_panels,
-    gemm,
-    gemm_transposed,
-    pack,
-    pack_transposed,
-    rounded,
-)
+from tinydiff.kernels.cpu.data_movement import sum_positions, transposed
+from tinydiff.kernels.cpu.gemm import Matrix, Size, as_matrix, as_panels, gemm, gemm_transposed, pack, pack_transposed
 from tinydiff.kernels.cpu.indirection import Positions, TapMap, fill_buffer, fill_taps
-from tinydiff.kernels.cpu.jit import address, helper, kernel
+from tinydiff.kernels.cpu.jit import address, helper, kernel, rounded
 from tinydiff.kernels.cpu.micro_kernel import ENTRY, ROWS, WIDTH
 from tinydiff.kernels.cpu.vectors import LANES, copy
 from tinydiff.kernels.memory import cached
@@ -52,14 +42,7 @@ CACHE, BLOCK_ROWS, BLOCK_COLUMNS = 1 << 18, 16 * ROWS, 4 * WIDTH
 SLAB, TASKS, GROUPS = 128, 8, 4
 _WHOLE = np.zeros((1, 2), np.int64)  # all positions of y as one phase
 _NONE = (0, 0, 0, 0)  # no padding
-
-
-class Block(NamedTuple):
-    """How much of the gradient by the weights one task makes."""
-
-    taps: int
-    rows: int
-    columns: int
+Block = namedtuple("Block", "taps rows columns")  # how much of the gradient by the weights one task makes
 
 
 @helper
@@ -96,12 +79,11 @@ def _convolve(x, outside, steps, panels, bias, kernel_w, tap_maps, phases, apart
 
 @kernel
 def _weight_grad(x, outside, dy, geometry, block, dw):  # type: ignore[no-untyped-def]
-    """dw (groups, taps, steps, K): the sums over each group's positions; `steps` numbers of x for each tap.
+    """dw (groups, taps, steps, K), with `steps` numbers of x for each tap.
 
-    A task makes one block of a group's sums, from slab after slab of positions.
+    A task makes one block of a group's sums, from slab after slab of the group's positions.
     """
-    groups, taps, steps, filters = dw.shape
-    stride = geometry.stride
+    (groups, taps, steps, filters), stride = dw.shape, geometry.stride
     flat = dy.reshape(-1, filters)
     slabs = (flat.shape[0] + SLAB - 1) // SLAB
     tap_blocks, row_blocks = (taps + block.taps - 1) // block.taps, (steps + block.rows - 1) // block.rows
@@ -171,22 +153,19 @@ def conv2d_input_grad(
     border = kernel_h - 1 - top, kernel_h - 1 - bottom, kernel_w - 1 - left, kernel_w - 1 - right
     if stride == 1 and min(border) >= 0 and (kn2row.is_supported(rotated, 1) or filters <= SHORT and kernel_w > 1):
         return conv2d_forward(dy, transposed(w[::-1, ::-1]), None, 1, border)
-    dx = empty(*x_shape)
+    dx, none = empty(*x_shape), zeros(channels + WIDTH)
     if winograd.is_supported(rotated, stride):
-        winograd.convolve(dy, winograd.transformed_rotated(w), zeros(channels + WIDTH), border[0], border[2], dx)
+        winograd.convolve(dy, winograd.transformed_rotated(w), none, border[0], border[2], dx)
         return dx
     if min(kernel_h, kernel_w) < stride:  # then no output uses some of the inputs
         dx[:] = 0
     tap_maps, phases = _phases(x_shape[1:3], stride, (top, left), (kernel_h, kernel_w))
-    none = zeros(channels + WIDTH)
     _convolve(dy, zeros(filters), filters, pack_transposed(w), none, kernel_w, tap_maps, phases, stride, dx)
     return dx
 
 
 @functools.cache
-def _phases(
-    size: tuple[int, int], stride: int, before: tuple[int, int], kernel: tuple[int, int]
-) -> tuple[np.ndarray, np.ndarray]:
+def _phases(size: tuple, stride: int, before: tuple, kernel: tuple) -> tuple[np.ndarray, np.ndarray]:
     """The tap maps of `_convolve`, and where each phase begins, for the gradient by an input of this size."""
     rows, columns = (_tap_maps(size[i], stride, before[i], kernel[i]) for i in range(2))
     phases = [(i, j) for i in rows for j in columns]
@@ -230,20 +209,14 @@ def conv2d_weight_grad(
         groups = next(g for g in (1, 2, GROUPS) if tasks * g >= TASKS or g == GROUPS)
     dw = empty(groups, taps, steps, filters)
     _weight_grad(x, zeros(steps), dy, geometry, block, dw)
-    return (dw if groups == 1 else sum_first(dw)).reshape(kernel_h, kernel_w, channels, filters)
+    total = dw if groups == 1 else sum_positions(dw.reshape(1, groups, -1))
+    return total.reshape(kernel_h, kernel_w, channels, filters)
 
 
 def matmul(
-    a: np.ndarray,
-    b: np.ndarray,
-    transpose_a: bool = False,
-    transpose_b: bool = False,
-    bias: np.ndarray | None = None,
+    a: np.ndarray, b: np.ndarray, transpose_a: bool = False, transpose_b: bool = False, bias: np.ndarray | None = None
 ) -> np.ndarray:
-    """a·b (+ bias) for matrices, as the convolution that it is: rows are pixels, 1×1 kernels.
-
-    A transposed matrix makes it one of the convolution's gradients, which have no bias.
-    """
+    """a·b (+ bias) as a 1×1 convolution over rows; a transposed matrix makes it one of its gradients, without bias."""
     a_, b_ = a[None, None], b[None, None]
     if transpose_a and transpose_b:
         return matmul(b, a).T

@@ -67,27 +67,21 @@ def _transpose(x, y):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _concat(a, b, y):  # type: ignore[no-untyped-def]
+def _side_by_side(a, b, y, apart):  # type: ignore[no-untyped-def]
+    """A row of a and one of b make up each row of y: copied there, or back again if `apart`."""
     rows, cut = a.shape
     step = max(1, CHUNK // y.shape[1])
     for task in prange((rows + step - 1) // step):
         for i in range(task * step, min(rows, (task + 1) * step)):
-            for c in range(cut):
-                y[i, c] = a[i, c]
-            for c in range(b.shape[1]):
-                y[i, cut + c] = b[i, c]
-
-
-@kernel
-def _split(y, a, b):  # type: ignore[no-untyped-def]
-    rows, cut = a.shape
-    step = max(1, CHUNK // y.shape[1])
-    for task in prange((rows + step - 1) // step):
-        for i in range(task * step, min(rows, (task + 1) * step)):
-            for c in range(cut):
-                a[i, c] = y[i, c]
-            for c in range(b.shape[1]):
-                b[i, c] = y[i, cut + c]
+            left = address(y) + 4 * i * y.shape[1]
+            right = left + 4 * cut
+            a_row, b_row = address(a) + 4 * i * cut, address(b) + 4 * i * b.shape[1]
+            if apart:
+                copy(left, a_row, cut)
+                copy(right, b_row, b.shape[1])
+            else:
+                copy(a_row, left, cut)
+                copy(b_row, right, b.shape[1])
 
 
 def add(a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -99,12 +93,9 @@ def add(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     row = each and set(b.shape[1:-1]) == {1}
     if a.size < CHUNK or not a.dtype == b.dtype == np.float32 or not (a.shape == b.shape or row):
         return a + b
-    if a.shape == b.shape:
-        shapes = ((1, -1, a.shape[-1]),) * 2
-    else:
-        shapes = (a.shape[0], -1, a.shape[-1]), (a.shape[0], 1, a.shape[-1])
+    shape = (1 if a.shape == b.shape else a.shape[0], -1, a.shape[-1])
     y = empty(*a.shape)
-    _add(as_float32("add", a).reshape(shapes[0]), as_float32("add", b).reshape(shapes[1]), y.reshape(shapes[0]))
+    _add(as_float32("add", a).reshape(shape), as_float32("add", b).reshape(shape), y.reshape(shape))
     return y
 
 
@@ -113,11 +104,6 @@ def sum_positions(x: np.ndarray) -> np.ndarray:
     sums = empty(x.shape[0], x.shape[-1])
     _sum_positions(as_float32("sum_positions", x).reshape(x.shape[0], -1, x.shape[-1]), sums)
     return sums
-
-
-def sum_first(x: np.ndarray) -> np.ndarray:
-    """x (N, …) summed over the first axis."""
-    return sum_positions(x.reshape(1, x.shape[0], -1)).reshape(x.shape[1:])
 
 
 def transposed(x: np.ndarray) -> np.ndarray:
@@ -131,7 +117,7 @@ def concat(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """a (…, C) and b (…, D) side by side: (…, C + D)."""
     y = empty(*a.shape[:-1], a.shape[-1] + b.shape[-1])
     a, b = as_float32("concat", a), as_float32("concat", b)
-    _concat(a.reshape(-1, a.shape[-1]), b.reshape(-1, b.shape[-1]), y.reshape(-1, y.shape[-1]))
+    _side_by_side(a.reshape(-1, a.shape[-1]), b.reshape(-1, b.shape[-1]), y.reshape(-1, y.shape[-1]), False)
     return y
 
 
@@ -139,5 +125,5 @@ def split(y: np.ndarray, cut: int) -> tuple[np.ndarray, np.ndarray]:
     """The first `cut` channels of y, and the others."""
     a, b = empty(*y.shape[:-1], cut), empty(*y.shape[:-1], y.shape[-1] - cut)
     y = as_float32("concat", y)
-    _split(y.reshape(-1, y.shape[-1]), a.reshape(-1, cut), b.reshape(-1, b.shape[-1]))
+    _side_by_side(a.reshape(-1, cut), b.reshape(-1, b.shape[-1]), y.reshape(-1, y.shape[-1]), True)
     return a, b

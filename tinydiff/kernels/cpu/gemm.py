@@ -6,7 +6,7 @@ reads one after the other lies one after the other.  The last panel is filled up
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections import namedtuple
 
 import numpy as np
 from numba import prange
@@ -18,29 +18,12 @@ from tinydiff.kernels.cpu.micro_kernel import ENTRY, ROWS, WIDTH, multiply_colum
 from tinydiff.kernels.cpu.vectors import copy
 
 STEPS = 256  # of a sum at a time, about: the panel of b, STEPS × WIDTH floats, then stays in the first cache
-
-
-class Matrix(NamedTuple):
-    """float32 numbers in memory: where the first row begins, and how many numbers from row to row."""
-
-    address: int
-    row: int
-
-
-class Panels(NamedTuple):
-    """A right-hand side in blocks of WIDTH columns: how many numbers from row to row, and from block to block."""
-
-    address: int
-    row: int
-    panel: int
-
-
-class Size(NamedTuple):
-    """Of a product: the rows and columns of c, and the steps of each sum (for each tap)."""
-
-    rows: int
-    columns: int
-    steps: int
+# float32 numbers in memory: where the first row begins, and how many numbers from row to row.
+Matrix = namedtuple("Matrix", "address row")
+# A right-hand side in blocks of WIDTH columns: how many numbers from row to row, and from block to block.
+Panels = namedtuple("Panels", "address row panel")
+# Of a product: the rows and columns of c, and the steps of each sum (for each tap).
+Size = namedtuple("Size", "rows columns steps")
 
 
 @helper
@@ -62,8 +45,6 @@ def gemm_transposed(buffer, skip, size, b, c):  # type: ignore[no-untyped-def]
 
 
 # Machine functions take integers only: the named tuples come apart in the two calls above.
-
-
 @machine_function
 def gemm_blocks(buffer, taps, skip, steps, b, panel, bias, rows, columns, c, c_row):  # type: ignore[no-untyped-def]
     """`gemm` block by block: a few taps, or a part of one, of every sum at a time."""
@@ -73,7 +54,7 @@ def gemm_blocks(buffer, taps, skip, steps, b, panel, bias, rows, columns, c, c_r
         count = min(taps_at_once, taps - tap)
         for part in range(parts):
             first = part * steps // parts
-            last = (part + 1) * steps // parts
+            depth, skipped = (part + 1) * steps // parts - first, skip + 4 * first
             for column in range(0, columns, WIDTH):
                 width = min(WIDTH, columns - column)
                 b_at = b + 4 * (column // WIDTH * panel + first * WIDTH)
@@ -84,10 +65,7 @@ def gemm_blocks(buffer, taps, skip, steps, b, panel, bias, rows, columns, c, c_r
                     start, start_row = c_at, c_row  # the sums so far
                     if tap == 0 and part == 0:
                         start, start_row = bias + 4 * column, 0
-                    skipped, steps_now = skip + 4 * first, last - first
-                    multiply_rows(
-                        entries, count, steps_now, skipped, b_at, start, start_row, c_at, c_row, height, width
-                    )
+                    multiply_rows(entries, count, depth, skipped, b_at, start, start_row, c_at, c_row, height, width)
 
 
 @machine_function
@@ -114,11 +92,6 @@ def as_matrix(c):  # type: ignore[no-untyped-def]
 def as_panels(panels):  # type: ignore[no-untyped-def]
     """An array (columns / WIDTH, steps, WIDTH) as Panels; the same holds."""
     return Panels(address(panels), WIDTH, WIDTH * panels.shape[1])
-
-
-@helper
-def rounded(n, multiple):  # type: ignore[no-untyped-def]
-    return (n + multiple - 1) // multiple * multiple
 
 
 @kernel

@@ -6,36 +6,18 @@ numbers, then where in b the tap begins.  For `gemm_transposed` it is one addres
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections import namedtuple
 
 import numpy as np
 
 from tinydiff.kernels.cpu.jit import address, helper
 from tinydiff.kernels.cpu.micro_kernel import ENTRY, ROWS, WIDTH
 
-
-class TapMap(NamedTuple):
-    """Which pixels of x an output uses, by rows or by columns.
-
-    Output row i uses, for tap number u < taps, row i·step + offset + direction·u of x with row first_tap + tap_step·u
-    of the kernel; so do columns.
-    """
-
-    step: int
-    offset: int
-    direction: int
-    first_tap: int
-    tap_step: int
-    taps: int
-
-
-class Positions(NamedTuple):
-    """Output positions first … end − 1, counted through all images of height × width of them."""
-
-    first: int
-    end: int
-    height: int
-    width: int
+# Output row i uses, for tap number u < taps, row i·step + offset + direction·u of x with row first_tap + tap_step·u of
+# the kernel; so do columns.
+TapMap = namedtuple("TapMap", "step offset direction first_tap tap_step taps")
+# Output positions first … end − 1, counted through all images of height × width of them.
+Positions = namedtuple("Positions", "first end height width")
 
 
 @helper

@@ -1,7 +1,6 @@
 """How a kernel is compiled, cached and called: one decorator.
 
-* Numba's cache does not see changes in imported modules, so the index folder bears a hash of all kernel sources, the
-  instruction set and the versions: a change anywhere is noticed everywhere.
+* Numba's cache does not see changes in imported modules, so its folder bears a hash of all that made the kernels.
 * Numba's simplest threading layer aborts on concurrent calls, so one lock lets one kernel run at a time.
 * Division follows NumPy's rules (1/0 is infinite): Python's exception is a branch that keeps a loop from being vectors.
 * No fastmath: freedom to reorder or contract lets a kernel round differently when it is compiled and when it comes
@@ -40,7 +39,7 @@ _lock = threading.RLock()
 
 
 def cache_folder() -> Path:
-    """Where compiled kernels are kept: $NUMBA_CACHE_DIR, else the user's cache folder; by a hash of what made them."""
+    """Where compiled kernels are kept, by a hash of their sources, the instruction set and the versions."""
     root = os.environ.get("NUMBA_CACHE_DIR") or os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     made_with = f"{INSTRUCTIONS} numba {numba.__version__} llvmlite {llvmlite.__version__} numpy {np.__version__}"
     source = hashlib.sha256(made_with.encode())
@@ -55,11 +54,8 @@ def _writable(folder: Path) -> bool:
         with tempfile.TemporaryFile(dir=folder):
             return True
     except OSError as error:
-        warnings.warn(
-            f"tinydiff: cannot write the kernel cache {folder} ({error.strerror}), so kernels compile anew in every "
-            "process; set NUMBA_CACHE_DIR to a folder that can be written",
-            stacklevel=2,
-        )
+        what = f"cannot write the kernel cache {folder} ({error.strerror}), so kernels compile anew in every process"
+        warnings.warn(f"tinydiff: {what}; set NUMBA_CACHE_DIR to a folder that can be written", stacklevel=2)
         return False
 
 
@@ -76,8 +72,8 @@ def _our_folder() -> Iterator[None]:
         config.CACHE_DIR = before
 
 
-def _compile(function: Function, **options: Any) -> Any:
-    """numba.njit, with the cache in our own folder where that can be written."""
+def helper(function: Function, **options: Any) -> Any:
+    """A compiled function that kernels call, cached in our own folder where that can be written."""
     with _our_folder():
         return numba.njit(cache=CACHED, error_model="numpy", **options)(function)
 
@@ -86,15 +82,10 @@ _functions: dict[str, Callable[..., None]] = {}  # machine functions by their sy
 _ready: dict[str, Any] = {}
 
 
-def helper(function: Function) -> Any:
-    """A compiled function that kernels call."""
-    return _compile(function)
-
-
 def machine_function(function: Callable[..., None]) -> Any:
-    """A function of integers, compiled once by itself, that kernels call by its name.
+    """A function of integers that kernels call by its name.
 
-    What a helper says is compiled again within every kernel that calls it, three times over: too often for large ones.
+    It is compiled once; a helper is compiled again within every kernel that calls it, three times over.
     """
     symbol = f"{function.__module__}.{function.__name__}"
     _functions[symbol] = function
@@ -124,7 +115,7 @@ def _make_known(symbols: set[str]) -> None:
 
 def kernel(function: Function) -> Callable[..., Any]:
     """A compiled function whose `prange` loops run in parallel, called from Python under the lock."""
-    compiled, ready = _compile(function, parallel=True), False
+    compiled, ready = helper(function, parallel=True), False
 
     @functools.wraps(function)
     def call(*args: Any) -> Any:
@@ -145,14 +136,9 @@ def kernel(function: Function) -> Callable[..., Any]:
     return call
 
 
-_announced = False
-
-
+@functools.cache  # so that it is said once
 def _say_compiling() -> None:
-    global _announced
-    if not _announced:
-        _announced = True
-        print("tinydiff: compiling kernels for this machine (once; they are cached) …", file=sys.stderr, flush=True)
+    print("tinydiff: compiling kernels for this machine (once; they are cached) …", file=sys.stderr, flush=True)
 
 
 @intrinsic
@@ -164,6 +150,11 @@ def address(typingctx: Any, array: Any) -> Any:
         return build.ptrtoint(data, I64)
 
     return types.intp(array), emit
+
+
+@helper
+def rounded(n, multiple):  # type: ignore[no-untyped-def]
+    return (n + multiple - 1) // multiple * multiple
 
 
 @helper

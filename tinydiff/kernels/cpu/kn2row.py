@@ -15,9 +15,9 @@ import numpy as np
 from numba import prange
 
 from tinydiff.kernels.cpu.arrays import Geometry, zeros
-from tinydiff.kernels.cpu.gemm import STEPS, Matrix, Size, as_matrix, as_panels, gemm, gemm_transposed, pack, rounded
+from tinydiff.kernels.cpu.gemm import STEPS, Matrix, Size, as_matrix, as_panels, gemm, gemm_transposed, pack
 from tinydiff.kernels.cpu.indirection import row_buffer
-from tinydiff.kernels.cpu.jit import address, kernel
+from tinydiff.kernels.cpu.jit import address, kernel, rounded
 from tinydiff.kernels.cpu.micro_kernel import ROWS, WIDTH
 from tinydiff.kernels.cpu.vectors import LANES
 

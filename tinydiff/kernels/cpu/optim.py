@@ -17,6 +17,7 @@ from tinydiff.kernels.cpu.elementary import ONE
 from tinydiff.kernels.cpu.jit import array_at, kernel
 from tinydiff.kernels.cpu.vectors import dot_of
 
+Arrays = Sequence[np.ndarray]
 CHUNK = 1 << 14  # numbers in a task
 
 
@@ -32,13 +33,11 @@ def _squares(addresses, chunks, sums):  # type: ignore[no-untyped-def]
 def _adamw(addresses, chunks, decays, lr, beta1, beta2, eps, correct1, correct2, scale, ema):  # type: ignore[no-untyped-def]
     for task in prange(chunks.shape[0]):
         array, first, count = chunks[task, 0], chunks[task, 1], chunks[task, 2]
-        p, g, m, v, average = (
-            array_at(addresses[0, array] + 4 * first, count),
-            array_at(addresses[1, array] + 4 * first, count),
-            array_at(addresses[2, array] + 4 * first, count),
-            array_at(addresses[3, array] + 4 * first, count),
-            array_at(addresses[4, array] + 4 * first, count),
-        )
+        p = array_at(addresses[0, array] + 4 * first, count)
+        g = array_at(addresses[1, array] + 4 * first, count)
+        m = array_at(addresses[2, array] + 4 * first, count)
+        v = array_at(addresses[3, array] + 4 * first, count)
+        average = array_at(addresses[4, array] + 4 * first, count)
         decay = decays[array]
         for i in range(count):
             gradient = g[i] * scale
@@ -49,40 +48,30 @@ def _adamw(addresses, chunks, decays, lr, beta1, beta2, eps, correct1, correct2,
             average[i] += (ONE - ema) * (p[i] - average[i])
 
 
-def square_sums(arrays: Sequence[np.ndarray]) -> np.ndarray:
+def square_sums(arrays: Arrays) -> np.ndarray:
     """Σ g² of each array, float64 (len(arrays),)."""
     arrays = [as_float32("square_sums", a) for a in arrays]
-    chunks = _chunks(arrays)
+    chunks = _chunks(tuple(a.size for a in arrays))
     sums = np.empty(len(chunks), np.float32)
     _squares(np.array(_addresses(arrays), np.int64), chunks, sums)
     return np.bincount(chunks[:, 0], sums, len(arrays))  # in float64
 
 
 def adamw(
-    p: Sequence[np.ndarray],
-    g: Sequence[np.ndarray],
-    m: Sequence[np.ndarray],
-    v: Sequence[np.ndarray],
-    average: Sequence[np.ndarray],
-    decays: Sequence[float],
-    *settings: float,
+    p: Arrays, g: Arrays, m: Arrays, v: Arrays, average: Arrays, decays: Sequence[float], *settings: float
 ) -> None:
     """Each array of p, m, v and average in place, all contiguous; `settings` as `training.optim` names them."""
     g = [as_float32("adamw", a) for a in g]
     table = np.array([_addresses(arrays) for arrays in (p, g, m, v, average)], np.int64)
-    _adamw(table, _chunks(g), np.array(decays, np.float32), *(np.float32(s) for s in settings))
+    _adamw(table, _chunks(tuple(a.size for a in g)), np.array(decays, np.float32), *(np.float32(s) for s in settings))
 
 
-def _addresses(arrays: Sequence[np.ndarray]) -> list[int]:
+def _addresses(arrays: Arrays) -> list[int]:
     return [address_of(a) if a.flags.writeable else a.__array_interface__["data"][0] for a in arrays]
 
 
-def _chunks(arrays: Sequence[np.ndarray]) -> np.ndarray:
-    """(array, first number, count) of each task."""
-    return _chunks_of(tuple(a.size for a in arrays))
-
-
 @functools.cache
-def _chunks_of(sizes: tuple[int, ...]) -> np.ndarray:
+def _chunks(sizes: tuple[int, ...]) -> np.ndarray:
+    """(array, first number, count) of each task."""
     rows = [(i, first, min(CHUNK, size - first)) for i, size in enumerate(sizes) for first in range(0, size, CHUNK)]
     return np.array(rows, np.int64).reshape(-1, 3)

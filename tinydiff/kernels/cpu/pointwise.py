@@ -71,10 +71,8 @@ def geglu(x: np.ndarray) -> np.ndarray:
 
 def geglu_backward(x: np.ndarray, dy: np.ndarray) -> np.ndarray:
     """dx of `geglu`."""
-    dx, dy = empty(*x.shape), as_float32("geglu", dy)
-    _geglu_backward(
-        as_float32("geglu", x).reshape(-1, x.shape[-1]), dy.reshape(-1, dy.shape[-1]), dx.reshape(-1, x.shape[-1])
-    )
+    x, dy, dx = as_float32("geglu", x), as_float32("geglu", dy), empty(*x.shape)
+    _geglu_backward(x.reshape(-1, x.shape[-1]), dy.reshape(-1, dy.shape[-1]), dx.reshape(-1, x.shape[-1]))
     return dx
 
 

@@ -7,8 +7,9 @@ for fair comparisons: Numba is then held to it too.
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import llvmlite.binding as llvm
@@ -55,9 +56,8 @@ class Vectors:
 
     def __init__(self, build: Any) -> None:
         self.build = build
-        self._fma = cgutils.get_or_insert_function(
-            build.module, ir.FunctionType(VECTOR, [VECTOR] * 3), f"llvm.fma.v{LANES}f32"
-        )
+        signature = ir.FunctionType(VECTOR, [VECTOR] * 3)
+        self._fma = cgutils.get_or_insert_function(build.module, signature, f"llvm.fma.v{LANES}f32")
 
     def load(self, address: Any) -> Any:
         return self.build.load(self._at(address, VECTOR), align=4)
@@ -70,7 +70,9 @@ class Vectors:
 
     def spread(self, address: Any) -> Any:
         """The float at the address, in every lane."""
-        return self._in_every_lane(self.load_float(address))
+        undefined, zero = ir.Constant(VECTOR, ir.Undefined), ir.Constant(ir.IntType(32), 0)
+        one = self.build.insert_element(undefined, self.load_float(address), zero)
+        return self.shuffle(one, undefined, [0] * LANES)
 
     def load_float(self, address: Any) -> Any:
         return self.build.load(self._at(address, FLOAT), align=4)
@@ -124,28 +126,14 @@ class Vectors:
         with self.repeat(self.build.sub(count, whole)) as i:
             single(self.build.mul(self.build.add(whole, i), ir.Constant(I64, 4)))
 
-    def repeat(self, count: Any) -> Any:
+    @contextlib.contextmanager
+    def repeat(self, count: Any) -> Iterator[Any]:
         """`with repeat(count) as k:` the instructions within, for k = 0 … count − 1."""
-        return _loop(self.build, count)
+        with cgutils.for_range(self.build, count) as loop:
+            yield loop.index
 
     def _at(self, address: Any, kind: Any) -> Any:
         return self.build.inttoptr(address, kind.as_pointer())
-
-    def _in_every_lane(self, scalar: Any) -> Any:
-        undefined, i32 = ir.Constant(VECTOR, ir.Undefined), ir.IntType(32)
-        one = self.build.insert_element(undefined, scalar, ir.Constant(i32, 0))
-        return self.build.shuffle_vector(one, undefined, ir.Constant(ir.VectorType(i32, LANES), [0] * LANES))
-
-
-class _loop:
-    def __init__(self, build: Any, count: Any) -> None:
-        self._range = cgutils.for_range(build, count)
-
-    def __enter__(self) -> Any:
-        return self._range.__enter__().index
-
-    def __exit__(self, *error: Any) -> Any:
-        return self._range.__exit__(*error)
 
 
 def emitted(body: Callable[..., Any]) -> Any:

@@ -16,7 +16,7 @@ The points are 0, ±√½, ±√2 and ∞: with the usual 0, ±1, ±2, ∞ the r
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections import namedtuple
 
 import numpy as np
 from numba import get_num_threads, prange
@@ -41,6 +41,8 @@ from tinydiff.kernels.cpu.winograd_transforms import (
 from tinydiff.kernels.selection import winograd_allowed
 
 CACHE, SLAB = 3 << 18, 1 << 22  # bytes of values that a task, and a weight gradient, work on at a time
+# height × width tiles of each image; the first one begins `top` rows above it and `left` columns beside it.
+Tiles = namedtuple("Tiles", "height width top left")
 
 
 @helper
@@ -51,23 +53,9 @@ def _apart(count, size):  # type: ignore[no-untyped-def]
 
 @helper
 def _room(count):  # type: ignore[no-untyped-def]
-    """Memory for `count` numbers from its first whole cache line on."""
-    return np.empty(count + LINE // 4, np.float32)
-
-
-@helper
-def _aligned(room):  # type: ignore[no-untyped-def]
-    """The address of the first whole cache line in an array."""
-    return (address(room) + LINE - 1) // LINE * LINE
-
-
-class Tiles(NamedTuple):
-    """height × width tiles of each image; the first one begins `top` rows above it and `left` columns beside it."""
-
-    height: int
-    width: int
-    top: int
-    left: int
+    """Memory for `count` numbers from its first whole cache line on, and the address of that."""
+    room = np.empty(count + LINE // 4, np.float32)
+    return room, (address(room) + LINE - 1) // LINE * LINE
 
 
 @helper
@@ -113,8 +101,8 @@ def _convolve(x, u, bias, none, top, left, tiles_in_a_task, y):  # type: ignore[
         first = task * tiles_in_a_task
         count = min(tiles_in_a_task, total - first)
         apart = count | 1  # tiles from point to point: an odd number, so that the 36 points do not share a cache set
-        v_room, m_room = _room(POINTS * apart * channels), _room(POINTS * apart * filters)
-        v, m = _aligned(v_room), _aligned(m_room)  # (36, apart, C) and (36, apart, K)
+        v_room, v = _room(POINTS * apart * channels)  # v (36, apart, C)
+        m_room, m = _room(POINTS * apart * filters)  # m (36, apart, K)
         nowhere = np.empty(filters, np.float32)  # where outputs past the border go
         pixels = np.empty(POINTS, np.int64)
         values = _apart(POINTS, apart * channels)
@@ -187,20 +175,16 @@ def convolve(x: np.ndarray, u: np.ndarray, bias: np.ndarray, top: int, left: int
     _convolve(x, u, bias, zeros(max(channels, u.shape[1] * WIDTH)), top, left, -(-tiles // tasks), y)
 
 
-def transformed(w: np.ndarray) -> np.ndarray:
+def transformed(w: np.ndarray, rotated: bool = False) -> np.ndarray:
     """The values of the kernels w (3, 3, C, K) at the points, in panels (36, K / WIDTH, C, WIDTH)."""
-    return _transformed(w, False)
+    u = empty(POINTS, -(-w.shape[3] // WIDTH), w.shape[2], WIDTH)
+    _transform_weights(w, rotated, u)
+    return u
 
 
 def transformed_rotated(w: np.ndarray) -> np.ndarray:
     """The values of the kernels that carry the gradient back: rotated by 180°, with channels and filters exchanged."""
-    return _transformed(as_float32("winograd", transposed(w)), True)
-
-
-def _transformed(w: np.ndarray, rotated: bool) -> np.ndarray:
-    u = empty(POINTS, -(-w.shape[3] // WIDTH), w.shape[2], WIDTH)
-    _transform_weights(w, rotated, u)
-    return u
+    return transformed(as_float32("winograd", transposed(w)), True)
 
 
 def weight_grad(x: np.ndarray, dy: np.ndarray, top: int, left: int) -> np.ndarray:
@@ -209,8 +193,7 @@ def weight_grad(x: np.ndarray, dy: np.ndarray, top: int, left: int) -> np.ndarra
     panels = -(-filters // WIDTH)
     tiles = dy.shape[0] * -(-dy.shape[1] // OUT) * -(-dy.shape[2] // OUT)
     room = min(tiles, max(64, SLAB // (4 * POINTS * (channels + panels * WIDTH)))) | 1  # odd, as in `_convolve`
-    v = empty(POINTS, room, channels)
-    z = empty(POINTS, panels, room, WIDTH)
+    v, z = empty(POINTS, room, channels), empty(POINTS, panels, room, WIDTH)
     du, dw = empty(POINTS, channels, filters), empty(3, 3, channels, filters)
     _weight_grad(x, dy, zeros(max(channels, filters)), top, left, v, z, du)
     _transform_weights_back(du, dw)

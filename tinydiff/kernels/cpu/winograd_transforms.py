@@ -40,12 +40,12 @@ A, B, G = _matrices(P, Q)  # (6, 4), (6, 6) = Bᵀ, (6, 3)
 
 def _evaluate(v: Vectors, matrix: np.ndarray, x: list[Any]) -> list[Any]:
     """matrix · x.  Rows 1 and 2 belong to ±p, 3 and 4 to ±q: their even parts are equal, their odd parts opposite."""
-    rows = [v.combine(list(zip(matrix[0], x, strict=True)))]
+    terms = [list(zip(row, x, strict=True)) for row in matrix]
+    rows = [v.combine(terms[0])]
     for r in (1, 3):
-        even = v.combine([(f, vector) for i, (f, vector) in enumerate(zip(matrix[r], x, strict=True)) if i % 2 == 0])
-        odd = v.combine([(f, vector) for i, (f, vector) in enumerate(zip(matrix[r], x, strict=True)) if i % 2 == 1])
+        even, odd = v.combine(terms[r][::2]), v.combine(terms[r][1::2])
         rows += [v.build.fadd(even, odd), v.build.fsub(even, odd)]
-    return [*rows, v.combine(list(zip(matrix[5], x, strict=True)))]
+    return [*rows, v.combine(terms[5])]
 
 
 def _interpolate(v: Vectors, matrix: np.ndarray, x: list[Any]) -> list[Any]:
@@ -58,15 +58,13 @@ def _interpolate(v: Vectors, matrix: np.ndarray, x: list[Any]) -> list[Any]:
 
 
 def _transform(along: Any, matrix: np.ndarray, count: int, shifted: bool = False) -> Any:
-    """An intrinsic: `along(matrix)` down the columns of count × count vectors, then along the rows."""
+    """An intrinsic: `along(matrix)` down the columns of count × count vectors, then along the rows.
+
+    Vector i is read at source + from_[i] and written at target + to[i], all addresses; the one at `shift` may be added.
+    """
 
     @intrinsic
     def transform(typingctx: Any, source: Any, from_: Any, target: Any, to: Any, shift: Any) -> Any:
-        """Vector i is read at source + from_[i] and written at target + to[i]; all are addresses.
-
-        Where `shifted`, the vector at `shift` is added to each.
-        """
-
         def body(v: Vectors, source: Any, from_: Any, target: Any, to: Any, shift: Any) -> None:
             def place(base: Any, offsets: Any, i: int) -> Any:
                 return v.build.add(base, v.load_integer(v.plus(offsets, 8 * i)))
@@ -86,38 +84,36 @@ def _transform(along: Any, matrix: np.ndarray, count: int, shifted: bool = False
     return transform
 
 
-_input = _transform(_evaluate, B, IN)
-_kernel = _transform(_evaluate, G, 3)
-_output = _transform(_interpolate, A, IN, shifted=True)
-_output_grad = _transform(_evaluate, A, OUT)
-_kernel_grad = _transform(_interpolate, G, IN)
+_input = _transform(_evaluate, B, IN)  # 6×6 → 6×6 vectors
+_kernel = _transform(_evaluate, G, 3)  # 3×3 → 6×6
+_output = _transform(_interpolate, A, IN, shifted=True)  # 6×6 → 4×4, each with the bias added
+_output_grad = _transform(_evaluate, A, OUT)  # 4×4 → 6×6
+_kernel_grad = _transform(_interpolate, G, IN)  # 6×6 → 3×3
+
+
+# As functions that are compiled once; they take integers only, here addresses, as above.
 
 
 @machine_function
 def transform_input(source, from_, target, to):  # type: ignore[no-untyped-def]
-    """6×6 → 6×6 vectors; a machine function takes integers only, here addresses, as above."""
     _input(source, from_, target, to, 0)
 
 
 @machine_function
 def transform_kernel(source, from_, target, to):  # type: ignore[no-untyped-def]
-    """3×3 → 6×6."""
     _kernel(source, from_, target, to, 0)
 
 
 @machine_function
 def transform_output(source, from_, target, to, bias):  # type: ignore[no-untyped-def]
-    """6×6 → 4×4, each with the bias added."""
     _output(source, from_, target, to, bias)
 
 
 @machine_function
 def transform_output_grad(source, from_, target, to):  # type: ignore[no-untyped-def]
-    """4×4 → 6×6."""
     _output_grad(source, from_, target, to, 0)
 
 
 @machine_function
 def transform_kernel_grad(source, from_, target, to):  # type: ignore[no-untyped-def]
-    """6×6 → 3×3."""
     _kernel_grad(source, from_, target, to, 0)

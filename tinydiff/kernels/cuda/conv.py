@@ -19,9 +19,7 @@ from typing import Any
 from numba import cuda, float32, int32
 
 from tinydiff.device import array_module, simulated
-from tinydiff.kernels.cuda.launch import as_float32, blocks, launch
-
-Padding = tuple[int, int, int, int]
+from tinydiff.kernels.cuda.launch import Padding, as_float32, blocks, launch
 
 # A block's tile is TILE × TILE, over DEPTH numbers at a time, and a thread's part of it PART × PART.  ENOUGH blocks
 # keep a GPU busy; where there are fewer, a sum over taps or positions is made in parts.  Numba's simulator runs every

@@ -10,6 +10,7 @@ from numba.core import config
 from tinydiff.device import array_module, simulated
 from tinydiff.errors import InputError
 
+Padding = tuple[int, int, int, int]
 MOST = 1 << 31  # kernels count numbers in 32 bits
 config.CUDA_ARRAY_INTERFACE_SYNC = 0  # CuPy's work goes to the same stream, in order: a launch need not wait for it
 config.CUDA_LOW_OCCUPANCY_WARNINGS = 0  # a small feature map has few blocks, and that is all right
@@ -20,9 +21,7 @@ def as_float32(name: str, x: Any) -> Any:
     if x.dtype != np.float32:
         raise TypeError(f'{name}: backend "cuda" computes in float32, not {x.dtype}')
     if x.size >= MOST:
-        raise InputError(
-            f'{name}: backend "cuda" takes arrays of less than 2³¹ numbers; this one has {x.size}: {x.shape}'
-        )
+        raise InputError(f'{name}: backend "cuda" takes arrays of less than 2³¹ numbers, not {x.size}: {x.shape}')
     xp = array_module(x)
     if xp is np and not simulated():
         raise TypeError(

@@ -13,9 +13,8 @@ from typing import Any
 from numba import cuda, float32
 
 from tinydiff.device import array_module, simulated
-from tinydiff.kernels.cuda.launch import as_float32, blocks, launch
+from tinydiff.kernels.cuda.launch import Padding, as_float32, blocks, launch
 
-Padding = tuple[int, int, int, int]
 THREADS = 16 if simulated() else 128
 
 

@@ -122,11 +122,7 @@ def group_norm(x: Any, scale: Any, shift: Any, groups: int, eps: float, silu: bo
     xp, n, channels = array_module(x), x.shape[0], x.shape[-1]
     rows = as_float32("group_norm", x).reshape(n, -1, channels)
     scale, shift = as_float32("group_norm", scale), as_float32("group_norm", shift)
-    y, mean, rstd = (
-        xp.empty(rows.shape, np.float32),
-        xp.empty((n, groups), np.float32),
-        xp.empty((n, groups), np.float32),
-    )
+    y, mean, rstd = (xp.empty(shape, np.float32) for shape in (rows.shape, (n, groups), (n, groups)))
     launch(_forward, (n, groups), THREADS, rows, scale, shift, np.float32(eps), silu, y, mean, rstd)
     return y.reshape(x.shape), (rows, scale, shift, silu, mean, rstd)
 
