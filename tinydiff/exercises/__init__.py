@@ -5,8 +5,6 @@ wrong it says what was expected, what came, where they differ most, and, for mis
 Each section of the notebooks has its file here; `python -m tinydiff.exercises` hands them out and grades them.
 """
 
-from __future__ import annotations
-
 import importlib
 from collections.abc import Callable
 from typing import Any

@@ -97,15 +97,14 @@ class Answer:
                 own = {text: value[names.index(name)] for text, value in (hints or {}).items()}
                 self.expect(one, right, name, own, tolerance)
             return
+        if came is None:
+            raise self.wrong(f"{what}: nothing came (None); is a return missing?")
         right = np.asarray(expected)
         try:
             got = np.asarray(came)
-            number = got.dtype.kind in "iufb"
         except (ValueError, TypeError):
-            number = False
-        if came is None:
-            raise self.wrong(f"{what}: nothing came (None); is a return missing?")
-        if not number:
+            got = np.array(None)
+        if got.dtype.kind not in "iufb":
             raise self.wrong(f"{what}: expected {_described(right)}; {_described(came)} came")
         if got.shape != right.shape:
             hint = self._hint(got, hints, tolerance)

@@ -5,8 +5,6 @@ eat memory, delete files, it costs that one exercise.  That protects from accide
 not trust in a container.  It needs a system that forks, Linux or macOS; only Linux limits the memory.
 """
 
-from __future__ import annotations
-
 import contextlib
 import csv
 import io
@@ -75,9 +73,13 @@ def grade(
     marks: dict[tuple[str, str], Mark] = {}
     running: list[_Running] = []
     waiting, workers = jobs[::-1], max(1, workers or os.cpu_count() or 1)
+
+    def give(mark: Mark) -> None:
+        marks[mark.student, mark.exercise.number] = mark
+        say(mark)
+
     try:
         while waiting or running:
-            done: list[Mark] = []
             while waiting and len(running) < workers:
                 student, exercise = waiting.pop()
                 files = students[student].items()
@@ -85,14 +87,11 @@ def grade(
                 try:
                     running.append(_start(student, exercise, cells_for(path, exercise), seconds, megabytes))
                 except InputError as error:
-                    done.append(Mark(student, exercise, False, str(error)))
+                    give(Mark(student, exercise, False, str(error)))
             for one in list(running):
                 if (mark := _finished(one, seconds)) is not None:
                     running.remove(one)
-                    done.append(mark)
-            for mark in done:
-                marks[mark.student, mark.exercise.number] = mark
-                say(mark)
+                    give(mark)
             time.sleep(0.005)
     finally:
         for one in running:
@@ -188,20 +187,15 @@ def _plain(cell: str) -> str:
 def _finished(one: _Running, seconds: float) -> Mark | None:
     """The mark, once the process has ended or its time is over."""
     ended, status = os.waitpid(one.process, os.WNOHANG)
-    late = time.monotonic() > one.until
-    if not ended and not late:
+    if not ended and time.monotonic() <= one.until:
         return None
-    said = b""
+    message = f"{one.exercise.number}: not done within {seconds:g} seconds; does a loop not end?"
     if ended:
-        with contextlib.suppress(OSError):
-            said = os.read(one.pipe, 16 * LONGEST)
         code = os.waitstatus_to_exitcode(status)
         how = f"signal {-code}" if code < 0 else f"exit status {code}"
         message = f"{one.exercise.number}: its process ended without an answer ({how})"
-        with contextlib.suppress(ValueError):
-            message = json.loads(said)
-    else:
-        message = f"{one.exercise.number}: not done within {seconds:g} seconds; does a loop not end?"
+        with contextlib.suppress(OSError, ValueError):
+            message = json.loads(os.read(one.pipe, 16 * LONGEST))
     _end(one, ended=bool(ended))
     return Mark(one.student, one.exercise, message == "", message)
 
@@ -210,9 +204,8 @@ def _end(one: _Running, ended: bool = False) -> None:
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(one.process, signal.SIGKILL)
     if not ended:
-        with contextlib.suppress(ProcessLookupError):
+        with contextlib.suppress(ProcessLookupError, ChildProcessError):
             os.kill(one.process, signal.SIGKILL)
-        with contextlib.suppress(ChildProcessError):
             os.waitpid(one.process, 0)
     os.close(one.pipe)
     shutil.rmtree(one.folder, ignore_errors=True)

@@ -1,7 +1,5 @@
 """Section 4: a draw that lets gradients through, how far it lies from N(0, 1), the scaling factor, and PSNR."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import numpy as np
@@ -20,9 +18,9 @@ def reparameterised(answer: Answer) -> None:
         z, backward = reparameterize.forward(mean, log_variance, noise)
         dmean, dlog, _ = backward(dz)
         variance = np.exp(log_variance)
-        squared = mean + variance * noise, dz, dz * noise * variance
+        by_variance = mean + variance * noise, dz, dz * noise * variance
         hints = {
-            "e^log_variance is σ²: the standard deviation is its root, e^(½·log_variance)": squared,
+            "e^log_variance is σ²: the standard deviation is its root, e^(½·log_variance)": by_variance,
             "the ½ in the exponent comes down as a factor": (z, dmean, 2 * dlog),
             "σ is multiplied by the noise, and so is its gradient": (z, dmean, dlog / noise),
             "dz is not used: the gradient that arrives is not all ones": (z, np.ones(shape), dlog / dz),
@@ -102,8 +100,7 @@ def peak_signal_to_noise(answer: Answer) -> None:
         }
         answer.expect(answer(images, others), _decibels(squares), "PSNR", hints)
     with np.errstate(all="ignore"):
-        came = answer(images, images)
-    answer.expect(came, np.inf, "PSNR of equal images")
+        answer.expect(answer(images, images), np.inf, "PSNR of equal images")
 
 
 def _decibels(squares: np.ndarray, peak: float = 255**2) -> float:

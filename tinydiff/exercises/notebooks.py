@@ -1,7 +1,5 @@
 """The exercises' notebooks as files: found, read, and stripped of their solutions.  A notebook is JSON, no more."""
 
-from __future__ import annotations
-
 import ast
 import json
 import re
@@ -36,8 +34,7 @@ def code_cells(notebook: dict[str, Any]) -> list[str]:
 
 
 def text(cell: dict[str, Any]) -> str:
-    source = cell["source"]
-    return source if isinstance(source, str) else "".join(source)
+    return "".join(cell["source"])  # a string, or a list of lines
 
 
 def checked(source: str) -> list[str]:
@@ -51,13 +48,9 @@ def defined(source: str) -> set[str]:
         body = ast.parse(source).body
     except SyntaxError:
         return set(re.findall(r"^(?:def|class)\s+(\w+)", source, re.MULTILINE))
-    names: set[str] = set()
-    for node in body:
-        if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
-            names.add(node.name)
-        elif isinstance(node, ast.Assign):
-            names |= {target.id for target in node.targets if isinstance(target, ast.Name)}
-    return names
+    names = {node.name for node in body if isinstance(node, (ast.FunctionDef, ast.ClassDef))}
+    targets = [target for node in body if isinstance(node, ast.Assign) for target in node.targets]
+    return names | {target.id for target in targets if isinstance(target, ast.Name)}
 
 
 def cells_for(path: Path | None, exercise: Exercise) -> list[str]:

@@ -1,7 +1,5 @@
 """Section 5: softmax and attention with their gradients, word vectors, and classifier-free guidance."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from tinydiff.diffusion import guidance
