@@ -1,12 +1,11 @@
 """Section 3: the schedule, noise in closed form, the time embedding, what is predicted, and steps of three samplers."""
 
 from collections.abc import Iterable
-from functools import partial
 
 import numpy as np
 
 from tinydiff.diffusion import samplers
-from tinydiff.diffusion.iadb import Direction, deblend
+from tinydiff.diffusion.iadb import deblend
 from tinydiff.diffusion.prediction import add_noise, to_x0_and_noise
 from tinydiff.diffusion.schedule import BETA_MAX
 from tinydiff.exercises.checking import Answer, drawn, exercise
@@ -167,28 +166,28 @@ def ddpm_step(answer: Answer) -> None:
 @exercise("3.8", "IADB's sampling loop", points=2)
 def iadb_samples(answer: Answer) -> None:
     for seed, (shape, steps) in enumerate((((4, 2), 5), ((3, 2, 5, 3), 3), ((2, 3), 1))):
-        x0, turn = drawn(shape, (shape[-1], shape[-1]), seed=50 + seed)
-        direction = partial(_network, turn)
+        (x0,) = drawn(shape, seed=50 + seed)
         alphas, size = [i / steps for i in range(steps)], 1 / steps
-        steps_of = partial(_stepped, direction, x0)
         hints = {
-            "the network is asked anew at each step, where x is by then": x0 + direction(x0, 0.0),
-            "α is taken where the step begins: from 0 to (steps − 1)/steps": steps_of([a + size for a in alphas], size),
-            "α stays 0: the network is conditioned on how far it has come": steps_of([0.0] * steps, size),
-            "α is a share between 0 and 1, not the number of the step": steps_of(range(steps), size),
-            "each of the steps goes 1/steps of the way": steps_of(alphas, 1.0),
-            "α goes from noise, 0, to data, 1": steps_of([1 - a for a in alphas], size),
-            "one step is missing": steps_of(alphas[:-1], size),
+            "the network is asked anew at each step, where x is by then": x0 + _network(x0, 0.0),
+            "α is taken where the step begins: from 0 to (steps − 1)/steps": _steps(
+                x0, [a + size for a in alphas], size
+            ),
+            "α stays 0: the network is conditioned on how far it has come": _steps(x0, [0.0] * steps, size),
+            "α is a share between 0 and 1, not the number of the step": _steps(x0, range(steps), size),
+            "each of the steps goes 1/steps of the way": _steps(x0, alphas, 1.0),
+            "α goes from noise, 0, to data, 1": _steps(x0, [1 - a for a in alphas], size),
+            "one step is missing": _steps(x0, alphas[:-1], size),
         }
-        answer.expect(answer(direction, x0, steps), deblend(direction, x0, steps), f"x after {steps} steps", hints)
+        answer.expect(answer(_network, x0, steps), deblend(_network, x0, steps), f"x after {steps} steps", hints)
 
 
-def _network(turn: np.ndarray, x: np.ndarray, alpha: float) -> np.ndarray:
+def _network(x: np.ndarray, alpha: float) -> np.ndarray:
     """A network's place is taken by some function of x (N, …) and α."""
-    return np.tanh(x @ turn) * (1.5 - alpha) + np.cos(3 * alpha)
+    return np.tanh(x - 2 * x[..., ::-1]) * (1.5 - alpha) + np.cos(3 * alpha)
 
 
-def _stepped(direction: Direction, x: np.ndarray, alphas: Iterable[float], size: float) -> np.ndarray:
+def _steps(x: np.ndarray, alphas: Iterable[float], size: float) -> np.ndarray:
     for alpha in alphas:
-        x = x + size * direction(x, alpha)
+        x = x + size * _network(x, alpha)
     return x

@@ -36,11 +36,10 @@ def kl_divergence(answer: Answer) -> None:
         dmean, dlog = backward(np.float64(dkl))
         right = kl, dmean, dlog
         everywhere, summed = (tuple(r * factor for r in right) for factor in (1 / mean[0].size, len(mean)))
-        by_variance = kl, dmean, dlog / np.exp(log_variance)
         hints = {
             "that is the mean over all numbers: sum over those of an image, mean over the images": everywhere,
             "that is the sum over the images: take their mean": summed,
-            "that is the derivative by σ²: by ln σ² it is σ² times as large": by_variance,
+            "that is the derivative by σ²: by ln σ² it is σ² times as large": (kl, dmean, dlog / np.exp(log_variance)),
             "dkl is not used: the gradient that arrives is not 1": (kl, dmean / dkl, dlog / dkl),
         }
         answer.expect(answer(mean, log_variance, dkl), right, "kl, dmean, dlog_variance", hints)
@@ -67,7 +66,6 @@ def with_scaling_factor(answer: Answer) -> None:
             Answer(replace(answer.exercise, name=f"the function {name} that you return"), function)
             for name, function in zip(("encode", "decode"), came, strict=True)
         )
-
         raw, new = encode(images), encode(others)
         factor = 1 / raw.std()
         anew = "measured anew on each batch: the scaling factor is one number, measured once, on the training images"

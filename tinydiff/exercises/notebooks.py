@@ -87,21 +87,16 @@ def release(source: Path, target: Path) -> list[Path]:
     notebooks = sorted(source.glob("[0-9][0-9]_*.ipynb"))
     if not notebooks:
         raise InputError(f"{source}: no exercises here (notebooks named 01_….ipynb)")
-    made = {target / path.name: _student_version(path) for path in notebooks}
-    for path in made:
+    made = {target / path.name: read(path) for path in notebooks}
+    for path, notebook in made.items():
         if path.exists():
             raise InputError(f"{path} is there already; choose an empty folder")
+        for number, cell in enumerate(notebook["cells"], start=1):
+            if cell["cell_type"] == "code":
+                cell["source"] = stripped(text(cell), f"{path.name}, cell {number}")
+                cell["outputs"], cell["execution_count"] = [], None
     target.mkdir(parents=True, exist_ok=True)
     for path, notebook in made.items():
         with written_whole(path) as beside:
             beside.write_text(json.dumps(notebook, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     return list(made)
-
-
-def _student_version(path: Path) -> dict[str, Any]:
-    notebook = read(path)
-    for number, cell in enumerate(notebook["cells"], start=1):
-        if cell["cell_type"] == "code":
-            cell["source"] = stripped(text(cell), f"{path.name}, cell {number}")
-            cell["outputs"], cell["execution_count"] = [], None
-    return notebook
