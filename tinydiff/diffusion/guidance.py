@@ -1,7 +1,5 @@
 """Classifier-free guidance: away from what any prompt would give, towards what this prompt gives."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from math import inf, isfinite
 from typing import Any

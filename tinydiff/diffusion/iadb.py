@@ -14,8 +14,6 @@ library learn it as the prediction type "iadb" on the schedule "iadb", and its s
 arXiv:2305.03486, algorithms 1 to 4)
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

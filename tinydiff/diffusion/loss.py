@@ -1,7 +1,5 @@
 """The diffusion loss: what a denoiser learns from.  Everything else in training serves these lines."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import numpy as np

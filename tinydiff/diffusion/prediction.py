@@ -12,8 +12,6 @@ Everywhere: x0, noise, x_t are floats of one shape (N, …), whose type is kept;
 with one ᾱ for each example.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

@@ -5,8 +5,6 @@ wrong it says what was expected, what came, where they differ most, and, for mis
 Each section of the notebooks has its file here; `python -m tinydiff.exercises` hands them out and grades them.
 """
 
-from __future__ import annotations
-
 import importlib
 from collections.abc import Callable
 from typing import Any
@@ -16,16 +14,11 @@ from tinydiff.exercises.checking import Answer, Exercise, Wrong
 
 SECTIONS = ("convolution", "unet", "diffusion", "latents", "text")  # 1, 2, …: a module each
 
-__all__ = ["Exercise", "Wrong", "check", "exercise", "exercises"]
-
 
 def exercises() -> dict[str, Exercise]:
     """All exercises by their numbers, in order."""
-    found: dict[str, Exercise] = {}
-    for section in SECTIONS:
-        module = importlib.import_module(f"{__name__}.{section}")
-        found |= {e.number: e for e in vars(module).values() if isinstance(e, Exercise)}
-    return found
+    modules = [importlib.import_module(f"{__name__}.{section}") for section in SECTIONS]
+    return {e.number: e for module in modules for e in vars(module).values() if isinstance(e, Exercise)}
 
 
 def exercise(number: str) -> Exercise:

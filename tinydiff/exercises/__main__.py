@@ -1,7 +1,5 @@
 """`python -m tinydiff.exercises release DIR` hands the exercises out, `… grade DIR` grades what comes back."""
 
-from __future__ import annotations
-
 import argparse
 import os
 import sys

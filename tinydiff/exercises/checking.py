@@ -77,12 +77,7 @@ class Answer:
         return came
 
     def expect(
-        self,
-        came: Any,
-        expected: Any,
-        what: str,
-        hints: Mapping[str, Any] | None = None,
-        tolerance: float = TOLERANCE,
+        self, came: Any, expected: Any, what: str, hints: Mapping[str, Any] = {}, tolerance: float = TOLERANCE
     ) -> None:
         """Raise Wrong unless `came` is `expected`: an array or number, or a tuple of them with names in `what`.
 
@@ -94,40 +89,39 @@ class Answer:
             if not isinstance(came, (tuple, list)) or len(came) != len(expected):
                 raise self.wrong(f"expected {len(expected)} results ({what}); {_described(came)} came")
             for name, one, right in zip(names, came, expected, strict=True):
-                own = {text: value[names.index(name)] for text, value in (hints or {}).items()}
+                own = {text: value[names.index(name)] for text, value in hints.items()}
                 self.expect(one, right, name, own, tolerance)
             return
+        if came is None:
+            raise self.wrong(f"{what}: nothing came (None); is a return missing?")
         right = np.asarray(expected)
         try:
             got = np.asarray(came)
-            number = got.dtype.kind in "iufb"
         except (ValueError, TypeError):
-            number = False
-        if came is None:
-            raise self.wrong(f"{what}: nothing came (None); is a return missing?")
-        if not number:
+            got = np.array(None)
+        if got.dtype.kind not in "iufb":
             raise self.wrong(f"{what}: expected {_described(right)}; {_described(came)} came")
         if got.shape != right.shape:
             hint = self._hint(got, hints, tolerance)
             raise self.wrong(f"{what}: expected shape {right.shape}, shape {got.shape} came{hint}")
         with np.errstate(invalid="ignore"):  # ∞ − ∞
             difference = np.where(got == right, 0.0, abs(got.astype(float) - right))
-        if np.isnan(difference).any():
-            index = tuple(int(i) for i in np.argwhere(np.isnan(difference))[0])
-            raise self.wrong(f"{what}: {got[index]} came{_at(index)}, expected {right[index]:.6g}")
         limit = tolerance * max(1e-8, float(abs(right[np.isfinite(right)]).max(initial=0)))
-        if difference.max(initial=0) > limit:
-            index = tuple(int(i) for i in np.unravel_index(difference.argmax(), difference.shape))
+        if not difference.max(initial=0) <= limit:
+            index = tuple(int(i) for i in np.unravel_index(difference.argmax(), difference.shape))  # of a nan, if any
+            at = f" at index {list(index)}" if index else ""
+            if np.isnan(difference[index]):
+                raise self.wrong(f"{what}: {got[index]} came{at}, expected {right[index]:.6g}")
             share = 100 * (difference > limit).mean()
             many = f", where they differ most; {share:.0f} % of the numbers differ" if right.size > 1 else ""
             raise self.wrong(
-                f"{what}: expected {right[index]:.6g}, {float(got[index]):.6g} came{_at(index)}{many}"
+                f"{what}: expected {right[index]:.6g}, {float(got[index]):.6g} came{at}{many}"
                 + self._hint(got, hints, tolerance)
             )
 
-    def _hint(self, got: np.ndarray, hints: Mapping[str, Any] | None, tolerance: float) -> str:
+    def _hint(self, got: np.ndarray, hints: Mapping[str, Any], tolerance: float) -> str:
         """The hint of a mistake that would give just this."""
-        for text, value in (hints or {}).items():
+        for text, value in hints.items():
             value = np.asarray(value)
             scale = tolerance * max(1e-8, float(abs(value).max(initial=0)))
             if got.shape == value.shape and abs(got - value).max(initial=0) <= scale:
@@ -149,10 +143,6 @@ def _described(value: Any) -> str:
         return f"({', '.join(_described(v) for v in value)})"
     text = repr(value)
     return text if len(text) < 60 else f"{text[:57]}…"
-
-
-def _at(index: tuple[int, ...]) -> str:
-    return f" at index {list(index)}" if index else ""
 
 
 def _ordinal(n: int) -> str:

@@ -1,25 +1,24 @@
 """Grading: every exercise of every student in a process of its own, forked from one that has all imported.
 
-A process has a folder of its own to work in, and a limit of time and of memory: whatever an answer does there, loop,
-eat memory, delete files, it costs that one exercise.  That protects from accidents, not from malice: grade what you do
-not trust in a container.  It needs a system that forks, Linux or macOS; only Linux limits the memory.
+Each has a folder of its own, and a limit of time and of memory: an answer that loops, eats memory or deletes files
+costs that one exercise.  That protects from accidents, not from malice: grade what you do not trust in a container.
+It needs a system that forks, Linux or macOS; only Linux limits the memory.
 """
-
-from __future__ import annotations
 
 import contextlib
 import csv
 import io
 import json
 import os
-import shutil
+import re
 import signal
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from tinydiff.errors import InputError
 from tinydiff.exercises import check, exercises
@@ -29,6 +28,7 @@ from tinydiff.files import written_whole
 
 SECONDS, MEGABYTES = 20.0, 1500  # for one exercise
 LONGEST = 4000  # characters of a message that are kept
+IPYTHON = re.compile(r"^[ \t]*[%!].*", re.MULTILINE)  # lines that are IPython's and not Python's
 
 
 @dataclass(frozen=True)
@@ -43,16 +43,6 @@ class Mark:
     @property
     def points(self) -> int:
         return self.exercise.points if self.right else 0
-
-
-@dataclass
-class _Running:
-    student: str
-    exercise: Exercise
-    process: int
-    pipe: int
-    folder: str
-    until: float
 
 
 def grade(
@@ -73,30 +63,24 @@ def grade(
     sections = {name[:2] for files in students.values() for name in files}
     jobs = [(student, e) for student in students for e in exercises().values() if _section(e) in sections]
     marks: dict[tuple[str, str], Mark] = {}
-    running: list[_Running] = []
+    running: list[Generator[Mark | None]] = []
     waiting, workers = jobs[::-1], max(1, workers or os.cpu_count() or 1)
     try:
         while waiting or running:
-            done: list[Mark] = []
             while waiting and len(running) < workers:
                 student, exercise = waiting.pop()
                 files = students[student].items()
                 path = next((path for name, path in files if name.startswith(_section(exercise))), None)
-                try:
-                    running.append(_start(student, exercise, cells_for(path, exercise), seconds, megabytes))
-                except InputError as error:
-                    done.append(Mark(student, exercise, False, str(error)))
+                running.append(_graded(student, exercise, path, seconds, megabytes))
             for one in list(running):
-                if (mark := _finished(one, seconds)) is not None:
+                if (mark := next(one)) is not None:
                     running.remove(one)
-                    done.append(mark)
-            for mark in done:
-                marks[mark.student, mark.exercise.number] = mark
-                say(mark)
+                    marks[mark.student, mark.exercise.number] = mark
+                    say(mark)
             time.sleep(0.005)
     finally:
         for one in running:
-            _end(one)
+            one.close()
     return [marks[student, e.number] for student, e in jobs]
 
 
@@ -122,22 +106,47 @@ def submissions(folder: Path) -> dict[str, dict[str, Path]]:
     return found
 
 
-def _start(student: str, exercise: Exercise, cells: list[str], seconds: float, megabytes: int) -> _Running:
-    folder = tempfile.mkdtemp(prefix="tinydiff-grading-")
-    reads, writes = os.pipe()
-    sys.stdout.flush()
-    process = os.fork()
-    if process == 0:
-        with contextlib.suppress(BaseException):
-            os.close(reads)
-            message = _answer(exercise, cells, folder, seconds, megabytes)
-            os.write(writes, json.dumps(message[:LONGEST]).encode())
-        os._exit(0)
-    os.close(writes)
-    return _Running(student, exercise, process, reads, folder, time.monotonic() + seconds)
+def _graded(
+    student: str, exercise: Exercise, path: Path | None, seconds: float, megabytes: int
+) -> Generator[Mark | None]:
+    """None while the process runs, then the mark; `close` ends the process."""
+    try:
+        cells = cells_for(path, exercise)
+    except InputError as error:
+        yield Mark(student, exercise, False, str(error))
+        return
+    message = f"{exercise.number}: not done within {seconds:g} seconds; does a loop not end?"
+    folders = tempfile.TemporaryDirectory(prefix="tinydiff-grading-", ignore_cleanup_errors=True)
+    with folders as folder, tempfile.TemporaryFile() as said:
+        sys.stdout.flush()
+        process = os.fork()
+        if process == 0:
+            with contextlib.suppress(BaseException):
+                said.write(json.dumps(_answer(exercise, cells, folder, megabytes)[:LONGEST]).encode())
+                said.flush()
+            os._exit(0)
+        ended, until = 0, time.monotonic() + seconds
+        try:
+            while not ended and time.monotonic() <= until:
+                yield None
+                ended, status = os.waitpid(process, os.WNOHANG)
+        finally:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(process, signal.SIGKILL)
+            if not ended:
+                os.kill(process, signal.SIGKILL)
+                os.waitpid(process, 0)
+        if ended:
+            code = os.waitstatus_to_exitcode(status)
+            how = f"signal {-code}" if code < 0 else f"exit status {code}"
+            message = f"{exercise.number}: its process ended without an answer ({how})"
+            said.seek(0)
+            with contextlib.suppress(ValueError):
+                message = json.loads(said.read())
+    yield Mark(student, exercise, message == "", message)
 
 
-def _answer(exercise: Exercise, cells: list[str], folder: str, seconds: float, megabytes: int) -> str:
+def _answer(exercise: Exercise, cells: list[str], folder: str, megabytes: int) -> str:
     """In the child: run the cells, check the answer, and say what is wrong ("" for nothing)."""
     os.setsid()  # what it starts ends with it
     os.chdir(folder)
@@ -151,7 +160,7 @@ def _answer(exercise: Exercise, cells: list[str], folder: str, seconds: float, m
     try:
         for cell in cells:
             try:
-                exec(compile(_plain(cell), f"the cell of {exercise.name}", "exec"), space)
+                exec(compile(IPYTHON.sub("", cell), f"the cell of {exercise.name}", "exec"), space)
             except MemoryError:
                 raise
             except BaseException as error:
@@ -180,44 +189,6 @@ def _limit(megabytes: int) -> None:
         resource.setrlimit(resource.RLIMIT_AS, (size, size))
 
 
-def _plain(cell: str) -> str:
-    """Without the lines that are IPython's and not Python's."""
-    return "\n".join("" if line.lstrip().startswith(("%", "!")) else line for line in cell.split("\n"))
-
-
-def _finished(one: _Running, seconds: float) -> Mark | None:
-    """The mark, once the process has ended or its time is over."""
-    ended, status = os.waitpid(one.process, os.WNOHANG)
-    late = time.monotonic() > one.until
-    if not ended and not late:
-        return None
-    said = b""
-    if ended:
-        with contextlib.suppress(OSError):
-            said = os.read(one.pipe, 16 * LONGEST)
-        code = os.waitstatus_to_exitcode(status)
-        how = f"signal {-code}" if code < 0 else f"exit status {code}"
-        message = f"{one.exercise.number}: its process ended without an answer ({how})"
-        with contextlib.suppress(ValueError):
-            message = json.loads(said)
-    else:
-        message = f"{one.exercise.number}: not done within {seconds:g} seconds; does a loop not end?"
-    _end(one, ended=bool(ended))
-    return Mark(one.student, one.exercise, message == "", message)
-
-
-def _end(one: _Running, ended: bool = False) -> None:
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(one.process, signal.SIGKILL)
-    if not ended:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(one.process, signal.SIGKILL)
-        with contextlib.suppress(ChildProcessError):
-            os.waitpid(one.process, 0)
-    os.close(one.pipe)
-    shutil.rmtree(one.folder, ignore_errors=True)
-
-
 def write_csv(marks: list[Mark], path: Path) -> None:
     """A line for each student and exercise."""
     with written_whole(path) as beside, open(beside, "w", newline="", encoding="utf-8") as file:
@@ -229,13 +200,11 @@ def write_csv(marks: list[Mark], path: Path) -> None:
 
 def table(marks: list[Mark]) -> str:
     """Readable: a row for each student, a column for each exercise, the sum at the end."""
-    numbers = list(dict.fromkeys(m.exercise.number for m in marks))
-    students = list(dict.fromkeys(m.student for m in marks))
-    points = {(m.student, m.exercise.number): m.points for m in marks}
-    total = sum({m.exercise.number: m.exercise.points for m in marks}.values())
-    width = max(len("student"), *(len(student) for student in students))
-    lines = [f"{'student':<{width}}  " + "  ".join(f"{n:>4}" for n in numbers) + f"  {'sum of ' + str(total):>9}"]
-    for student in students:
-        own = [points[student, number] for number in numbers]
-        lines.append(f"{student:<{width}}  " + "  ".join(f"{p or '-':>4}" for p in own) + f"  {sum(own):>9}")
-    return "\n".join(lines)
+    numbers = {m.exercise.number: m.exercise.points for m in marks}
+    rows: list[list[Any]] = [["student", *numbers, f"sum of {sum(numbers.values())}"]]
+    for student in dict.fromkeys(m.student for m in marks):
+        own = [m.points for m in marks if m.student == student]
+        rows.append([student, *(points or "-" for points in own), sum(own)])
+    width = max(len(row[0]) for row in rows)
+    lines = [[f"{row[0]:<{width}}", *(f"{points:>4}" for points in row[1:-1]), f"{row[-1]:>9}"] for row in rows]
+    return "\n".join("  ".join(line) for line in lines)

@@ -1,7 +1,5 @@
 """Section 4: a draw that lets gradients through, how far it lies from N(0, 1), the scaling factor, and PSNR."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import numpy as np
@@ -20,9 +18,9 @@ def reparameterised(answer: Answer) -> None:
         z, backward = reparameterize.forward(mean, log_variance, noise)
         dmean, dlog, _ = backward(dz)
         variance = np.exp(log_variance)
-        squared = mean + variance * noise, dz, dz * noise * variance
+        by_variance = mean + variance * noise, dz, dz * noise * variance
         hints = {
-            "e^log_variance is σ²: the standard deviation is its root, e^(½·log_variance)": squared,
+            "e^log_variance is σ²: the standard deviation is its root, e^(½·log_variance)": by_variance,
             "the ½ in the exponent comes down as a factor": (z, dmean, 2 * dlog),
             "σ is multiplied by the noise, and so is its gradient": (z, dmean, dlog / noise),
             "dz is not used: the gradient that arrives is not all ones": (z, np.ones(shape), dlog / dz),
@@ -38,11 +36,10 @@ def kl_divergence(answer: Answer) -> None:
         dmean, dlog = backward(np.float64(dkl))
         right = kl, dmean, dlog
         everywhere, summed = (tuple(r * factor for r in right) for factor in (1 / mean[0].size, len(mean)))
-        by_variance = kl, dmean, dlog / np.exp(log_variance)
         hints = {
             "that is the mean over all numbers: sum over those of an image, mean over the images": everywhere,
             "that is the sum over the images: take their mean": summed,
-            "that is the derivative by σ²: by ln σ² it is σ² times as large": by_variance,
+            "that is the derivative by σ²: by ln σ² it is σ² times as large": (kl, dmean, dlog / np.exp(log_variance)),
             "dkl is not used: the gradient that arrives is not 1": (kl, dmean / dkl, dlog / dkl),
         }
         answer.expect(answer(mean, log_variance, dkl), right, "kl, dmean, dlog_variance", hints)
@@ -69,7 +66,6 @@ def with_scaling_factor(answer: Answer) -> None:
             Answer(replace(answer.exercise, name=f"the function {name} that you return"), function)
             for name, function in zip(("encode", "decode"), came, strict=True)
         )
-
         raw, new = encode(images), encode(others)
         factor = 1 / raw.std()
         anew = "measured anew on each batch: the scaling factor is one number, measured once, on the training images"
@@ -102,8 +98,7 @@ def peak_signal_to_noise(answer: Answer) -> None:
         }
         answer.expect(answer(images, others), _decibels(squares), "PSNR", hints)
     with np.errstate(all="ignore"):
-        came = answer(images, images)
-    answer.expect(came, np.inf, "PSNR of equal images")
+        answer.expect(answer(images, images), np.inf, "PSNR of equal images")
 
 
 def _decibels(squares: np.ndarray, peak: float = 255**2) -> float:

@@ -1,7 +1,5 @@
 """The exercises' notebooks as files: found, read, and stripped of their solutions.  A notebook is JSON, no more."""
 
-from __future__ import annotations
-
 import ast
 import json
 import re
@@ -36,8 +34,7 @@ def code_cells(notebook: dict[str, Any]) -> list[str]:
 
 
 def text(cell: dict[str, Any]) -> str:
-    source = cell["source"]
-    return source if isinstance(source, str) else "".join(source)
+    return "".join(cell["source"])  # a string, or a list of lines
 
 
 def checked(source: str) -> list[str]:
@@ -51,13 +48,9 @@ def defined(source: str) -> set[str]:
         body = ast.parse(source).body
     except SyntaxError:
         return set(re.findall(r"^(?:def|class)\s+(\w+)", source, re.MULTILINE))
-    names: set[str] = set()
-    for node in body:
-        if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
-            names.add(node.name)
-        elif isinstance(node, ast.Assign):
-            names |= {target.id for target in node.targets if isinstance(target, ast.Name)}
-    return names
+    names = {node.name for node in body if isinstance(node, (ast.FunctionDef, ast.ClassDef))}
+    targets = [target for node in body if isinstance(node, ast.Assign) for target in node.targets]
+    return names | {target.id for target in targets if isinstance(target, ast.Name)}
 
 
 def cells_for(path: Path | None, exercise: Exercise) -> list[str]:
@@ -94,21 +87,16 @@ def release(source: Path, target: Path) -> list[Path]:
     notebooks = sorted(source.glob("[0-9][0-9]_*.ipynb"))
     if not notebooks:
         raise InputError(f"{source}: no exercises here (notebooks named 01_….ipynb)")
-    made = {target / path.name: _student_version(path) for path in notebooks}
-    for path in made:
+    made = {target / path.name: read(path) for path in notebooks}
+    for path, notebook in made.items():
         if path.exists():
             raise InputError(f"{path} is there already; choose an empty folder")
+        for number, cell in enumerate(notebook["cells"], start=1):
+            if cell["cell_type"] == "code":
+                cell["source"] = stripped(text(cell), f"{path.name}, cell {number}")
+                cell["outputs"], cell["execution_count"] = [], None
     target.mkdir(parents=True, exist_ok=True)
     for path, notebook in made.items():
         with written_whole(path) as beside:
             beside.write_text(json.dumps(notebook, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     return list(made)
-
-
-def _student_version(path: Path) -> dict[str, Any]:
-    notebook = read(path)
-    for number, cell in enumerate(notebook["cells"], start=1):
-        if cell["cell_type"] == "code":
-            cell["source"] = stripped(text(cell), f"{path.name}, cell {number}")
-            cell["outputs"], cell["execution_count"] = [], None
-    return notebook

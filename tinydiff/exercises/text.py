@@ -1,7 +1,5 @@
 """Section 5: softmax and attention with their gradients, word vectors, and classifier-free guidance."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from tinydiff.diffusion import guidance
@@ -152,10 +150,9 @@ def nearest_words(answer: Answer) -> None:
         by_product = np.array([i for i in np.argsort(-products) if i != word])[:k]
         distances = np.linalg.norm(vectors - vectors[word], axis=1)
         by_distance = np.argsort(distances)[1 : k + 1]
-        with_itself = np.array([word, *order])[:k], np.array([1, *cosines])[:k]
         hints = {
             "that is the dot product u·v: divide by both lengths": (by_product, products[by_product]),
-            "the word itself has cosine 1: leave it out": with_itself,
+            "the word itself has cosine 1: leave it out": (np.array([word, *order])[:k], np.array([1, *cosines])[:k]),
             "the least similar word comes first: a large cosine is a small angle": (order[::-1][:k], cosines[::-1][:k]),
             "that is the distance, which depends on lengths: the angle does not": (by_distance, distances[by_distance]),
         }

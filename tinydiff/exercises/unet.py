@@ -1,13 +1,10 @@
 """Section 2: max-pool, skip connections, the receptive field, the way back up, border weights, the tape's order."""
 
-from __future__ import annotations
-
-from collections import Counter
 from typing import Any
 
 import numpy as np
+from scipy.ndimage import distance_transform_edt
 
-from tinydiff import kernels
 from tinydiff.exercises.checking import Answer, drawn, exercise
 from tinydiff.ops import concat, max_pool2d, upsample_nearest
 from tinydiff.segmentation.border import border_weights
@@ -18,11 +15,9 @@ POOLS = (((2, 4, 6, 3), 2), ((3, 6, 9, 1), 3), ((4, 8, 4, 2), 4))
 
 @exercise("2.1", "max-pool", points=1)
 def max_pool(answer: Answer) -> None:
-    for (shape, size), shift in zip(POOLS, (0.0, -9.0, 0.0), strict=True):
-        (x,) = drawn(shape, seed=0)
-        x += shift
-        with kernels.use("numpy"):
-            expected = max_pool2d.forward(x, size=size)[0]
+    for shape, size in POOLS:
+        x = drawn(shape, seed=0)[0] - 2  # some windows hold negative numbers alone
+        expected = max_pool2d.forward(x, size=size)[0]
         n, height, width, channels = expected.shape
         windows = x.reshape(n, height, size, width, size, channels)
         apart = x.reshape(n, size, height, size, width, channels).max((1, 3))
@@ -36,35 +31,28 @@ def max_pool(answer: Answer) -> None:
 
 @exercise("2.2", "the gradient of max-pool", points=2)
 def max_pool_grad(answer: Answer) -> None:
-    for (shape, size), rounded in zip(POOLS, (False, True, True), strict=True):
-        (x,) = drawn(shape, seed=1)
-        if rounded:
-            x = np.round(x)  # some windows hold their largest number more than once
-        with kernels.use("numpy"):
-            y, backward = max_pool2d.forward(x, size=size)
-            (dy,) = drawn(y.shape, seed=2)
-            (expected,) = backward(dy)
-            (turned,) = max_pool2d.forward(x[:, ::-1, ::-1], size=size)[1](dy[:, ::-1, ::-1])
-        everywhere, largest = (_enlarged(a, size) for a in (dy, y))
-        is_largest = x == largest
+    for (shape, size), decimals in zip(POOLS, (9, 0, 0), strict=True):
+        x = drawn(shape, seed=1)[0].round(decimals)  # at 0 some windows hold their largest number more than once
+        y, backward = max_pool2d.forward(x, size=size)
+        (dy,) = drawn(y.shape, seed=2)
+        (turned,) = max_pool2d.forward(x[:, ::-1, ::-1], size=size)[1](dy[:, ::-1, ::-1])
         n, height, width, channels = y.shape
-        count = is_largest.reshape(n, height, size, width, size, channels).sum((2, 4))
-        shared = everywhere * is_largest / _enlarged(count, size)
-        last = turned[:, ::-1, ::-1]
+        windows = x.reshape(n, height, size, width, size, channels)
+        is_largest = windows == y[:, :, None, :, None]
+        everywhere = np.broadcast_to(dy[:, :, None, :, None], windows.shape)
+        shared = everywhere * is_largest / is_largest.sum((2, 4), keepdims=True)
         hints = {
             "that is the gradient of a mean: only the place of the largest number gets any": everywhere / size**2,
             "only the place of the largest number gets a gradient, the others get none": everywhere,
             "dy is not used: the gradient that arrives is not all ones": is_largest.astype(float),
             "where several are equally large, the first alone gets the gradient": everywhere * is_largest,
             "where several are equally large, the first gets all of it: nothing is shared": shared,
-            "where several are equally large, it is the first that gets the gradient, not the last": last,
+            "where several are equally large, it is the first that gets the gradient, not the last": turned[
+                :, ::-1, ::-1
+            ],
         }
-        answer.expect(answer(x, dy, size), expected, "dx", hints)
-
-
-def _enlarged(y: np.ndarray, size: int) -> np.ndarray:
-    """Each number of (N, H, W, C) size×size times: (N, H·size, W·size, C)."""
-    return y.repeat(size, 1).repeat(size, 2)
+        hints = {text: value.reshape(shape) for text, value in hints.items()}
+        answer.expect(answer(x, dy, size), backward(dy)[0], "dx", hints)
 
 
 @exercise("2.3", "the gradient of a skip connection", points=2)
@@ -91,11 +79,9 @@ def receptive_field(answer: Answer) -> None:
         [(5, 3), (4, 2), (1, 3), (3, 1)],
         [],
     ):
-        first = last = 0  # of the pixels that one pixel of the result sees, followed from the result to the image
-        for kernel, stride in reversed(layers):
-            first, last = first * stride, last * stride + kernel - 1
         sizes, strides = [k for k, _ in layers], [s for _, s in layers]
         jumps = np.cumprod([1, *strides]).tolist()  # pixels of the image between two of each layer
+        expected = 1 + sum((k - 1) * j for k, j in zip(sizes, jumps, strict=False))
         without = 1 + sum(k - 1 for k in sizes)
         whole = 1 + sum(k * j for k, j in zip(sizes, jumps, strict=False))
         own = 1 + sum((k - 1) * j for k, j in zip(sizes, jumps[1:], strict=True))
@@ -103,20 +89,19 @@ def receptive_field(answer: Answer) -> None:
             "the strides are left out: after a stride of 2, a neighbour lies two pixels of the image away": without,
             "a layer adds kernel − 1 neighbours: its own pixel is there already": whole,
             "a layer's stride widens what later layers add, not what it adds itself": own,
-            "one pixel is seen before there is any layer: begin with 1": last - first,
+            "one pixel is seen before there is any layer: begin with 1": expected - 1,
         }
-        came = answer.whole(list(layers))
-        answer.expect(came, last - first + 1, f"what is seen through the layers {layers}", hints)
+        what = f"what is seen through the layers {layers}"
+        answer.expect(answer.whole(list(layers)), expected, what, hints)
 
 
 @exercise("2.5", "nearest ×2 and its gradient", points=2)
 def upsample_and_grad(answer: Answer) -> None:
     for shape in ((2, 3, 5, 3), (3, 2, 4, 1), (2, 4, 1, 2)):
         (x,) = drawn(shape, seed=4)
-        with kernels.use("numpy"):
-            y, backward = upsample_nearest.forward(x)
-            (dy,) = drawn(y.shape, seed=5)
-            (dx,) = backward(dy)
+        y, backward = upsample_nearest.forward(x)
+        (dy,) = drawn(y.shape, seed=5)
+        (dx,) = backward(dy)
         side_by_side = "the four copies lie side by side: repeat each number, do not lay whole images side by side"
         hints = {
             side_by_side: (np.tile(x, (1, 2, 2, 1)), dx),
@@ -145,12 +130,8 @@ LABELS = (
 @exercise("2.6", "border weights", points=3)
 def border_weight_map(answer: Answer) -> None:
     for labels, w0, sigma in zip(LABELS, (10.0, 6.0, 3.0), (1.5, 2.0, 5.0), strict=True):
-        places = np.indices(labels.shape)[..., None]
-        apart = []  # each pixel's distance to each cell
-        for number in np.unique(labels)[1:]:
-            cell = np.array(np.nonzero(labels == number))[:, None, None]
-            apart.append(np.sqrt(((places - cell) ** 2).sum(0)).min(-1))
-        d1, d2 = np.sort(apart, axis=0)[:2]
+        apart = [distance_transform_edt(labels != number) for number in np.unique(labels)[1:]]
+        d1, d2 = np.sort(apart, axis=0)[:2]  # each pixel's distance to the nearest cell and to the next
         height = w0 * (labels == 0)  # of the bump, which only the background has
         squared, twice = (d1 + d2) ** 2, 2 * sigma**2
         hints = {
@@ -198,8 +179,9 @@ def _wrong_order(came: list[Any], end: str, parents: dict[str, list[str]]) -> st
         fresh = set(parents[found.pop()]) - needed
         needed |= fresh
         found += fresh
-    for node, times in Counter(came).items():
-        if times > 1:
+    place = {node: i for i, node in enumerate(came)}  # for a node that comes twice, the last one
+    for i, node in enumerate(came):
+        if place[node] != i:
             once = "remember the nodes that you have seen; one that is used twice is still one node"
             return f"{node!r} comes more than once in {shown}\n  Hint: {once}"
     if missing := needed - set(came):
@@ -207,7 +189,6 @@ def _wrong_order(came: list[Any], end: str, parents: dict[str, list[str]]) -> st
     if extra := set(came) - needed:
         begin = "begin at the end and go from each node to its parents"
         return f"{min(extra)!r} is in {shown}, and {end!r} was not made from it\n  Hint: {begin}"
-    place = {node: i for i, node in enumerate(came)}
     early = [(node, parent) for node in came for parent in parents[node] if place[parent] > place[node]]
     if not early:
         return ""
