@@ -54,7 +54,8 @@ def architecture(pipe: TextToImage, steps: int = 25) -> Figure:
 
     _box(axes, 12, 37, 20, 12, f"encoder\n{_size(found['encoder'])}", BLUE)
     _box(axes, 12, 8, 20, 12, f"decoder\n{_size(found['decoder'])}", BLUE)
-    levels = f"noise: {pipe.schedule.num_train_timesteps:,} levels\n{pipe.schedule.name} schedule"
+    name = "cosine" if pipe.schedule.name == "squaredcos_cap_v2" else pipe.schedule.name
+    levels = f"noise: {pipe.schedule.num_train_timesteps:,} levels\n{name} schedule"
     _box(axes, 53, 37, 28, 12, levels, ORANGE)
     predicted = pipe.prediction_type.removesuffix("_prediction")
     unet = f"U-Net, called {steps} times\npredicts {predicted}\n{_size(found['unet'])}"
