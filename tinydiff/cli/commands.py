@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import tinydiff
@@ -17,7 +18,6 @@ WIDEST_ROW = 8  # images of one prompt that still make one row of the grid
 
 
 def generate(args: argparse.Namespace) -> None:
-    _choose(args.device)
     pipe = _loaded(args)
     pipe.check(args.prompts, args.steps)
     prompts = [text for text in args.prompts for _ in range(args.n)]
@@ -49,7 +49,6 @@ def generate(args: argparse.Namespace) -> None:
 def interpolate(args: argparse.Namespace) -> None:
     from tinydiff import viz
 
-    _choose(args.device)
     pipe = _loaded(args)
     options = {**_sampling(args), "count": args.n, "sampler": args.sampler}
     if args.to is None:
@@ -66,7 +65,6 @@ def invert(args: argparse.Namespace) -> None:
     from tinydiff import viz
     from tinydiff.cli.files import invert_file
 
-    _choose(args.device)
     images, captions = invert_file(_loaded(args), args.image, args.prompt, args.steps)
     viz.save_grid(images, args.output, captions, columns=len(images))
     print("\n".join(captions[1:]))
@@ -77,7 +75,6 @@ def attention(args: argparse.Namespace) -> None:
     from tinydiff.viz.attention import attention_figure
     from tinydiff.viz.figures import save_figure
 
-    _choose(args.device)
     found = _loaded(args).attention_maps(args.prompt, **_sampling(args))
     save_figure(attention_figure(found), args.output)
     print(f"{args.output}: where each of {len(found.words)} words acts, in {len(found.maps)} steps")
@@ -126,16 +123,14 @@ def convert(args: argparse.Namespace) -> None:
 
 
 def _loaded(args: argparse.Namespace) -> TextToImage:
+    _choose(args.device)
     return tinydiff.load(args.weights).to(args.device)
 
 
 def _sampling(args: argparse.Namespace) -> dict[str, Any]:
     """The options that `generate` and its like share, as keyword arguments."""
-    return {"steps": args.steps, "seed": args.seed, **_guidance(args)}
-
-
-def _guidance(args: argparse.Namespace) -> dict[str, Any]:
-    return {"guidance_scale": args.guidance, "guidance_interval": tuple(args.interval)}
+    guidance = {"guidance_scale": args.guidance, "guidance_interval": tuple(args.interval)}
+    return {"steps": args.steps, "seed": args.seed, **guidance}
 
 
 def _choose(device: str) -> None:
@@ -148,14 +143,15 @@ def _choose(device: str) -> None:
 
 
 def evaluate(args: argparse.Namespace) -> None:
-    figures = tinydiff.evaluate(args.weights, n=args.n, data=args.data, **_sampling(args))
+    options = {**_sampling(args), "data": args.data}
+    figures = tinydiff.evaluate(args.weights, n=args.n, **options)
     print(table(figures))
     if args.neighbours:
-        _save_neighbours(args)
+        _save_neighbours(args.weights, args.neighbours, options)
     if args.classifier:
         from tinydiff.evaluation.evaluate import classifiers
 
-        more = classifiers(args.weights, seed=args.seed, data=args.data, **_guidance(args))
+        more = classifiers(args.weights, **{**options, "steps": 25})
         print(table(more))
         figures |= more
     if args.json:
@@ -163,16 +159,16 @@ def evaluate(args: argparse.Namespace) -> None:
         print(f"written to {args.json}")
 
 
-def _save_neighbours(args: argparse.Namespace) -> None:
+def _save_neighbours(weights: Path | None, path: Path, options: dict[str, Any]) -> None:
     import numpy as np
 
     from tinydiff import viz
     from tinydiff.evaluation.evaluate import neighbours
 
-    images, nearest, prompts, near = neighbours(args.weights, WIDEST_ROW, data=args.data, **_sampling(args))
+    images, nearest, prompts, near = neighbours(weights, WIDEST_ROW, **options)
     captions = [*prompts, *[f"nearest in training: {decibels:.1f} dB" for decibels in near]]
-    viz.save_grid(np.concatenate([images, nearest]), args.neighbours, captions, columns=WIDEST_ROW)
-    print(f"{args.neighbours}: generated images above, the nearest training images below")
+    viz.save_grid(np.concatenate([images, nearest]), path, captions, columns=WIDEST_ROW)
+    print(f"{path}: generated images above, the nearest training images below")
 
 
 def bench(args: argparse.Namespace) -> None:
@@ -185,10 +181,11 @@ def bench(args: argparse.Namespace) -> None:
             print(line, flush=True)
         return
     from tinydiff.bench import GROUPS, bench, conditions, report
+    from tinydiff.device import simulated
 
-    if args.device == "cuda":
-        _choose("cuda")
-        _refuse_simulator()
+    _choose(args.device)
+    if args.device == "cuda" and simulated():
+        raise InputError("bench: the simulator's times say nothing of a GPU; --dry counts without one")
     found = conditions()
     print(", ".join(f"{name} {value}" for name, value in found.items()), flush=True)
     groups = ("gpu",) if args.device == "cuda" else GROUPS if "all" in args.groups else args.groups
@@ -200,13 +197,6 @@ def bench(args: argparse.Namespace) -> None:
     if args.output:
         report.write_image(args.output, rows, found)
         print(f"{args.output}: the ratios as an image")
-
-
-def _refuse_simulator() -> None:
-    from tinydiff.device import simulated
-
-    if simulated():
-        raise InputError("bench: the simulator's times say nothing of a GPU; --dry counts without one")
 
 
 def doctor(args: argparse.Namespace) -> None:

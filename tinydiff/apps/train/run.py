@@ -13,7 +13,7 @@ from tinydiff.apps.data.own_images import OwnImages, load_own_images
 from tinydiff.apps.train.folder import refuse_another_run, refuse_existing, run_folder
 from tinydiff.apps.train.lock import folder_lock
 from tinydiff.apps.train.report import EXAMPLES, Strips, write_report
-from tinydiff.apps.train.session import fit
+from tinydiff.apps.train.session import fit, load_ema
 from tinydiff.autograd import Array
 from tinydiff.datasets import GARMENTS, Vocabulary, load_fashion
 from tinydiff.datasets.captions import BACKGROUNDS, COLOURS, canonical
@@ -37,7 +37,7 @@ from tinydiff.training.tasks import (
     measured_scaling_factor,
     train_words,
 )
-from tinydiff.weights import as_stored, load_autoencoder, load_words, save_weights
+from tinydiff.weights import load_autoencoder, load_words, save_weights
 
 PARTS = ("autoencoder", "words", "denoiser", "classifier")
 
@@ -56,12 +56,11 @@ def train(
 ) -> Path:
     """Train one part ("autoencoder", "words", "denoiser", "classifier") or "all" that `generate` needs.
 
-    Returns the run's folder.  Each part's weights, their exponential moving average in float16, go to
-    `{part}.safetensors` in `out`, and to `report.md` its losses, its time, and images that it generated on the way.
+    Returns the run's folder `out`.  Each part's weights, their exponential moving average in float16, go to
+    `{part}.safetensors` in it, and to `report.md` its losses, its time, and images that it generated on the way.
     `resume` goes on where a stopped run's checkpoint stands and skips finished parts; without it a folder that has them
     is refused, and so are always parts of another run (another preset, other data).
-    `images` and `captions`: learn from your own images instead, a folder and a CSV file of file names and captions
-    (see `apps.data.own_images`), brought to `size`×`size` pixels; the vocabulary is that of the captions.
+    `images` and `captions`: learn from your own images instead (see `load_own_images`), at `size`×`size` pixels.
     `device` is "cpu" or "cuda"; Word2Vec learns on the CPU.
     Raises InputError for what does not fit, FloatingPointError where a value stops being finite.
     """
@@ -72,7 +71,7 @@ def train(
     if images is not None and part == "classifier":
         raise InputError("train: the classifier knows garments only, it does not learn from other images")
     names = settings.names if part == "all" else (part,)
-    if part != "all" and part not in PARTS:
+    if part not in (*PARTS, "all"):
         raise InputError(f"train: no part {part!r}; there are {', '.join(PARTS)} and all")
     folder = run_folder(Path(out))
     with folder_lock(folder):
@@ -110,9 +109,8 @@ def _train_part(
         return {"vectors": words.vectors}, {"words": images.vocabulary.words, "losses": list(words.losses)}
     if name == "classifier":
         assert isinstance(images, Fashion)
-        return _trained(classifier_task(images, settings, device), folder, resume).state_dict(), {
-            "model": asdict(settings.classifier)
-        }
+        model = _trained(classifier_task(images, settings, device), folder, resume)
+        return model.state_dict(), {"model": asdict(settings.classifier)}
     if name == "autoencoder":
         task = autoencoder_task(images, settings, device)
         strips = Strips(folder, name, resume, lambda ema: _reconstructed(settings, images, ema, device), rows=2)
@@ -129,8 +127,8 @@ def _train_part(
     def generated(ema: dict[str, Array]) -> np.ndarray:
         assert isinstance(task.model, Denoiser)
         model = Denoiser(settings.denoiser, task.model.text_encoder.config, rng=None)
-        model.load_state_dict({key: as_stored(to_numpy(a)) for key, a in ema.items()})
         model.to(device)
+        load_ema(model, ema)
         scheduler = settings.scheduler
         schedule = make_schedule(scheduler.beta_schedule, scheduler.num_train_timesteps)
         pipe = TextToImage(autoencoder, model, vocabulary, schedule, scheduler.prediction_type, shape)
@@ -152,16 +150,15 @@ def _trained(
     task: Task, folder: Path, resume: bool, on_checkpoint: Callable[[int, dict[str, Array]], None] | None = None
 ) -> Module:
     """The task's model with the EMA of its weights, as the file will hold them."""
-    ema = fit(task, folder, resume=resume, on_checkpoint=on_checkpoint)
-    task.model.load_state_dict({name: as_stored(a) for name, a in ema.items()})
+    load_ema(task.model, fit(task, folder, resume=resume, on_checkpoint=on_checkpoint))
     return task.model
 
 
 def _reconstructed(settings: Preset, images: Fashion | OwnImages, ema: dict[str, Array], device: str) -> np.ndarray:
     """The first images, and what the autoencoder with these weights makes of them."""
     model = Autoencoder(settings.autoencoder, rng=None)
-    model.load_state_dict({name: as_stored(to_numpy(a)) for name, a in ema.items()})
     model.to(device)
+    load_ema(model, ema)
     originals = images.epoch(0).images[:EXAMPLES]
     decoded = model.decode(model.encode(model.place(as_floats(originals))))
     return np.concatenate([originals, as_pixels(to_numpy(decoded))])

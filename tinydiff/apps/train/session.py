@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import signal
 import threading
 import time
@@ -24,6 +25,7 @@ from tinydiff.kernels import reuse_memory
 from tinydiff.nn.module import Module, forward_hook
 from tinydiff.training.loop import Task, training_loop
 from tinydiff.training.optim import AdamW
+from tinydiff.weights import as_stored
 
 SAVE_EVERY = 120.0  # seconds
 
@@ -79,10 +81,14 @@ def fit(
                 step, losses[done] = next(loop)
             except FloatingPointError as error:
                 where = _first_non_finite(task, done, restore_generator(before))
-                raise FloatingPointError(_stopped(task.name, done, f"{error}; {where}", path)) from None
+                kept = f"the last good checkpoint is {path}" if path.exists() else "no checkpoint was written yet"
+                stopped = f"{task.name}: stopped at step {done + 1}"
+                raise FloatingPointError(f"{stopped}: {error}; {where}; {kept}") from None
             done = step + 1
             bar.update()
-            bar.set_postfix_str(_progress(losses[start:done], config.batch, bar), refresh=False)
+            images = (bar.format_dict["rate"] or 0.0) * config.batch
+            recent = losses[max(start, done - 50) : done].mean()
+            bar.set_postfix_str(f"loss {recent:.4f}, {images:.0f} images/s", refresh=False)
             stop = interrupted.is_set()
             if stop or done == config.steps or time.monotonic() - saved_at > save_every:
                 save(done)
@@ -94,15 +100,19 @@ def fit(
     return optimiser.ema
 
 
+def load_ema(model: Module, ema: dict[str, Array]) -> None:
+    """Give a model the EMA of its weights, as the file will hold them."""
+    model.load_state_dict({name: as_stored(a) for name, a in ema.items()})
+
+
 def _restore(
     path: Path, optimiser: AdamW, losses: np.ndarray, run_config: dict[str, Any]
 ) -> tuple[np.random.Generator, int]:
     """Put everything back as the checkpoint has it; returns the generator and the number of steps that were done."""
     arrays, state = checkpoint.load(path)
     if state.get("run_config") != _as_json(run_config):
-        raise InputError(
-            f"{path}: a checkpoint of another run (part, preset, data or seed differ); choose another --out"
-        )
+        other = "another run (part, preset, data or seed differ)"
+        raise InputError(f"{path}: a checkpoint of {other}; choose another --out")
     expected = {"losses": losses.shape}
     for kept in ("m", "v", "ema", "weights"):
         expected |= {f"{kept}/{key}": p.shape for key, p in optimiser.parameters.items()}
@@ -117,7 +127,7 @@ def _restore(
 
 def generator_state(rng: np.random.Generator) -> dict[str, Any]:
     """Where `rng` stands in its stream, as JSON can hold it; `restore_generator` goes on from there."""
-    return _arrays_to_lists(dict(rng.bit_generator.state))
+    return _as_json(rng.bit_generator.state)
 
 
 def restore_generator(state: dict[str, Any]) -> np.random.Generator:
@@ -132,12 +142,6 @@ def restore_generator(state: dict[str, Any]) -> np.random.Generator:
     except (KeyError, IndexError, TypeError, ValueError, OverflowError) as error:
         raise InputError(f"restore_generator: damaged {name} state: {error!r}") from error
     return np.random.Generator(bits)
-
-
-def _arrays_to_lists(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _arrays_to_lists(inner) for key, inner in value.items()}
-    return value.tolist() if isinstance(value, np.ndarray) else value
 
 
 def _first_non_finite(task: Task, step: int, rng: np.random.Generator) -> str:
@@ -155,16 +159,6 @@ def _first_non_finite(task: Task, step: int, rng: np.random.Generator) -> str:
     return f"the first value that is not finite came out of {found[0]!r}" if found else "every layer's output is finite"
 
 
-def _stopped(name: str, step: int, why: str, path: Path) -> str:
-    kept = f"the last good checkpoint is {path}" if path.exists() else "no checkpoint was written yet"
-    return f"{name}: stopped at step {step + 1}: {why}; {kept}"
-
-
-def _progress(losses: np.ndarray, batch: int, bar: tqdm) -> str:
-    rate = bar.format_dict["rate"] or 0.0
-    return f"loss {losses[-50:].mean():.4f}, {rate * batch:.0f} images/s"
-
-
 def _write_losses(path: Path, losses: np.ndarray) -> None:
     try:
         with written_whole(path) as temporary, open(temporary, "w", newline="") as file:
@@ -176,10 +170,8 @@ def _write_losses(path: Path, losses: np.ndarray) -> None:
 
 
 def _as_json(value: Any) -> Any:
-    """As it looks after a trip through JSON: tuples are lists."""
-    if isinstance(value, dict):
-        return {key: _as_json(inner) for key, inner in value.items()}
-    return [_as_json(inner) for inner in value] if isinstance(value, (list, tuple)) else value
+    """As it looks after a trip through JSON: tuples and arrays are lists."""
+    return json.loads(json.dumps(value, default=np.ndarray.tolist))
 
 
 @contextmanager
