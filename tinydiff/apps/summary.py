@@ -3,8 +3,6 @@
 print(tinydiff.summary(tinydiff.load().denoiser, x, t, tokens))
 """
 
-from __future__ import annotations
-
 import time
 from collections import Counter, defaultdict
 from collections.abc import Iterator
@@ -50,22 +48,17 @@ class Summary:
     def total(self) -> LayerSummary:
         return self.rows[0]
 
-    def cells(self) -> list[tuple[str, ...]]:
-        """The table's texts, row by row."""
-        return [row.cells() for row in self.rows]
-
     def __str__(self) -> str:
-        table = [HEADINGS, *self.cells()]
-        widths = [max(len(row[i]) for row in table) for i in range(len(HEADINGS))]
-        form = "  ".join(
-            f"{{:{'<' if i < 3 else '>'}{width}}}" for i, width in enumerate(widths)
-        )  # numbers to the right
+        table = [HEADINGS, *(row.cells() for row in self.rows)]
+        widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+        form = "  ".join(f"{{:{side}{width}}}" for side, width in zip("<<<>>>", widths, strict=True))
         lines = [form.format(*row) for row in table]
         return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:]])
 
     def _repr_html_(self) -> str:
         head = "".join(f"<th>{heading}</th>" for heading in HEADINGS)
-        body = "".join("<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>" for row in self.cells())
+        rows = ("".join(f"<td>{cell}</td>" for cell in row.cells()) for row in self.rows)
+        body = "".join(f"<tr>{row}</tr>" for row in rows)
         return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
 
@@ -94,9 +87,8 @@ def summary(model: Module, *inputs: Any, depth: int | None = None) -> Summary:
             continue
         parameters = sum(p.data.size for p in module.parameters())
         inside = sum(counts[id(part)] for _, part in module.named_modules())
-        milliseconds = 1e3 * seconds[id(module)]
-        kind = type(module).__name__
-        rows.append(LayerSummary(name, kind, shapes[id(module)], parameters, inside, milliseconds))
+        kind, shape, milliseconds = type(module).__name__, shapes[id(module)], 1e3 * seconds[id(module)]
+        rows.append(LayerSummary(name, kind, shape, parameters, inside, milliseconds))
     return Summary(rows)
 
 

@@ -3,8 +3,6 @@
 Results are named by their source, IMAGE-cells.png of IMAGE.tif; of one source all are written or none.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path

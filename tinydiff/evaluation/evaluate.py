@@ -4,8 +4,6 @@ It is a classifier of garment, colour and background that tinydiff trained on re
 used, and it stays as it is, so that figures of different models can be compared.
 """
 
-from __future__ import annotations
-
 import tempfile
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """How near: of reconstructions to their images, and of two sets of images to each other."""
 
-from __future__ import annotations
-
 import numpy as np
 from scipy.linalg import sqrtm
 from scipy.spatial import cKDTree

@@ -1,7 +1,5 @@
 """What the network should learn at each pixel, and how much it matters: most between cells that nearly touch."""
 
-from __future__ import annotations
-
 import numpy as np
 from scipy import ndimage
 

@@ -1,7 +1,5 @@
 """From probabilities to numbered cells: what touches is parted at its waist."""
 
-from __future__ import annotations
-
 import numpy as np
 from scipy import ndimage
 

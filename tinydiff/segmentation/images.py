@@ -1,7 +1,5 @@
 """What was found, to look at: outlines on the image, and the errors where the truth is known."""
 
-from __future__ import annotations
-
 import numpy as np
 from PIL import Image
 from scipy import ndimage

@@ -38,10 +38,9 @@ class Segmenter:
     """The U-Net of 2015 with all that stands before and after it."""
 
     def __init__(self, model: UNet2015) -> None:
-        if model.config.num_classes != 2:
-            raise InputError(
-                f"Segmenter: the model knows {model.config.num_classes} classes, expected cell and background"
-            )
+        known = model.config.num_classes
+        if known != 2:
+            raise InputError(f"Segmenter: the model knows {known} classes, expected cell and background")
         self.model = model
 
     def __repr__(self) -> str:

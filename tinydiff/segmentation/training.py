@@ -1,7 +1,5 @@
 """Training the U-Net of 2015 on images with masks, until a chosen accuracy is reached."""
 
-from __future__ import annotations
-
 import hashlib
 import time
 from collections.abc import Callable, Sequence
@@ -147,7 +145,7 @@ def train_on_pairs(
 
     def loss_of(step: int, rng: np.random.Generator) -> Tensor:
         chosen = rng.choice(len(examples), preset.optim.batch, p=area / area.sum())
-        pieces = [cut(rng, *examples[i].learnt_from(), seen, preset.augmentation) for i in chosen]
+        pieces = [cut(rng, *examples[int(i)].learnt_from(), seen, preset.augmentation) for i in chosen]
         images = np.stack([_channels(image, model) for image, _, _ in pieces])
         logits = model(Tensor(model.place(images)), rng)
         rim = (seen - logits.shape[1]) // 2  # what unpadded convolutions have taken

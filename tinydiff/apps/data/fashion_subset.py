@@ -36,10 +36,7 @@ def write_idx(path: str | Path, array: np.ndarray) -> None:
 
 
 def make_subset(source: str | Path, target: str | Path) -> None:
-    """Write the subset of the full set in the folder `source` to the folder `target`, as gzipped IDX files.
-
-    The training part is taken from the training part and the test part from the test part.
-    """
+    """Write the subset of the full set in `source` to the folder `target`, each split as two gzipped IDX files."""
     Path(target).mkdir(parents=True, exist_ok=True)
     for split, n in EACH.items():
         images, labels = read_labelled(source, split)

@@ -1,7 +1,5 @@
 """The folder of a run: what may be written there, and what must not be touched."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from tinydiff import checkpoint
@@ -32,6 +30,5 @@ def refuse_another_run(path: Path, training: dict[str, str]) -> None:
     found = checkpoint.load(path)[1].get("training", {})
     for key, expected in training.items():
         if found.get(key) != expected:
-            raise InputError(
-                f"{path}: from another run ({key} {found.get(key)!r}, not {expected!r}); choose another --out"
-            )
+            why = f"{key} {found.get(key)!r}, not {expected!r}"
+            raise InputError(f"{path}: from another run ({why}); choose another --out")

@@ -1,7 +1,5 @@
 """One training at a time in a folder: two would overwrite each other's checkpoints."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,8 +14,7 @@ from tinydiff.errors import InputError
 def folder_lock(folder: str | Path) -> Iterator[None]:
     """`with folder_lock(folder):` keeps every other process (and any second lock in this one) out of `folder`.
 
-    The operating system holds the lock on the file `.lock` and frees it when the process ends, by kill −9 too, so
-    nothing is ever left to clean up.
+    The operating system frees the lock, on the file `.lock`, when the process ends, by kill −9 too.
     Raises InputError if the folder is held already (with the holder's process id), or can't be written.
     """
     folder = Path(folder)
@@ -29,10 +26,8 @@ def folder_lock(folder: str | Path) -> Iterator[None]:
         lock.acquire()
     except Timeout:
         process = holder.read_text().strip() if holder.exists() else "unknown"
-        raise InputError(
-            f"{folder}: another training (process {process}) is at work here; "
-            "wait for it, stop it, or choose another folder"
-        ) from None
+        busy = f"another training (process {process}) is at work here"
+        raise InputError(f"{folder}: {busy}; wait for it, stop it, or choose another folder") from None
     except OSError as error:
         raise InputError(f"{folder}: cannot be locked for training, {error.strerror or error}") from error
     try:

@@ -1,7 +1,5 @@
 """Training: from nothing to the files that `tinydiff.load` reads."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable
 from dataclasses import asdict, replace

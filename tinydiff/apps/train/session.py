@@ -1,7 +1,5 @@
 """What stands around the training loop: checkpoints, resuming, Ctrl-C, the progress bar, and the hunt for a NaN."""
 
-from __future__ import annotations
-
 import csv
 import json
 import signal
