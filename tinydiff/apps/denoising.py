@@ -26,14 +26,9 @@ GREY_LEVELS = 127.5  # in a step of 1 on the scale from −1 to 1
 
 
 class ImageDenoiser:
-    """A diffusion model of pixels as a denoiser of images.
-
-    denoiser = tinydiff.load_denoiser()
-    clean = denoiser.denoise(noisy, sigma=25)  # uint8 (H, W, 3) or (N, H, W, 3) → the same
-    """
+    """A diffusion model of pixels as a denoiser of images; InputError where it works on latents."""
 
     def __init__(self, pipe: TextToImage) -> None:
-        """Raises InputError where the pipe works on latents."""
         if not isinstance(pipe.autoencoder, PixelSpace):
             raise InputError("denoise: the weights work on latents, expected those of pixels (train --preset pixels)")
         self.pipe = pipe
@@ -51,13 +46,11 @@ class ImageDenoiser:
     def denoise(
         self, images: np.ndarray, sigma: float | None = None, steps: int | None = None, seed: int = 0
     ) -> np.ndarray:
-        """Images without their noise, (H, W, 3) or (N, H, W, 3): uint8 to uint8, or floats to float32 in [−1, 1].
+        """Images of any size without their noise, (H, W, 3) or (N, H, W, 3): uint8, or floats in [−1, 1] but for it.
 
-        Of floats the clean image lies in [−1, 1], the noise may reach beyond.  sigma: the noise's standard deviation,
-        in grey levels of 255; None estimates it from each image.  steps: None goes straight to the expected image, a
-        number that many steps down from the noise's level, with fresh noise from `seed`.
-        Images of another size than the network's are worked on in windows that overlap.
-        Raises InputError for other shapes and types, and where sigma is not above 0.
+        sigma: the noise's standard deviation, in grey levels of 255; None estimates it from each image.  steps: None
+        goes straight to the expected image, a number that many steps down from the noise's level, with fresh noise from
+        `seed`.  Raises InputError for other shapes and types, and where sigma is not above 0.
         """
         known = images.dtype == np.uint8 or images.dtype.kind == "f"
         if images.ndim not in (3, 4) or images.shape[-1] != 3 or 0 in images.shape or not known:
@@ -113,7 +106,7 @@ class ImageDenoiser:
 def load_denoiser(folder: str | Path | None = None) -> ImageDenoiser:
     """What takes noise out of images, with the shipped weights or those of a run of `train --preset pixels`.
 
-        clean = tinydiff.load_denoiser().denoise(noisy, sigma=25)  # uint8 (H, W, 3)
+        clean = tinydiff.load_denoiser().denoise(noisy, sigma=25)  # uint8 (H, W, 3) or (N, H, W, 3) → the same
 
     Raises InputError for files that are missing or damaged, and for weights that work on latents.
     """

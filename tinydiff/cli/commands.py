@@ -1,7 +1,5 @@
 """What each command of the command line does with its arguments, which `parser.py` has read and checked."""
 
-from __future__ import annotations
-
 import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -53,11 +51,11 @@ def interpolate(args: argparse.Namespace) -> None:
     options = {**_sampling(args), "count": args.n, "sampler": args.sampler}
     if args.to is None:
         images = pipe.interpolate(args.prompt, to_seed=args.to_seed, **options)
-        ends = f"{args.prompt}, seed {args.seed}", f"seed {args.to_seed}"
+        first, last = f"{args.prompt}, seed {args.seed}", f"seed {args.to_seed}"
     else:
         images = pipe.interpolate(args.prompt, args.to, **options)
-        ends = args.prompt, args.to
-    viz.save_grid(images, args.output, [ends[0], *[""] * (args.n - 2), ends[1]], columns=min(args.n, WIDEST_ROW))
+        first, last = args.prompt, args.to
+    viz.save_grid(images, args.output, [first, *[""] * (args.n - 2), last], columns=min(args.n, WIDEST_ROW))
     print(f"{args.output}: {args.n} images")
 
 
@@ -101,19 +99,19 @@ def train(args: argparse.Namespace) -> None:
     if args.resume and not out.is_dir():
         raise InputError(f"--resume: there is no run to resume in {out}")
     run = {"preset": args.preset, "out": out, "resume": args.resume, "device": args.device}
-    if args.part != "segmentation":
-        for option in ("masks", "until_iou", "unpadded"):
-            if getattr(args, option):
-                raise InputError(f"--{option.replace('_', '-')} belongs to `train segmentation`, not to {args.part}")
-        own = {"images": args.images, "captions": args.captions, "size": args.size}
-        tinydiff.train(args.part, data=args.data, **own, **run)
+    if args.part == "segmentation":
+        if args.captions:
+            raise InputError("--captions does not belong to `train segmentation`, which takes --images and --masks")
+        if args.data:
+            raise InputError("--data is the folder of Fashion-MNIST; segmentation takes --images and --masks")
+        aim = {"until_iou": args.until_iou, "padded": not args.unpadded}
+        tinydiff.train_segmentation(args.images, args.masks, **aim, **run)
         return
-    if args.captions:
-        raise InputError("--captions does not belong to `train segmentation`, which takes --images and --masks")
-    if args.data:
-        raise InputError("--data is the folder of Fashion-MNIST; segmentation takes --images and --masks")
-    padded = not args.unpadded
-    tinydiff.train_segmentation(args.images, args.masks, until_iou=args.until_iou, padded=padded, **run)
+    for option in ("masks", "until_iou", "unpadded"):
+        if getattr(args, option):
+            raise InputError(f"--{option.replace('_', '-')} belongs to `train segmentation`, not to {args.part}")
+    own = {"data": args.data, "images": args.images, "captions": args.captions, "size": args.size}
+    tinydiff.train(args.part, **own, **run)
 
 
 def convert(args: argparse.Namespace) -> None:
@@ -122,7 +120,7 @@ def convert(args: argparse.Namespace) -> None:
     convert(args.folder)
 
 
-def _loaded(args: argparse.Namespace) -> TextToImage:
+def _loaded(args: argparse.Namespace) -> "TextToImage":
     _choose(args.device)
     return tinydiff.load(args.weights).to(args.device)
 
@@ -172,9 +170,9 @@ def _save_neighbours(weights: Path | None, path: Path, options: dict[str, Any]) 
 
 
 def bench(args: argparse.Namespace) -> None:
-    if args.dry and args.device != "cuda":
-        raise InputError("--dry counts what the kernels for a GPU cost: it needs --device cuda")
     if args.dry:
+        if args.device != "cuda":
+            raise InputError("--dry counts what the kernels for a GPU cost: it needs --device cuda")
         from tinydiff.bench.gpu import dry
 
         for line in dry():

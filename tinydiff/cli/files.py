@@ -46,12 +46,7 @@ def save_all(images: Mapping[Path, Image.Image]) -> None:
 
 
 def edit_file(
-    pipe: TextToImage,
-    path: Path,
-    prompts: Sequence[str],
-    strength: float | None = None,
-    mask: Path | None = None,
-    **options: Any,
+    pipe: TextToImage, path: Path, prompts: Sequence[str], strength: float | None, mask: Path | None, **options: Any
 ) -> np.ndarray:
     """`edit` of a file's middle square, once for each prompt, only where the mask's is white if there is one.
 
@@ -65,8 +60,8 @@ def edit_file(
 def invert_file(pipe: TextToImage, path: Path, prompt: str, steps: Sequence[int]) -> tuple[np.ndarray, list[str]]:
     """A file's middle square, what the autoencoder alone makes of it, and what DDIM generates from its noise.
 
-    Images, uint8 (2 + len(steps), H, W, 3), and a caption for each with its error in dB: the autoencoder's to the
-    image, the others' to the autoencoder's, so that it is inversion's alone.
+    Images, uint8 (2 + len(steps), H, W, 3), and captions with their errors in dB: the autoencoder's to the image, the
+    others' to the autoencoder's, so that it is inversion's alone.
     """
     image = read_square(path, pipe.size)[None]
     pipe.check([prompt], max(steps))
@@ -107,8 +102,7 @@ def segment_files(
     images: Sequence[Path], out: Path, mask: Path | None = None, weights: Path | None = None, device: str = "cpu"
 ) -> None:
     """For each IMAGE write IMAGE-mask.png (0 and 255), IMAGE-cells.png (16 bits, each cell its number) and
-    IMAGE-overlay.png to the folder `out`, and say how many cells there are; with its true `mask`, how right that is,
-    and IMAGE-compared.png.
+    IMAGE-overlay.png to `out`; with its true `mask` say how right that is, and write IMAGE-compared.png.
 
     More than 65,535 cells do not fit into a PNG: they go to IMAGE-cells.tif.  Raises InputError, which names the file,
     where an image cannot be read, is too small, or two would write the same files.
@@ -134,9 +128,7 @@ def segment_files(
         if truth is not None:
             pages[f"{stem}-compared.png"] = compared(image, truth, cells, found.mask)
             pixels, single = overlap(found.mask, truth), objects(cells, truth)
-            said += (
-                f"; intersection over union {pixels.iou:.3f}, Dice {pixels.dice:.3f}, right pixels "
-                f"{100 * pixels.accuracy:.1f} %, F1 of the cells {single.f1:.3f}"
-            )
+            said += f"; intersection over union {pixels.iou:.3f}, Dice {pixels.dice:.3f}, "
+            said += f"right pixels {100 * pixels.accuracy:.1f} %, F1 of the cells {single.f1:.3f}"
         save_all({out / name: page for name, page in pages.items()})
         print(f"{said}; {', '.join(pages)} in {out}")

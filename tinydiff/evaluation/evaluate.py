@@ -1,7 +1,7 @@
 """What the evaluation classifier says: do images show what their prompts asked for, and how good is the autoencoder?
 
-It is a classifier of garment, colour and background that tinydiff trained on real images.  The shipped one is always
-used, and it stays as it is, so that figures of different models can be compared.
+It is a classifier of garment, colour and background that learnt from real images.  The shipped one is always used, so
+that figures of different models can be compared.
 """
 
 import tempfile
@@ -97,9 +97,8 @@ def classifiers(
 ) -> dict[str, Any]:
     """Do generated images teach what real ones teach?  Two classifiers like the evaluation's, on real test images.
 
-    One learns from `count` generated images of seen pairs alone, the other from as many real ones, with the same steps.
-    Both are measured on the test images of seen pairs.  `sampling`: options of `TextToImage.generate`.
-    (The classification accuracy score of Ravuri & Vinyals 2019, arXiv:1905.10887)
+    One learns from `count` generated images of seen pairs alone, the other from as many real ones.  `sampling`: options
+    of `TextToImage.generate`.  (The classification accuracy score of Ravuri & Vinyals 2019, arXiv:1905.10887)
     """
     pipe = load(weights)
     train, test = captioned_fashion("train", data, seed), captioned_fashion("test", data)
@@ -128,30 +127,24 @@ def train_classifier(images: np.ndarray, truth: np.ndarray, optim: OptimConfig, 
 
 
 def neighbours(
-    weights: str | Path | None = None,
-    count: int = 8,
-    *,
-    seed: int = 0,
-    data: str | Path | None = None,
-    **sampling: Any,
+    weights: str | Path | None = None, count: int = 8, *, seed: int = 0, data: str | Path | None = None, **sampling: Any
 ) -> tuple[np.ndarray, np.ndarray, list[str], np.ndarray]:
     """Are generated images copies?  `count` of them, uint8, and the training garment that is nearest to each.
 
-    The training garments are shown in the generated image's own colours, and compared with it in the classifier's
-    features; returned are the images, their neighbours, the prompts, and each pair's PSNR in dB: a copy would have
-    28 dB or more, which is what the autoencoder leaves.  `sampling`: options of `TextToImage.generate`.
+    The garments are shown in the image's own colours, and compared in the classifier's features.  Returned are the
+    images, their neighbours, the prompts, and each pair's PSNR: a copy would have 28 dB or more, which is what the
+    autoencoder leaves.  `sampling`: options of `TextToImage.generate`.
     """
     pipe, classifier = load(weights), load_classifier(shipped())
     grey, labels, _ = load_fashion("train", data)
     images, asked, prompts = _generate(pipe, count, False, seed, **sampling)
-    found = []
-    for image, garment, colour, background in zip(images, *asked, strict=True):
+    found = np.empty_like(images)
+    for i, (garment, colour, background) in enumerate(asked.T):
         rows = np.flatnonzero(labels == garment)
         candidates = render(grey[rows], np.full(len(rows), colour), np.full(len(rows), background))
-        index, _ = nearest(features_of(classifier, image[None]), features_of(classifier, candidates))
-        found.append(candidates[index[0]])
-    pairs = zip(images, found, strict=True)
-    return images, np.stack(found), prompts, np.array([psnr(a, b) for a, b in pairs])
+        index, _ = nearest(features_of(classifier, images[i : i + 1]), features_of(classifier, candidates))
+        found[i] = candidates[index[0]]
+    return images, found, prompts, np.array([psnr(a, b) for a, b in zip(images, found, strict=True)])
 
 
 def _generate(
@@ -162,8 +155,7 @@ def _generate(
     prompts, asked = drawn_prompts(count, unseen, rng)
     parts = []
     with tqdm(total=count, desc="generating", unit="image", disable=None) as bar:
-        for start in range(0, count, BATCH):
-            part = prompts[start : start + BATCH]
+        for part in batches(prompts):
             parts.append(pipe.generate(part, seed=int(rng.integers(2**31)), **sampling))
             bar.update(len(part))
     return np.concatenate(parts), asked, prompts
@@ -215,6 +207,6 @@ def halves(images: np.ndarray, size: int, seed: int) -> tuple[np.ndarray, np.nda
     return images[order[:size]], images[order[size : 2 * size]]
 
 
-def batches(images: np.ndarray) -> list[np.ndarray]:
+def batches(images: Any) -> list:
     """A part at a time, which bounds the memory."""
     return [images[i : i + BATCH] for i in range(0, len(images), BATCH)]

@@ -41,9 +41,8 @@ def precision_recall(real: np.ndarray, generated: np.ndarray, k: int = 3) -> tup
     Raises InputError unless both have the same D and more than k rows.  (Kynkäänniemi 2019, arXiv:1904.06991)
     """
     if real.ndim != 2 or generated.ndim != 2 or real.shape[1] != generated.shape[1] or k < 1:
-        raise InputError(
-            f"precision_recall: expected features (N, D) and (M, D), k from 1; got {real.shape}, {generated.shape}, {k}"
-        )
+        got = f"{real.shape}, {generated.shape}, {k}"
+        raise InputError(f"precision_recall: expected features (N, D) and (M, D), k from 1; got {got}")
     if min(len(real), len(generated)) <= k:
         raise InputError(f"precision_recall: {len(real)} and {len(generated)} features, expected more than k = {k}")
     return _inside(generated, real, k), _inside(real, generated, k)

@@ -1,7 +1,6 @@
-"""Images of any size, tile by tile: tiles overlap by the receptive radius, so that no seam is left.
+"""Images of any size, tile by tile: each sees all pixels that its answer depends on, so that no seam is left.
 
-The image is mirrored at its border, and each tile sees all pixels that its answer depends on, which is that of the
-whole image.  (Ronneberger 2015, arXiv:1505.04597, figure 2)
+The image is mirrored at its border.  (Ronneberger 2015, arXiv:1505.04597, figure 2)
 """
 
 import math

@@ -13,8 +13,7 @@ from tinydiff import ops
 from tinydiff.apps.data.image_files import Pair, read_pairs
 from tinydiff.apps.data.nuclei import load_nuclei
 from tinydiff.apps.train.curves import loss_curves
-from tinydiff.apps.train.folder import refuse_another_run, refuse_existing, run_folder
-from tinydiff.apps.train.lock import folder_lock
+from tinydiff.apps.train.folder import folder_lock, refuse_another_run, refuse_existing, run_folder
 from tinydiff.apps.train.session import fit, load_ema
 from tinydiff.autograd import Array, Tensor
 from tinydiff.device import check_device
@@ -47,9 +46,8 @@ def train_segmentation(
     """Train the U-Net of 2015 on a folder of images and one of masks of the same names; returns the run's folder.
 
     Without folders it learns from the left half of the shipped image of nuclei.  The right-hand fifth of each image,
-    the validation strip, is not learnt from and says how good the model is.  `until_iou`: go on until the intersection
-    over union there reaches this, for as many steps as it takes, at most ten times the preset's.  The weights go to
-    `segmentation.safetensors`.
+    the validation strip, says how good the model is.  `until_iou`: go on until the intersection over union there
+    reaches this, at most for ten times the preset's steps.  The weights go to `segmentation.safetensors`.
     Raises InputError for what does not fit, MismatchError where `until_iou` is not reached (the weights are kept).
     """
     settings = segmentation_preset(preset)
@@ -121,7 +119,6 @@ def train_on_pairs(
     until_iou: float | None = None,
     validation_strip: float = VALIDATION_STRIP,
     prepare: Callable[[np.ndarray], np.ndarray] | None = None,
-    say: Callable[[str], None] = print,
 ) -> Learnt:
     """Learn from random pieces of the images but for their right-hand part, on which the model is validated.
 
@@ -162,7 +159,7 @@ def train_on_pairs(
         load_ema(ema_model, weights)
         iou = validation_iou(ema_model, examples)
         validation.append((step, iou))
-        say(f"step {step}: intersection over union {iou:.3f} on the validation strips, {until_iou} asked for")
+        print(f"step {step}: intersection over union {iou:.3f} on the validation strips, {until_iou} asked for")
         return until_iou is not None and iou >= until_iou
 
     run_config = {"preset": asdict(preset), "data": fingerprint(pairs), "validation_strip": validation_strip}

@@ -8,8 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from tinydiff.apps.data.own_images import OwnImages, load_own_images
-from tinydiff.apps.train.folder import refuse_another_run, refuse_existing, run_folder
-from tinydiff.apps.train.lock import folder_lock
+from tinydiff.apps.train.folder import folder_lock, refuse_another_run, refuse_existing, run_folder
 from tinydiff.apps.train.report import EXAMPLES, Strips, write_report
 from tinydiff.apps.train.session import fit, load_ema
 from tinydiff.autograd import Array
@@ -80,8 +79,7 @@ def train(
             learnt_from = load_own_images(images, captions, size)
             settings = _at_most(settings, len(learnt_from))
         else:
-            grey, labels, source = load_fashion("train", data)
-            learnt_from = Fashion(grey, labels, source, settings.seed)
+            learnt_from = Fashion(*load_fashion("train", data), settings.seed)
         print(f"tinydiff: training {', '.join(names)} ({preset}) on {learnt_from.source}", flush=True)
         training = {"preset": preset, "data": learnt_from.source}
         for name in names:
@@ -110,21 +108,20 @@ def _train_part(
         model = _trained(classifier_task(images, settings, device), folder, resume)
         return model.state_dict(), {"model": asdict(settings.classifier)}
     if name == "autoencoder":
-        task = autoencoder_task(images, settings, device)
         strips = Strips(folder, name, resume, lambda ema: _reconstructed(settings, images, ema, device), rows=2)
-        _trained(task, folder, resume, strips)
-        assert isinstance(task.model, Autoencoder)
-        scaling_factor = measured_scaling_factor(task.model, images, settings.seed)
-        return task.model.state_dict(), {"model": asdict(replace(settings.autoencoder, scaling_factor=scaling_factor))}
+        model = _trained(autoencoder_task(images, settings, device), folder, resume, strips)
+        assert isinstance(model, Autoencoder)
+        config = replace(settings.autoencoder, scaling_factor=measured_scaling_factor(model, images, settings.seed))
+        return model.state_dict(), {"model": asdict(config)}
     autoencoder = PixelSpace() if settings.space == "pixels" else load_autoencoder(folder)
     vectors, known = load_words(folder)
     vocabulary = Vocabulary(known, images.vocabulary.length)
     task = denoiser_task(images, autoencoder, vectors, vocabulary, settings, device)
-    shape = latent_shape(autoencoder, images)
+    assert isinstance(task.model, Denoiser)
+    text, shape = task.model.text_encoder.config, latent_shape(autoencoder, images)
 
     def generated(ema: dict[str, Array]) -> np.ndarray:
-        assert isinstance(task.model, Denoiser)
-        model = Denoiser(settings.denoiser, task.model.text_encoder.config, rng=None)
+        model = Denoiser(settings.denoiser, text, rng=None)
         model.to(device)
         load_ema(model, ema)
         scheduler = settings.scheduler
@@ -132,11 +129,9 @@ def _train_part(
         pipe = TextToImage(autoencoder, model, vocabulary, schedule, scheduler.prediction_type, shape)
         return pipe.generate(examples(images))
 
-    _trained(task, folder, resume, Strips(folder, name, resume, generated))
-    assert isinstance(task.model, Denoiser)
-    return task.model.state_dict(), {
+    return _trained(task, folder, resume, Strips(folder, name, resume, generated)).state_dict(), {
         "unet": asdict(settings.denoiser),
-        "text_encoder": asdict(task.model.text_encoder.config),
+        "text_encoder": asdict(text),
         "scheduler": asdict(settings.scheduler),
         "space": settings.space,
         "latent_shape": list(shape),

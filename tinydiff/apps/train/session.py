@@ -39,10 +39,9 @@ def fit(
 ) -> dict[str, np.ndarray]:
     """Train a task to its last step; returns the exponential moving average (EMA) of its weights.
 
-    A checkpoint `{name}.checkpoint.safetensors` is written to `out` every `save_every` seconds, at Ctrl-C and at the
-    end; a resumed run gives the same bits as one that was never stopped, and a checkpoint of another run is refused.
-    The losses go to `{name}.csv`.  `should_stop(steps done, ema)` is asked before every step but the first, and ends
-    the training where it says so; `on_checkpoint(steps done, ema)` is called after each checkpoint.
+    `{name}.checkpoint.safetensors`, and the losses in `{name}.csv`, are written to `out` every `save_every` seconds, at
+    Ctrl-C and at the end; a resumed run gives the same bits as one that was never stopped.  `should_stop(steps done,
+    ema)` is asked before every step but the first; `on_checkpoint(steps done, ema)` is called after each checkpoint.
     Raises FloatingPointError at the first value that is not finite, naming step and layer; the last checkpoint stays.
     """
     reuse_memory()
@@ -55,12 +54,8 @@ def fit(
         rng, start = _restore(path, optimiser, losses, run_config)
 
     def save(done: int) -> None:
-        arrays = {"losses": losses}
-        for moment in ("m", "v", "ema"):
-            arrays |= {f"{moment}/{key}": a for key, a in getattr(optimiser, moment).items()}
-        arrays |= {f"weights/{key}": p.data for key, p in optimiser.parameters.items()}
         state = {"step": done, "generator": generator_state(rng), "run_config": run_config}
-        checkpoint.save(path, arrays, state)
+        checkpoint.save(path, _arrays_of(optimiser, losses), state)
         _write_losses(out / f"{task.name}.csv", losses[:done])
         if on_checkpoint is not None:
             on_checkpoint(done, optimiser.ema)
@@ -103,17 +98,23 @@ def load_ema(model: Module, ema: dict[str, Array]) -> None:
     model.load_state_dict({name: as_stored(a) for name, a in ema.items()})
 
 
+def _arrays_of(optimiser: AdamW, losses: np.ndarray) -> dict[str, Array]:
+    """All arrays of a run, by their names in the checkpoint."""
+    arrays = {"losses": losses}
+    for moment in ("m", "v", "ema"):
+        arrays |= {f"{moment}/{key}": a for key, a in getattr(optimiser, moment).items()}
+    return arrays | {f"weights/{key}": p.data for key, p in optimiser.parameters.items()}
+
+
 def _restore(
     path: Path, optimiser: AdamW, losses: np.ndarray, run_config: dict[str, Any]
 ) -> tuple[np.random.Generator, int]:
-    """Put everything back as the checkpoint has it; returns the generator and the number of steps that were done."""
+    """Put everything back as the checkpoint has it; returns the generator and the number of steps done."""
     arrays, state = checkpoint.load(path)
     if state.get("run_config") != _as_json(run_config):
         other = "another run (part, preset, data or seed differ)"
         raise InputError(f"{path}: a checkpoint of {other}; choose another --out")
-    expected = {"losses": losses.shape}
-    for kept in ("m", "v", "ema", "weights"):
-        expected |= {f"{kept}/{key}": p.shape for key, p in optimiser.parameters.items()}
+    expected = {name: a.shape for name, a in _arrays_of(optimiser, losses).items()}
     checkpoint.check_arrays(arrays, expected, path)
     losses[:] = arrays["losses"]
     for key, p in optimiser.parameters.items():
