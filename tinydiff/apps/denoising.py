@@ -1,9 +1,9 @@
 """Noise out of real images, by the network that makes images out of noise.
 
-An image with noise of standard deviation σ, in units in which images reach from −1 to 1, is a step of the forward
-process once it is scaled: x_t = √ᾱ·y with ᾱ = 1/(1 + σ²).  From there one can go straight to the expected image x̂0,
-which has the least squared error, or on in many small steps, which ends at one possible image, sharper and further
-off.  (Ho 2020, arXiv:2006.11239; Kawar 2021, arXiv:2101.09864 for the difference)
+An image in [−1, 1] with noise of standard deviation σ is a step of the forward process once it is scaled: x_t = √ᾱ·y
+with ᾱ = 1/(1 + σ²).  From there one can go straight to the expected image x̂0, which has the least squared error, or in
+many small steps to one possible image, sharper and further off.  (Ho 2020, arXiv:2006.11239; Kawar 2021,
+arXiv:2101.09864 for the difference)
 """
 
 from __future__ import annotations

@@ -65,20 +65,25 @@ class Summary:
 def summary(model: Module, *inputs: Any, depth: int | None = None) -> Summary:
     """Run `model(*inputs)` once to warm up and once to watch, and say what each of its modules did.
 
-    inputs: what the model takes; arrays of floats may be given plain.  depth: how many levels of names are shown, 0 for
-    the whole alone, None for all.  Modules that did not run are left out, and one that ran twice is counted twice.
-    Multiply-adds are those of convolutions, linear layers and attention's two products.
+    inputs: arrays of floats may be given plain.  depth: how many levels of names are shown, 0 for the whole alone, None
+    for all.  Modules that did not run are left out, and one that ran twice is counted twice (see `multiply_adds`).
     """
     given = [Tensor(i) if isinstance(i, np.ndarray) and i.dtype.kind == "f" and i.ndim > 1 else i for i in inputs]
     shapes: dict[int, tuple[int, ...]] = {}
+    seconds: defaultdict[int, float] = defaultdict(float)
+    begun: list[float] = []
 
-    def note(layer: Module, inputs: tuple, y: Any) -> None:
+    def start(module: Module, inputs: tuple) -> None:
+        begun.append(time.perf_counter())
+
+    def stop(module: Module, inputs: tuple, y: Any) -> None:
+        seconds[id(module)] += time.perf_counter() - begun.pop()
         first = y[0] if isinstance(y, tuple) else y
-        shapes[id(layer)] = tuple(getattr(first, "shape", ()))
+        shapes[id(module)] = tuple(getattr(first, "shape", ()))
 
     with no_grad():
         model(*given)
-        with counting() as counts, timing() as seconds, forward_hook(note):
+        with counting() as counts, forward_hook(stop, before=start):
             model(*given)
     rows = []
     for name, module in model.named_modules():
@@ -120,19 +125,3 @@ def counting() -> Iterator[Counter[int]]:
 
     with forward_hook(count):
         yield counts
-
-
-@contextmanager
-def timing() -> Iterator[defaultdict[int, float]]:
-    """Within this block the seconds that each module takes are added up under its `id`."""
-    seconds: defaultdict[int, float] = defaultdict(float)
-    begun: list[float] = []
-
-    def start(module: Module, inputs: tuple) -> None:
-        begun.append(time.perf_counter())
-
-    def stop(module: Module, inputs: tuple, y: Any) -> None:
-        seconds[id(module)] += time.perf_counter() - begun.pop()
-
-    with forward_hook(stop, before=start):
-        yield seconds

@@ -16,22 +16,19 @@ WIDEST_ROW = 8  # images of one prompt that still make one row of the grid
 
 
 def generate(args: argparse.Namespace) -> None:
+    from tinydiff import viz
+    from tinydiff.cli.files import edit_file, save_all
+
     pipe = _loaded(args)
     pipe.check(args.prompts, args.steps)
     prompts = [text for text in args.prompts for _ in range(args.n)]
     options = {**_sampling(args), "sampler": args.sampler}
     if args.init is not None:
-        from tinydiff.cli.files import edit_file
-
         images = edit_file(pipe, args.init, prompts, args.strength, args.mask, **options)
     elif args.strength is not None or args.mask is not None:
         raise InputError("--strength and --mask change an image: name it with --init")
     else:
         images = pipe.generate(prompts, **options)
-
-    from tinydiff import viz
-    from tinydiff.cli.files import save_all
-
     if not args.each:
         # Several prompts: one row for each, where it isn't too long.
         columns = args.n if len(args.prompts) > 1 and args.n <= WIDEST_ROW else None

@@ -4,7 +4,7 @@ import os
 import platform
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -23,7 +23,11 @@ def report() -> str:
     lines = []
     for check in (versions, processor, kernels, cache, data, weights, cuda):
         lines.append(check.__name__)
-        lines += [f"  {name:<16}{value}" for name, value in _safely(check)]
+        try:
+            for name, value in check():
+                lines.append(f"  {name:<16}{value}")
+        except Exception as error:  # a doctor that falls ill on a broken machine helps nobody
+            lines.append(f"  {'failed':<16}{type(error).__name__}: {error}")
     return "\n".join(lines)
 
 
@@ -121,10 +125,3 @@ def _version(package: str) -> str | None:
         return version(package)
     except PackageNotFoundError:
         return None
-
-
-def _safely(check: Callable[[], Findings]) -> Findings:
-    try:
-        yield from check()
-    except Exception as error:  # a doctor that falls ill on a broken machine helps nobody
-        yield "failed", f"{type(error).__name__}: {error}"

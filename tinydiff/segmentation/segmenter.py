@@ -38,8 +38,7 @@ class Segmenter:
     """The U-Net of 2015 with all that stands before and after it."""
 
     def __init__(self, model: UNet2015) -> None:
-        known = model.config.num_classes
-        if known != 2:
+        if (known := model.config.num_classes) != 2:
             raise InputError(f"Segmenter: the model knows {known} classes, expected cell and background")
         self.model = model
 
@@ -83,8 +82,7 @@ def normaliser(image: np.ndarray, channels: int = 3) -> Callable[[np.ndarray], n
     scale = np.float32(1 / (high - low) if high > low else 1)
 
     def prepare(piece: np.ndarray) -> np.ndarray:
-        value = np.maximum((piece.astype(np.float32) - np.float32(low)) * scale, 0)
-        x = 2 * np.sqrt(value) - 1
+        x = 2 * np.sqrt(np.maximum((piece.astype(np.float32) - np.float32(low)) * scale, 0)) - 1
         return x if x.ndim == 3 else np.repeat(x[:, :, None], channels, 2)
 
     return prepare

@@ -20,8 +20,8 @@ Pair = tuple[np.ndarray, np.ndarray]  # an image (H, W) or (H, W, 3), and its ma
 def read_image(path: str | Path) -> np.ndarray:
     """An image as it lies in the file: (H, W) or (H, W, 3); uint8, uint16, int32 or float32.
 
-    Raises InputError, which names the file, where it is missing, corrupt, has several pages or transparent pixels, is
-    a colour image of more than 8 bits (Pillow would drop the lower ones in silence), or is not finite.
+    Raises InputError, which names the file, where it cannot be read, has several pages, transparent pixels or values
+    that are not finite, or is in colour with more than 8 bits (Pillow would drop the lower ones in silence).
     """
     image = _opened(path)
     array = np.asarray(image) if image.mode in GREY_MODES else _colours(image, path)
@@ -76,8 +76,7 @@ def read_pair(image: str | Path, mask: str | Path) -> Pair:
 def read_pairs(images: str | Path, masks: str | Path, least: int = 1) -> list[Pair]:
     """All images of a folder with the masks of the same name in another (or `name_mask`), in the names' order.
 
-    Raises InputError, which names the file, where a folder is missing or empty, where one has no partner, where a side
-    is shorter than `least` pixels, and as `read_image` does.
+    Raises InputError, which names the file, where one has no partner or a side shorter than `least` pixels, and more.
     """
     of_images = _files(images)
     of_masks = {stem.removesuffix("_mask").removesuffix("-mask"): path for stem, path in _files(masks).items()}

@@ -43,8 +43,8 @@ def refuse_another_run(path: Path, training: dict[str, str]) -> None:
 def folder_lock(folder: str | Path) -> Iterator[None]:
     """`with folder_lock(folder):` keeps every other process (and any second lock in this one) out of `folder`.
 
-    The operating system frees the lock, on the file `.lock`, when the process ends, by kill −9 too.
-    Raises InputError if the folder is held already (with the holder's process id), or can't be written.
+    The operating system frees the lock when the process ends, by kill −9 too.  Raises InputError if the folder is held
+    already, with the holder's process id, or can't be written.
     """
     folder = Path(folder)
     holder = folder / ".lock.holder"  # beside the lock, since Windows forbids others to read a locked file

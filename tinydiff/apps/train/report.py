@@ -32,12 +32,11 @@ class Strips:
         self, out: Path, part: str, resume: bool, generate: Callable[[dict[str, Array]], np.ndarray], rows: int = 1
     ) -> None:
         self.folder, self.part, self.generate, self.rows = out / "samples", part, generate, rows
-        self.began = time.monotonic()
         before = strips(out, part)
-        if resume and before:
-            self.began -= before[-1][1]
-        for _, _, path in before if not resume else []:
-            path.unlink()
+        self.began = time.monotonic() - (before[-1][1] if resume and before else 0)
+        if not resume:
+            for _, _, path in before:
+                path.unlink()
 
     def __call__(self, step: int, ema: dict[str, Array]) -> None:
         seconds = PngInfo()

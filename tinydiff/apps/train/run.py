@@ -22,18 +22,10 @@ from tinydiff.models.autoencoder import Autoencoder, PixelSpace
 from tinydiff.models.unet import Denoiser
 from tinydiff.nn.module import Module
 from tinydiff.pipelines.text_to_image import TextToImage
+from tinydiff.training import presets, tasks
 from tinydiff.training.loop import Task
 from tinydiff.training.presets import Preset
-from tinydiff.training.presets import preset as preset_named
-from tinydiff.training.tasks import (
-    Fashion,
-    autoencoder_task,
-    classifier_task,
-    denoiser_task,
-    latent_shape,
-    measured_scaling_factor,
-    train_words,
-)
+from tinydiff.training.tasks import Fashion
 from tinydiff.weights import load_autoencoder, load_words, save_weights
 
 PARTS = ("autoencoder", "words", "denoiser", "classifier")
@@ -61,7 +53,7 @@ def train(
     `device` is "cpu" or "cuda"; Word2Vec learns on the CPU.
     Raises InputError for what does not fit, FloatingPointError where a value stops being finite.
     """
-    settings = preset_named(preset)
+    settings = presets.preset(preset)
     check_device(device)
     if (images is None) != (captions is None):
         raise InputError("train: images and captions belong together; one of the two is missing")
@@ -101,24 +93,26 @@ def _train_part(
 ) -> tuple[dict, dict]:
     """Arrays and configuration of one trained part."""
     if name == "words":
-        words = train_words(images, images.vocabulary, settings)
+        words = tasks.train_words(images, images.vocabulary, settings)
         return {"vectors": words.vectors}, {"words": images.vocabulary.words, "losses": list(words.losses)}
     if name == "classifier":
         assert isinstance(images, Fashion)
-        model = _trained(classifier_task(images, settings, device), folder, resume)
+        model = _trained(tasks.classifier_task(images, settings, device), folder, resume)
         return model.state_dict(), {"model": asdict(settings.classifier)}
     if name == "autoencoder":
         strips = Strips(folder, name, resume, lambda ema: _reconstructed(settings, images, ema, device), rows=2)
-        model = _trained(autoencoder_task(images, settings, device), folder, resume, strips)
+        model = _trained(tasks.autoencoder_task(images, settings, device), folder, resume, strips)
         assert isinstance(model, Autoencoder)
-        config = replace(settings.autoencoder, scaling_factor=measured_scaling_factor(model, images, settings.seed))
+        config = replace(
+            settings.autoencoder, scaling_factor=tasks.measured_scaling_factor(model, images, settings.seed)
+        )
         return model.state_dict(), {"model": asdict(config)}
     autoencoder = PixelSpace() if settings.space == "pixels" else load_autoencoder(folder)
     vectors, known = load_words(folder)
     vocabulary = Vocabulary(known, images.vocabulary.length)
-    task = denoiser_task(images, autoencoder, vectors, vocabulary, settings, device)
+    task = tasks.denoiser_task(images, autoencoder, vectors, vocabulary, settings, device)
     assert isinstance(task.model, Denoiser)
-    text, shape = task.model.text_encoder.config, latent_shape(autoencoder, images)
+    text, shape = task.model.text_encoder.config, tasks.latent_shape(autoencoder, images)
 
     def generated(ema: dict[str, Array]) -> np.ndarray:
         model = Denoiser(settings.denoiser, text, rng=None)
