@@ -6,8 +6,6 @@ many small steps to one possible image, sharper and further off.  (Ho 2020, arXi
 arXiv:2101.09864 for the difference)
 """
 
-from __future__ import annotations
-
 from functools import partial
 from pathlib import Path
 
@@ -38,7 +36,7 @@ class ImageDenoiser:
         lowest, size = _levels(self.pipe)[0], self.pipe.size
         return f"ImageDenoiser({size}×{size} windows, noise from {lowest:.1f} grey levels, {parameters:,} parameters)"
 
-    def to(self, device: str) -> ImageDenoiser:
+    def to(self, device: str) -> "ImageDenoiser":
         """Move the network to "cpu" or "cuda"."""
         self.pipe.to(device)
         return self

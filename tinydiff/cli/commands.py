@@ -1,7 +1,6 @@
 """What each command of the command line does with its arguments, which `parser.py` has read and checked."""
 
 import argparse
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import tinydiff
@@ -138,32 +137,26 @@ def _choose(device: str) -> None:
 
 
 def evaluate(args: argparse.Namespace) -> None:
+    import numpy as np
+
+    from tinydiff import viz
+    from tinydiff.evaluation.evaluate import classifiers, neighbours
+
     options = {**_sampling(args), "data": args.data}
     figures = tinydiff.evaluate(args.weights, n=args.n, **options)
     print(table(figures))
     if args.neighbours:
-        _save_neighbours(args.weights, args.neighbours, options)
+        images, nearest, prompts, near = neighbours(args.weights, WIDEST_ROW, **options)
+        captions = [*prompts, *[f"nearest in training: {decibels:.1f} dB" for decibels in near]]
+        viz.save_grid(np.concatenate([images, nearest]), args.neighbours, captions, columns=WIDEST_ROW)
+        print(f"{args.neighbours}: generated images above, the nearest training images below")
     if args.classifier:
-        from tinydiff.evaluation.evaluate import classifiers
-
         more = classifiers(args.weights, **{**options, "steps": 25})
         print(table(more))
         figures |= more
     if args.json:
         write_json(args.json, figures)
         print(f"written to {args.json}")
-
-
-def _save_neighbours(weights: Path | None, path: Path, options: dict[str, Any]) -> None:
-    import numpy as np
-
-    from tinydiff import viz
-    from tinydiff.evaluation.evaluate import neighbours
-
-    images, nearest, prompts, near = neighbours(weights, WIDEST_ROW, **options)
-    captions = [*prompts, *[f"nearest in training: {decibels:.1f} dB" for decibels in near]]
-    viz.save_grid(np.concatenate([images, nearest]), path, captions, columns=WIDEST_ROW)
-    print(f"{path}: generated images above, the nearest training images below")
 
 
 def bench(args: argparse.Namespace) -> None:

@@ -1,6 +1,7 @@
 """Image files in, image files out: what `generate --init`, `invert`, `denoise` and `segment` do.
 
-Results are named by their source, IMAGE-cells.png of IMAGE.tif; of one source all are written or none.
+Results are named by their source, IMAGE-cells.png of IMAGE.tif; of one source all are written or none.  What is wrong
+with an image, or two that would write the same files, is an InputError that names them.
 """
 
 from collections.abc import Mapping, Sequence
@@ -79,8 +80,7 @@ def denoise_files(
 ) -> None:
     """For each IMAGE write IMAGE-denoised.png, the expected one, IMAGE-small-steps.png, and both beside it.
 
-    sigma: the noise's standard deviation in grey levels; None estimates it from each image.  Raises InputError, which
-    names the file, where an image cannot be read or has more than 8 bits, or two would write the same files.
+    sigma: the noise's standard deviation in grey levels; None estimates it.  Raises InputError for a bad image.
     """
     for stem, path in stems(images).items():
         noisy = read_8_bits(path)
@@ -104,8 +104,7 @@ def segment_files(
     """For each IMAGE write IMAGE-mask.png (0 and 255), IMAGE-cells.png (16 bits, each cell its number) and
     IMAGE-overlay.png to `out`; with its true `mask` say how right that is, and write IMAGE-compared.png.
 
-    More than 65,535 cells do not fit into a PNG: they go to IMAGE-cells.tif.  Raises InputError, which names the file,
-    where an image cannot be read, is too small, or two would write the same files.
+    More than 65,535 cells do not fit into a PNG: they go to IMAGE-cells.tif.  Raises InputError for a bad image.
     """
     by_stem = stems(images)
     if mask is not None and len(images) > 1:

@@ -44,8 +44,7 @@ def evaluate(
     """Generate `n` images of seen garment-colour pairs and n/4 of unseen ones, and let the classifier name them.
 
     Returns the shares of right names; the Fréchet distance of the images and of the autoencoder's reconstructions
-    of test images, each over the distance of real images to real images; precision and recall; and PSNR in dB.
-    Raises InputError as `load` and `captioned_fashion` do.
+    of test images, each over that of real images to real images; precision and recall; and PSNR in dB.
 
         figures = tinydiff.evaluate(n=200)
         figures["unseen pairs"]["garment and colour"]  # of 1

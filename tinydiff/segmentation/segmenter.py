@@ -1,7 +1,5 @@
 """An image in, its cells out."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,7 +45,7 @@ class Segmenter:
         widths = "/".join(map(str, self.model.config.block_out_channels))
         return f"Segmenter(images of any size, a U-Net of {widths} channels, {parameters:,} parameters)"
 
-    def to(self, device: str) -> Segmenter:
+    def to(self, device: str) -> "Segmenter":
         """Move the model to "cpu" or "cuda"."""
         self.model.to(device)
         return self

@@ -1,7 +1,5 @@
 """Your own images with your own captions, from a folder and a CSV file."""
 
-from __future__ import annotations
-
 import csv
 import hashlib
 from pathlib import Path
@@ -28,7 +26,7 @@ class OwnImages:
     def __len__(self) -> int:
         return len(self.captions)
 
-    def epoch(self, number: int) -> OwnImages:
+    def epoch(self, number: int) -> "OwnImages":
         return self
 
 

@@ -103,10 +103,8 @@ def _train_part(
         strips = Strips(folder, name, resume, lambda ema: _reconstructed(settings, images, ema, device), rows=2)
         model = _trained(tasks.autoencoder_task(images, settings, device), folder, resume, strips)
         assert isinstance(model, Autoencoder)
-        config = replace(
-            settings.autoencoder, scaling_factor=tasks.measured_scaling_factor(model, images, settings.seed)
-        )
-        return model.state_dict(), {"model": asdict(config)}
+        scaling_factor = tasks.measured_scaling_factor(model, images, settings.seed)
+        return model.state_dict(), {"model": asdict(replace(settings.autoencoder, scaling_factor=scaling_factor))}
     autoencoder = PixelSpace() if settings.space == "pixels" else load_autoencoder(folder)
     vectors, known = load_words(folder)
     vocabulary = Vocabulary(known, images.vocabulary.length)
