@@ -72,11 +72,8 @@ def generation_commands(command: Command) -> None:
     shared(add, *SAMPLING, "--sampler", "--output", "--device")
     add("--each", action="store_true", help="write each image to a file of its own")
     add("--init", **FILE, help="change this image instead of making one")
-    add(
-        "--strength",
-        type=types.number(0, 1, above=True),
-        help="how much --init changes, up to 1; else 0.6, with --mask 1",
-    )
+    strength = types.number(0, 1, above=True)
+    add("--strength", type=strength, help="how much --init changes, up to 1; else 0.6, with --mask 1")
     add("--mask", **FILE, help="change --init only where this is white")
 
     add = command(commands.interpolate, "generate the images between two prompts or two seeds")
@@ -123,14 +120,8 @@ def image_commands(command: Command) -> None:
 def training_commands(command: Command) -> None:
     """train, convert"""
     add = command(commands.train, "train from nothing, or go on with a run")
-    add(
-        "part",
-        type=lambda text: choices.FORMER_PARTS.get(text, text),
-        nargs="?",
-        choices=choices.PARTS,
-        default="all",
-        help="what to train",
-    )
+    part: dict[str, Any] = dict(nargs="?", choices=choices.PARTS, default="all", help="what to train")
+    add("part", type=lambda text: choices.FORMER_PARTS.get(text, text), **part)
     add("--preset", choices=choices.PRESETS, default="quick", help="how much")
     shared(add, "--data")
     add("--out", type=types.folder_to_make, metavar="DIR", help="folder of the run; else runs/PRESET")
