@@ -3,10 +3,9 @@
 The arrays stay bit for bit what they were; fields are renamed in the header.
 """
 
-from __future__ import annotations
-
 import contextlib
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ from tinydiff.models.autoencoder import AutoencoderConfig
 from tinydiff.models.unet import CROSS_ATTENTION, PLAIN
 
 LEVELS = {"widths": "block_out_channels", "layers": "layers_per_block", "groups": "norm_num_groups"}
-FIELDS = {  # of each configuration, by the part that it belongs to
+FIELDS: dict[str, Mapping[str, str]] = {  # of each configuration, by the part that it belongs to
     "autoencoder": {**LEVELS, "channels": "in_channels", "attention": "mid_block_add_attention"},
     "unet": {**LEVELS, "heads": "num_attention_heads", "text_width": "cross_attention_dim"},
     "text_encoder": {
@@ -25,11 +24,13 @@ FIELDS = {  # of each configuration, by the part that it belongs to
     },
     "classifier": LEVELS,
     "segmentation": {"channels": "in_channels", "classes": "num_classes", "widths": "block_out_channels"},
+    "augmentation": {"bend": "elastic_sigma"},
+    "training": {"judged": "validation_iou"},
+    "run": {"strip": "validation_strip"},
 }
 PARTS = {"judge": "classifier"}
 SCHEDULES = {"cosine": "squaredcos_cap_v2", "deblend": "iadb"}
 PREDICTIONS = {"v": "v_prediction"}
-ARRAYS = {"average": "ema"}  # of a checkpoint: what its first part is called
 
 
 def convert(folder: str | Path, say: Callable[[str], None] = print) -> list[Path]:
@@ -50,7 +51,7 @@ def convert(folder: str | Path, say: Callable[[str], None] = print) -> list[Path
         target = path.with_name(PARTS.get(part, part) + dot + rest)
         if target != path and target.exists():
             raise InputError(f"convert: {target} is there already; move it, or {path}")
-        kept = {_array_name(name): array for name, array in arrays.items()}
+        kept = {re.sub("^average/", "ema/", name): array for name, array in arrays.items()}
         checkpoint.save(target, kept, run_state(config) if "identity" in config else weights_config(config))
         if target != path:
             path.unlink()
@@ -66,7 +67,7 @@ def convert(folder: str | Path, say: Callable[[str], None] = print) -> list[Path
 def weights_config(old: dict[str, Any]) -> dict[str, Any]:
     """The configuration of a weights file."""
     part = PARTS.get(old["part"], old["part"])
-    new: dict[str, Any] = {"part": part}
+    new: dict[str, Any] = {"part": part, "training": fields("training", old.get("made", {}))}
     if "model" in old:
         new["model"] = fields(part, old["model"])
     if "latent_scale" in old:
@@ -79,41 +80,31 @@ def weights_config(old: dict[str, Any]) -> dict[str, Any]:
             "space": old.get("space", "latent"),
             "latent_shape": old["latent"],
         }
-    new |= {key: old[key] for key in ("words", "losses") if key in old}
-    training = dict(old.get("made", {}))
-    if "judged" in training:
-        training["validation_iou"] = training.pop("judged")
-    return {**new, "training": training}
+    return new | {key: old[key] for key in ("words", "losses") if key in old}
 
 
 def run_state(old: dict[str, Any]) -> dict[str, Any]:
     """The state in a checkpoint: where the run stood, and what run it is."""
-    identity: dict[str, Any] = old["identity"]
-    part = PARTS.get(identity["part"], identity["part"])
-    new: dict[str, Any] = {**identity, "part": part}
-    if "model" in identity:
-        new["model"] = fields("unet" if part == "denoiser" else part, identity["model"])
+    new = fields("run", old["identity"])
+    new["part"] = part = PARTS.get(new["part"], new["part"])
+    if "model" in new:
+        new["model"] = fields("unet" if part == "denoiser" else part, new["model"])
     if part == "autoencoder":
         new["model"]["scaling_factor"] = AutoencoderConfig().scaling_factor
-    if "text" in identity:
+    if "text" in new:
         new["text_encoder"] = fields("text_encoder", new.pop("text"))
-    if "diffusion" in identity:
+    if "diffusion" in new:
         schedule, kind, dropout = new.pop("diffusion")
         new |= {"scheduler": scheduler(schedule, kind), "caption_dropout": dropout}
-    if "preset" in identity:  # segmentation's, whole
-        preset = dict(identity["preset"])
-        preset["model"] = fields("segmentation", preset["model"])
-        augmentation = dict(preset["augmentation"])
-        if "bend" in augmentation:
-            augmentation["elastic_sigma"] = augmentation.pop("bend")
-        new["preset"] = {**preset, "augmentation": augmentation}
-    if "strip" in identity:
-        new["validation_strip"] = new.pop("strip")
+    if "preset" in new:  # segmentation's, whole
+        preset = new["preset"]
+        model, augmentation = fields("segmentation", preset["model"]), fields("augmentation", preset["augmentation"])
+        new["preset"] = {**preset, "model": model, "augmentation": augmentation}
     return {"step": old["step"], "generator": old["generator"], "run_config": new}
 
 
 def fields(part: str, old: dict[str, Any]) -> dict[str, Any]:
-    """One model's configuration with its fields renamed."""
+    """One configuration with its fields renamed."""
     new = {FIELDS[part].get(name, name): value for name, value in old.items()}
     if part == "unet":
         new["down_block_types"] = [CROSS_ATTENTION if present else PLAIN for present in new.pop("attention")]
@@ -126,8 +117,3 @@ def scheduler(schedule: str, kind: str) -> dict[str, Any]:
         "beta_schedule": SCHEDULES.get(schedule, schedule),
         "prediction_type": PREDICTIONS.get(kind, kind),
     }
-
-
-def _array_name(name: str) -> str:
-    first, slash, rest = name.partition("/")
-    return ARRAYS.get(first, first) + slash + rest

@@ -1,18 +1,16 @@
 """Noise out of real images, by the network that makes images out of noise.
 
-An image with noise of standard deviation σ, in units in which images reach from −1 to 1, is a step of the forward
-process once it is scaled: x_t = √ᾱ·y with ᾱ = 1/(1 + σ²).  From there one can go straight to the expected image x̂0,
-which has the least squared error, or on in many small steps, which ends at one possible image, sharper and further
-off.  (Ho 2020, arXiv:2006.11239; Kawar 2021, arXiv:2101.09864 for the difference)
+An image in [−1, 1] with noise of standard deviation σ is a step of the forward process once it is scaled: x_t = √ᾱ·y
+with ᾱ = 1/(1 + σ²).  From there one can go straight to the expected image x̂0, which has the least squared error, or in
+many small steps to one possible image, sharper and further off.  (Ho 2020, arXiv:2006.11239; Kawar 2021,
+arXiv:2101.09864 for the difference)
 """
 
-from __future__ import annotations
-
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from tinydiff.autograd import Array
 from tinydiff.datasets.pixels import as_floats, as_pixels
 from tinydiff.device import to_numpy
 from tinydiff.diffusion.prediction import to_x0_and_noise
@@ -22,19 +20,13 @@ from tinydiff.models.autoencoder import PixelSpace
 from tinydiff.pipelines.text_to_image import BATCH, TextToImage, load
 from tinydiff.weights import shipped
 
-OVERLAP = 2  # windows that see each pixel, in each direction
 GREY_LEVELS = 127.5  # in a step of 1 on the scale from −1 to 1
 
 
 class ImageDenoiser:
-    """A diffusion model of pixels as a denoiser of images.
-
-    denoiser = tinydiff.load_denoiser()
-    clean = denoiser.denoise(noisy, sigma=25)  # uint8 (H, W, 3) or (N, H, W, 3) → the same
-    """
+    """A diffusion model of pixels as a denoiser of images; InputError where it works on latents."""
 
     def __init__(self, pipe: TextToImage) -> None:
-        """Raises InputError where the pipe works on latents."""
         if not isinstance(pipe.autoencoder, PixelSpace):
             raise InputError("denoise: the weights work on latents, expected those of pixels (train --preset pixels)")
         self.pipe = pipe
@@ -44,7 +36,7 @@ class ImageDenoiser:
         lowest, size = _levels(self.pipe)[0], self.pipe.size
         return f"ImageDenoiser({size}×{size} windows, noise from {lowest:.1f} grey levels, {parameters:,} parameters)"
 
-    def to(self, device: str) -> ImageDenoiser:
+    def to(self, device: str) -> "ImageDenoiser":
         """Move the network to "cpu" or "cuda"."""
         self.pipe.to(device)
         return self
@@ -52,19 +44,16 @@ class ImageDenoiser:
     def denoise(
         self, images: np.ndarray, sigma: float | None = None, steps: int | None = None, seed: int = 0
     ) -> np.ndarray:
-        """Images without their noise, (H, W, 3) or (N, H, W, 3): uint8 to uint8, or floats to float32 in [−1, 1].
+        """Images of any size without their noise, (H, W, 3) or (N, H, W, 3): uint8, or floats in [−1, 1] but for it.
 
-        Of floats the clean image lies in [−1, 1], the noise may reach beyond.  sigma: the noise's standard deviation,
-        in grey levels of 255; None estimates it from each image.  steps: None goes straight to the expected image, a
-        number that many steps down from the noise's level, with fresh noise from `seed`.
-        Images of another size than the network's are worked on in windows that overlap.
-        Raises InputError for other shapes and types, and where sigma is not above 0.
+        sigma: the noise's standard deviation, in grey levels of 255; None estimates it from each image.  steps: None
+        goes straight to the expected image, a number that many steps down from the noise's level, with fresh noise from
+        `seed`.  Raises InputError for other shapes and types, and where sigma is not above 0.
         """
-        if images.ndim not in (3, 4) or images.shape[-1] != 3 or 0 in images.shape or not _known(images):
-            raise InputError(
-                f"denoise: images are {images.dtype} {images.shape}, expected uint8 or floats, (H, W, 3) or "
-                "(N, H, W, 3), none empty"
-            )
+        known = images.dtype == np.uint8 or images.dtype.kind == "f"
+        if images.ndim not in (3, 4) or images.shape[-1] != 3 or 0 in images.shape or not known:
+            expected = "uint8 or floats, (H, W, 3) or (N, H, W, 3), none empty"
+            raise InputError(f"denoise: images are {images.dtype} {images.shape}, expected {expected}")
         if sigma is not None and not (np.isfinite(sigma) and sigma > 0):
             raise InputError(f"denoise: sigma must be above 0; got {sigma}")
         if images.ndim == 3:
@@ -86,11 +75,7 @@ class ImageDenoiser:
         cleaned = []
         for start in range(0, len(y), BATCH):
             x = pipe.denoiser.place(y[start : start + BATCH] * np.float32(alpha_bar**0.5))
-            text = pipe._unconditional(len(x))
-
-            def predict(x: Array, t: int, text: Array = text) -> Array:
-                return pipe.predict(x, t, text)
-
+            predict = partial(pipe.predict, text=pipe._unconditional(len(x)))
             if steps is None:
                 x0 = to_x0_and_noise(predict(x, level), x, alpha_bar, pipe.prediction_type)[0]
             else:
@@ -103,35 +88,27 @@ class ImageDenoiser:
     def _in_windows(self, image: np.ndarray, sigma: float, steps: int | None, seed: int) -> np.ndarray:
         """One image (H, W, 3) of any size: windows of the network's size, half over each other, faded into another."""
         size, (height, width) = self.pipe.size, image.shape[:2]
-        stride = size // OVERLAP
+        stride = size // 2
         rows, columns = (-(-side // stride) * stride + size for side in (height, width))
-        before = size // 2
-        padding = ((before, rows - height - before + stride), (before, columns - width - before + stride), (0, 0))
-        padded = np.pad(image, padding, mode="symmetric")
+        padded = np.pad(image, ((stride, rows - height), (stride, columns - width), (0, 0)), mode="symmetric")
         places = [(i, j) for i in range(0, rows, stride) for j in range(0, columns, stride)]
         windows = np.stack([padded[i : i + size, j : j + size] for i, j in places])
-        fade = np.sin((np.arange(size) + 0.5) * np.pi / size) ** 2  # those of all windows over a pixel sum to the same
+        fade = np.sin((np.arange(size) + 0.5) * np.pi / size) ** 2  # the next window's is cos²: together 1
         weight = (fade[:, None] * fade)[..., None]
-        total, weights = np.zeros_like(padded, dtype=np.float64), np.zeros(padded.shape[:2] + (1,))
+        total = np.zeros_like(padded, dtype=np.float64)
         for (i, j), window in zip(places, self._denoised(windows, sigma, steps, seed), strict=True):
             total[i : i + size, j : j + size] += weight * window
-            weights[i : i + size, j : j + size] += weight
-        inside = slice(before, before + height), slice(before, before + width)
-        return (total[inside] / weights[inside]).astype(np.float32)
+        return total[stride : stride + height, stride : stride + width].astype(np.float32)
 
 
 def load_denoiser(folder: str | Path | None = None) -> ImageDenoiser:
     """What takes noise out of images, with the shipped weights or those of a run of `train --preset pixels`.
 
-        clean = tinydiff.load_denoiser().denoise(noisy, sigma=25)  # uint8 (H, W, 3)
+        clean = tinydiff.load_denoiser().denoise(noisy, sigma=25)  # uint8 (H, W, 3) or (N, H, W, 3) → the same
 
     Raises InputError for files that are missing or damaged, and for weights that work on latents.
     """
     return ImageDenoiser(load(shipped() / "pixels" if folder is None else folder))
-
-
-def _known(images: np.ndarray) -> bool:
-    return images.dtype == np.uint8 or images.dtype.kind == "f"
 
 
 def nearest_timestep(pipe: TextToImage, sigma: float) -> int:

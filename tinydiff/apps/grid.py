@@ -43,15 +43,11 @@ def grid(
     texts = [wrapped(caption, cell, font) for caption in captions or [""] * count]
     below = LINE * max(len(lines) for lines in texts)
 
-    page = Image.new(
-        "RGB",
-        (2 * MARGIN + columns * (cell + GAP) - GAP, 2 * MARGIN + rows * (height + below + GAP) - GAP),
-        WHITE,
-    )
+    right, down = cell + GAP, height + below + GAP  # from one image to the next
+    page = Image.new("RGB", (2 * MARGIN + columns * right - GAP, 2 * MARGIN + rows * down - GAP), WHITE)
     draw = ImageDraw.Draw(page)
     for i, (image, lines) in enumerate(zip(images, texts, strict=True)):
-        left = MARGIN + i % columns * (cell + GAP)
-        top = MARGIN + i // columns * (height + below + GAP)
+        left, top = MARGIN + i % columns * right, MARGIN + i // columns * down
         x = left + (cell - width) // 2
         page.paste(upscaled(image, scale), (x, top))
         draw.rectangle((x - 1, top - 1, x + width, top + height), outline=FRAME)  # shows where a white image ends

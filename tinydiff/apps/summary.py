@@ -3,8 +3,6 @@
 print(tinydiff.summary(tinydiff.load().denoiser, x, t, tokens))
 """
 
-from __future__ import annotations
-
 import time
 from collections import Counter, defaultdict
 from collections.abc import Iterator
@@ -50,42 +48,42 @@ class Summary:
     def total(self) -> LayerSummary:
         return self.rows[0]
 
-    def cells(self) -> list[tuple[str, ...]]:
-        """The table's texts, row by row."""
-        return [row.cells() for row in self.rows]
-
     def __str__(self) -> str:
-        table = [HEADINGS, *self.cells()]
-        widths = [max(len(row[i]) for row in table) for i in range(len(HEADINGS))]
-        form = "  ".join(
-            f"{{:{'<' if i < 3 else '>'}{width}}}" for i, width in enumerate(widths)
-        )  # numbers to the right
+        table = [HEADINGS, *(row.cells() for row in self.rows)]
+        widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+        form = "  ".join(f"{{:{side}{width}}}" for side, width in zip("<<<>>>", widths, strict=True))
         lines = [form.format(*row) for row in table]
         return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:]])
 
     def _repr_html_(self) -> str:
         head = "".join(f"<th>{heading}</th>" for heading in HEADINGS)
-        body = "".join("<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>" for row in self.cells())
+        rows = ("".join(f"<td>{cell}</td>" for cell in row.cells()) for row in self.rows)
+        body = "".join(f"<tr>{row}</tr>" for row in rows)
         return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
 
 def summary(model: Module, *inputs: Any, depth: int | None = None) -> Summary:
     """Run `model(*inputs)` once to warm up and once to watch, and say what each of its modules did.
 
-    inputs: what the model takes; arrays of floats may be given plain.  depth: how many levels of names are shown, 0 for
-    the whole alone, None for all.  Modules that did not run are left out, and one that ran twice is counted twice.
-    Multiply-adds are those of convolutions, linear layers and attention's two products.
+    inputs: arrays of floats may be given plain.  depth: how many levels of names are shown, 0 for the whole alone, None
+    for all.  Modules that did not run are left out, and one that ran twice is counted twice (see `multiply_adds`).
     """
     given = [Tensor(i) if isinstance(i, np.ndarray) and i.dtype.kind == "f" and i.ndim > 1 else i for i in inputs]
     shapes: dict[int, tuple[int, ...]] = {}
+    seconds: defaultdict[int, float] = defaultdict(float)
+    begun: list[float] = []
 
-    def note(layer: Module, inputs: tuple, y: Any) -> None:
+    def start(module: Module, inputs: tuple) -> None:
+        begun.append(time.perf_counter())
+
+    def stop(module: Module, inputs: tuple, y: Any) -> None:
+        seconds[id(module)] += time.perf_counter() - begun.pop()
         first = y[0] if isinstance(y, tuple) else y
-        shapes[id(layer)] = tuple(getattr(first, "shape", ()))
+        shapes[id(module)] = tuple(getattr(first, "shape", ()))
 
     with no_grad():
         model(*given)
-        with counting() as counts, timing() as seconds, forward_hook(note):
+        with counting() as counts, forward_hook(stop, before=start):
             model(*given)
     rows = []
     for name, module in model.named_modules():
@@ -94,9 +92,8 @@ def summary(model: Module, *inputs: Any, depth: int | None = None) -> Summary:
             continue
         parameters = sum(p.data.size for p in module.parameters())
         inside = sum(counts[id(part)] for _, part in module.named_modules())
-        milliseconds = 1e3 * seconds[id(module)]
-        kind = type(module).__name__
-        rows.append(LayerSummary(name, kind, shapes[id(module)], parameters, inside, milliseconds))
+        kind, shape, milliseconds = type(module).__name__, shapes[id(module)], 1e3 * seconds[id(module)]
+        rows.append(LayerSummary(name, kind, shape, parameters, inside, milliseconds))
     return Summary(rows)
 
 
@@ -128,19 +125,3 @@ def counting() -> Iterator[Counter[int]]:
 
     with forward_hook(count):
         yield counts
-
-
-@contextmanager
-def timing() -> Iterator[defaultdict[int, float]]:
-    """Within this block the seconds that each module takes are added up under its `id`."""
-    seconds: defaultdict[int, float] = defaultdict(float)
-    begun: list[float] = []
-
-    def start(module: Module, inputs: tuple) -> None:
-        begun.append(time.perf_counter())
-
-    def stop(module: Module, inputs: tuple, y: Any) -> None:
-        seconds[id(module)] += time.perf_counter() - begun.pop()
-
-    with forward_hook(stop, before=start):
-        yield seconds

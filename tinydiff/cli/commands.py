@@ -1,7 +1,5 @@
 """What each command of the command line does with its arguments, which `parser.py` has read and checked."""
 
-from __future__ import annotations
-
 import argparse
 from typing import TYPE_CHECKING, Any
 
@@ -17,23 +15,19 @@ WIDEST_ROW = 8  # images of one prompt that still make one row of the grid
 
 
 def generate(args: argparse.Namespace) -> None:
-    _choose(args.device)
+    from tinydiff import viz
+    from tinydiff.cli.files import edit_file, save_all
+
     pipe = _loaded(args)
     pipe.check(args.prompts, args.steps)
     prompts = [text for text in args.prompts for _ in range(args.n)]
     options = {**_sampling(args), "sampler": args.sampler}
     if args.init is not None:
-        from tinydiff.cli.files import edit_file
-
         images = edit_file(pipe, args.init, prompts, args.strength, args.mask, **options)
     elif args.strength is not None or args.mask is not None:
         raise InputError("--strength and --mask change an image: name it with --init")
     else:
         images = pipe.generate(prompts, **options)
-
-    from tinydiff import viz
-    from tinydiff.cli.files import save_all
-
     if not args.each:
         # Several prompts: one row for each, where it isn't too long.
         columns = args.n if len(args.prompts) > 1 and args.n <= WIDEST_ROW else None
@@ -49,16 +43,15 @@ def generate(args: argparse.Namespace) -> None:
 def interpolate(args: argparse.Namespace) -> None:
     from tinydiff import viz
 
-    _choose(args.device)
     pipe = _loaded(args)
     options = {**_sampling(args), "count": args.n, "sampler": args.sampler}
     if args.to is None:
         images = pipe.interpolate(args.prompt, to_seed=args.to_seed, **options)
-        ends = f"{args.prompt}, seed {args.seed}", f"seed {args.to_seed}"
+        first, last = f"{args.prompt}, seed {args.seed}", f"seed {args.to_seed}"
     else:
         images = pipe.interpolate(args.prompt, args.to, **options)
-        ends = args.prompt, args.to
-    viz.save_grid(images, args.output, [ends[0], *[""] * (args.n - 2), ends[1]], columns=min(args.n, WIDEST_ROW))
+        first, last = args.prompt, args.to
+    viz.save_grid(images, args.output, [first, *[""] * (args.n - 2), last], columns=min(args.n, WIDEST_ROW))
     print(f"{args.output}: {args.n} images")
 
 
@@ -66,7 +59,6 @@ def invert(args: argparse.Namespace) -> None:
     from tinydiff import viz
     from tinydiff.cli.files import invert_file
 
-    _choose(args.device)
     images, captions = invert_file(_loaded(args), args.image, args.prompt, args.steps)
     viz.save_grid(images, args.output, captions, columns=len(images))
     print("\n".join(captions[1:]))
@@ -77,7 +69,6 @@ def attention(args: argparse.Namespace) -> None:
     from tinydiff.viz.attention import attention_figure
     from tinydiff.viz.figures import save_figure
 
-    _choose(args.device)
     found = _loaded(args).attention_maps(args.prompt, **_sampling(args))
     save_figure(attention_figure(found), args.output)
     print(f"{args.output}: where each of {len(found.words)} words acts, in {len(found.maps)} steps")
@@ -104,19 +95,19 @@ def train(args: argparse.Namespace) -> None:
     if args.resume and not out.is_dir():
         raise InputError(f"--resume: there is no run to resume in {out}")
     run = {"preset": args.preset, "out": out, "resume": args.resume, "device": args.device}
-    if args.part != "segmentation":
-        for option in ("masks", "until_iou", "unpadded"):
-            if getattr(args, option):
-                raise InputError(f"--{option.replace('_', '-')} belongs to `train segmentation`, not to {args.part}")
-        own = {"images": args.images, "captions": args.captions, "size": args.size}
-        tinydiff.train(args.part, data=args.data, **own, **run)
+    if args.part == "segmentation":
+        if args.captions:
+            raise InputError("--captions does not belong to `train segmentation`, which takes --images and --masks")
+        if args.data:
+            raise InputError("--data is the folder of Fashion-MNIST; segmentation takes --images and --masks")
+        aim = {"until_iou": args.until_iou, "padded": not args.unpadded}
+        tinydiff.train_segmentation(args.images, args.masks, **aim, **run)
         return
-    if args.captions:
-        raise InputError("--captions does not belong to `train segmentation`, which takes --images and --masks")
-    if args.data:
-        raise InputError("--data is the folder of Fashion-MNIST; segmentation takes --images and --masks")
-    padded = not args.unpadded
-    tinydiff.train_segmentation(args.images, args.masks, until_iou=args.until_iou, padded=padded, **run)
+    for option in ("masks", "until_iou", "unpadded"):
+        if getattr(args, option):
+            raise InputError(f"--{option.replace('_', '-')} belongs to `train segmentation`, not to {args.part}")
+    own = {"data": args.data, "images": args.images, "captions": args.captions, "size": args.size}
+    tinydiff.train(args.part, **own, **run)
 
 
 def convert(args: argparse.Namespace) -> None:
@@ -125,17 +116,15 @@ def convert(args: argparse.Namespace) -> None:
     convert(args.folder)
 
 
-def _loaded(args: argparse.Namespace) -> TextToImage:
+def _loaded(args: argparse.Namespace) -> "TextToImage":
+    _choose(args.device)
     return tinydiff.load(args.weights).to(args.device)
 
 
 def _sampling(args: argparse.Namespace) -> dict[str, Any]:
     """The options that `generate` and its like share, as keyword arguments."""
-    return {"steps": args.steps, "seed": args.seed, **_guidance(args)}
-
-
-def _guidance(args: argparse.Namespace) -> dict[str, Any]:
-    return {"guidance_scale": args.guidance, "guidance_interval": tuple(args.interval)}
+    guidance = {"guidance_scale": args.guidance, "guidance_interval": tuple(args.interval)}
+    return {"steps": args.steps, "seed": args.seed, **guidance}
 
 
 def _choose(device: str) -> None:
@@ -148,14 +137,21 @@ def _choose(device: str) -> None:
 
 
 def evaluate(args: argparse.Namespace) -> None:
-    figures = tinydiff.evaluate(args.weights, n=args.n, data=args.data, **_sampling(args))
+    import numpy as np
+
+    from tinydiff import viz
+    from tinydiff.evaluation.evaluate import classifiers, neighbours
+
+    options = {**_sampling(args), "data": args.data}
+    figures = tinydiff.evaluate(args.weights, n=args.n, **options)
     print(table(figures))
     if args.neighbours:
-        _save_neighbours(args)
+        images, nearest, prompts, near = neighbours(args.weights, WIDEST_ROW, **options)
+        captions = [*prompts, *[f"nearest in training: {decibels:.1f} dB" for decibels in near]]
+        viz.save_grid(np.concatenate([images, nearest]), args.neighbours, captions, columns=WIDEST_ROW)
+        print(f"{args.neighbours}: generated images above, the nearest training images below")
     if args.classifier:
-        from tinydiff.evaluation.evaluate import classifiers
-
-        more = classifiers(args.weights, seed=args.seed, data=args.data, **_guidance(args))
+        more = classifiers(args.weights, **{**options, "steps": 25})
         print(table(more))
         figures |= more
     if args.json:
@@ -163,32 +159,21 @@ def evaluate(args: argparse.Namespace) -> None:
         print(f"written to {args.json}")
 
 
-def _save_neighbours(args: argparse.Namespace) -> None:
-    import numpy as np
-
-    from tinydiff import viz
-    from tinydiff.evaluation.evaluate import neighbours
-
-    images, nearest, prompts, near = neighbours(args.weights, WIDEST_ROW, data=args.data, **_sampling(args))
-    captions = [*prompts, *[f"nearest in training: {decibels:.1f} dB" for decibels in near]]
-    viz.save_grid(np.concatenate([images, nearest]), args.neighbours, captions, columns=WIDEST_ROW)
-    print(f"{args.neighbours}: generated images above, the nearest training images below")
-
-
 def bench(args: argparse.Namespace) -> None:
-    if args.dry and args.device != "cuda":
-        raise InputError("--dry counts what the kernels for a GPU cost: it needs --device cuda")
     if args.dry:
+        if args.device != "cuda":
+            raise InputError("--dry counts what the kernels for a GPU cost: it needs --device cuda")
         from tinydiff.bench.gpu import dry
 
         for line in dry():
             print(line, flush=True)
         return
     from tinydiff.bench import GROUPS, bench, conditions, report
+    from tinydiff.device import simulated
 
-    if args.device == "cuda":
-        _choose("cuda")
-        _refuse_simulator()
+    _choose(args.device)
+    if args.device == "cuda" and simulated():
+        raise InputError("bench: the simulator's times say nothing of a GPU; --dry counts without one")
     found = conditions()
     print(", ".join(f"{name} {value}" for name, value in found.items()), flush=True)
     groups = ("gpu",) if args.device == "cuda" else GROUPS if "all" in args.groups else args.groups
@@ -200,13 +185,6 @@ def bench(args: argparse.Namespace) -> None:
     if args.output:
         report.write_image(args.output, rows, found)
         print(f"{args.output}: the ratios as an image")
-
-
-def _refuse_simulator() -> None:
-    from tinydiff.device import simulated
-
-    if simulated():
-        raise InputError("bench: the simulator's times say nothing of a GPU; --dry counts without one")
 
 
 def doctor(args: argparse.Namespace) -> None:

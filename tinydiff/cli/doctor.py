@@ -4,7 +4,7 @@ import os
 import platform
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -23,7 +23,11 @@ def report() -> str:
     lines = []
     for check in (versions, processor, kernels, cache, data, weights, cuda):
         lines.append(check.__name__)
-        lines += [f"  {name:<16}{value}" for name, value in _safely(check)]
+        try:
+            for name, value in check():
+                lines.append(f"  {name:<16}{value}")
+        except Exception as error:  # a doctor that falls ill on a broken machine helps nobody
+            lines.append(f"  {'failed':<16}{type(error).__name__}: {error}")
     return "\n".join(lines)
 
 
@@ -31,10 +35,7 @@ def versions() -> Findings:
     yield "tinydiff", f"{__version__} in {Path(__file__).parent}"
     yield "python", f"{platform.python_version()} in {sys.prefix}"
     for package in PACKAGES:
-        try:
-            yield package, version(package)
-        except PackageNotFoundError:
-            yield package, f"missing: pip install {package}"
+        yield package, _version(package) or f"missing: pip install {package}"
 
 
 def processor() -> Findings:
@@ -44,20 +45,16 @@ def processor() -> Findings:
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     yield "cores", f"{usable} of {os.cpu_count()} may be used by this process"
     asked = os.environ.get("NUMBA_NUM_THREADS")
-    yield (
-        "threads",
-        f"{numba.get_num_threads()}, " + (f"as NUMBA_NUM_THREADS={asked} asks" if asked else "one for each core"),
-    )
+    why = f"as NUMBA_NUM_THREADS={asked} asks" if asked else "one for each core"
+    yield "threads", f"{numba.get_num_threads()}, {why}"
     asked = os.environ.get("NUMBA_THREADING_LAYER")
+    why = f"as NUMBA_THREADING_LAYER={asked} asks" if asked else "the first that works of tbb, omp, workqueue"
     # The layer is known once threads run: get_num_threads has just started them.
-    layer = f"as NUMBA_THREADING_LAYER={asked} asks" if asked else "the first that works of tbb, omp, workqueue"
-    yield "threading layer", f"{numba.threading_layer()}, {layer}"
+    yield "threading layer", f"{numba.threading_layer()}, {why}"
     features = llvm.get_host_cpu_features()
     known = [name for name in ("avx512f", "avx2", "fma", "avx", "neon") if features.get(name)]
-    yield (
-        "instructions",
-        f"{llvm.get_host_cpu_name()} with {' '.join(known) or 'no vector extension that tinydiff knows'}",
-    )
+    extensions = " ".join(known) or "no vector extension that tinydiff knows"
+    yield "instructions", f"{llvm.get_host_cpu_name()} with {extensions}"
 
 
 def kernels() -> Findings:
@@ -65,10 +62,8 @@ def kernels() -> Findings:
     from tinydiff.kernels.cpu.vectors import INSTRUCTIONS, LANES
 
     yield "default", "cpu for float32, numpy for every other type; tinydiff.use(…) chooses"
-    yield (
-        "micro-kernel",
-        f"{ROWS} rows x {VECTORS} vectors of {LANES} floats: its sums fit the registers of {INSTRUCTIONS}",
-    )
+    sums = f"{ROWS} rows x {VECTORS} vectors of {LANES} floats"
+    yield "micro-kernel", f"{sums}: its sums fit the registers of {INSTRUCTIONS}"
 
 
 def cache() -> Findings:
@@ -97,25 +92,22 @@ def data() -> Findings:
 def weights() -> Findings:
     folder = shipped("weights")
     yield "folder", f"{folder}, shipped with tinydiff; --weights sets another"
-    for file in sorted(folder.glob("*.safetensors")):
+    files = sorted(folder.glob("*.safetensors"))
+    for file in files:
         yield file.stem, f"{file.stat().st_size / 2**20:.1f} MB"
-    if not any(folder.glob("*.safetensors")):
+    if not files:
         yield "none", "tinydiff train makes them"
 
 
 def cuda() -> Findings:
-    from tinydiff.device import cuda_missing, simulated
+    from tinydiff.device import cuda_missing, simulated, to_device, to_numpy
 
     for name in ("numba-cuda", "cupy-cuda12x", "cupy-cuda13x"):
-        try:
-            yield name, version(name)
-        except PackageNotFoundError:
-            yield name, "not installed"
+        yield name, _version(name) or "not installed"
     why = cuda_missing()
     if why is not None:
         yield "not used", why
         return
-    from tinydiff.device import to_device, to_numpy
     from tinydiff.kernels import cuda, reference
 
     rng = np.random.default_rng(0)
@@ -128,8 +120,8 @@ def cuda() -> Findings:
     yield "a convolution", f"{where}: {'right' if error < 1e-5 else 'WRONG'}, its largest error {error:.0e}"
 
 
-def _safely(check: Callable[[], Findings]) -> Findings:
+def _version(package: str) -> str | None:
     try:
-        yield from check()
-    except Exception as error:  # a doctor that falls ill on a broken machine helps nobody
-        yield "failed", f"{type(error).__name__}: {error}"
+        return version(package)
+    except PackageNotFoundError:
+        return None

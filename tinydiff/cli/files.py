@@ -1,9 +1,8 @@
 """Image files in, image files out: what `generate --init`, `invert`, `denoise` and `segment` do.
 
-Results are named by their source, IMAGE-cells.png of IMAGE.tif; of one source all are written or none.
+Results are named by their source, IMAGE-cells.png of IMAGE.tif; of one source all are written or none.  What is wrong
+with an image, or two that would write the same files, is an InputError that names them.
 """
-
-from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -48,12 +47,7 @@ def save_all(images: Mapping[Path, Image.Image]) -> None:
 
 
 def edit_file(
-    pipe: TextToImage,
-    path: Path,
-    prompts: Sequence[str],
-    strength: float | None = None,
-    mask: Path | None = None,
-    **options: Any,
+    pipe: TextToImage, path: Path, prompts: Sequence[str], strength: float | None, mask: Path | None, **options: Any
 ) -> np.ndarray:
     """`edit` of a file's middle square, once for each prompt, only where the mask's is white if there is one.
 
@@ -67,8 +61,8 @@ def edit_file(
 def invert_file(pipe: TextToImage, path: Path, prompt: str, steps: Sequence[int]) -> tuple[np.ndarray, list[str]]:
     """A file's middle square, what the autoencoder alone makes of it, and what DDIM generates from its noise.
 
-    Images, uint8 (2 + len(steps), H, W, 3), and a caption for each with its error in dB: the autoencoder's to the
-    image, the others' to the autoencoder's, so that it is inversion's alone.
+    Images, uint8 (2 + len(steps), H, W, 3), and captions with their errors in dB: the autoencoder's to the image, the
+    others' to the autoencoder's, so that it is inversion's alone.
     """
     image = read_square(path, pipe.size)[None]
     pipe.check([prompt], max(steps))
@@ -86,8 +80,7 @@ def denoise_files(
 ) -> None:
     """For each IMAGE write IMAGE-denoised.png, the expected one, IMAGE-small-steps.png, and both beside it.
 
-    sigma: the noise's standard deviation in grey levels; None estimates it from each image.  Raises InputError, which
-    names the file, where an image cannot be read or has more than 8 bits, or two would write the same files.
+    sigma: the noise's standard deviation in grey levels; None estimates it.  Raises InputError for a bad image.
     """
     for stem, path in stems(images).items():
         noisy = read_8_bits(path)
@@ -109,11 +102,9 @@ def segment_files(
     images: Sequence[Path], out: Path, mask: Path | None = None, weights: Path | None = None, device: str = "cpu"
 ) -> None:
     """For each IMAGE write IMAGE-mask.png (0 and 255), IMAGE-cells.png (16 bits, each cell its number) and
-    IMAGE-overlay.png to the folder `out`, and say how many cells there are; with its true `mask`, how right that is,
-    and IMAGE-compared.png.
+    IMAGE-overlay.png to `out`; with its true `mask` say how right that is, and write IMAGE-compared.png.
 
-    More than 65,535 cells do not fit into a PNG: they go to IMAGE-cells.tif.  Raises InputError, which names the file,
-    where an image cannot be read, is too small, or two would write the same files.
+    More than 65,535 cells do not fit into a PNG: they go to IMAGE-cells.tif.  Raises InputError for a bad image.
     """
     by_stem = stems(images)
     if mask is not None and len(images) > 1:
@@ -136,9 +127,7 @@ def segment_files(
         if truth is not None:
             pages[f"{stem}-compared.png"] = compared(image, truth, cells, found.mask)
             pixels, single = overlap(found.mask, truth), objects(cells, truth)
-            said += (
-                f"; intersection over union {pixels.iou:.3f}, Dice {pixels.dice:.3f}, right pixels "
-                f"{100 * pixels.accuracy:.1f} %, F1 of the cells {single.f1:.3f}"
-            )
+            said += f"; intersection over union {pixels.iou:.3f}, Dice {pixels.dice:.3f}, "
+            said += f"right pixels {100 * pixels.accuracy:.1f} %, F1 of the cells {single.f1:.3f}"
         save_all({out / name: page for name, page in pages.items()})
         print(f"{said}; {', '.join(pages)} in {out}")

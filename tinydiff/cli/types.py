@@ -64,25 +64,24 @@ def _float(text: str) -> float:
 
 def prompt(text: str) -> str:
     if not text.strip():
-        raise argparse.ArgumentTypeError(
-            'the prompt is empty, expected something like "a red dress on a white background"'
-        )
+        example = '"a red dress on a white background"'
+        raise argparse.ArgumentTypeError(f"the prompt is empty, expected something like {example}")
     return text
 
 
 def existing_folder(text: str) -> Path:
     path = Path(text)
     if not path.is_dir():
-        raise argparse.ArgumentTypeError(
-            f"{text} is {'not a folder' if path.exists() else 'a folder that does not exist'}"
-        )
+        problem = "not a folder" if path.exists() else "a folder that does not exist"
+        raise argparse.ArgumentTypeError(f"{text} is {problem}")
     return path
 
 
 def existing_file(text: str) -> Path:
     path = Path(text)
     if not path.is_file():
-        raise argparse.ArgumentTypeError(f"{text} is {'no file' if path.exists() else 'a file that does not exist'}")
+        problem = "no file" if path.exists() else "a file that does not exist"
+        raise argparse.ArgumentTypeError(f"{text} is {problem}")
     return path
 
 

@@ -1,20 +1,17 @@
 """What the evaluation classifier says: do images show what their prompts asked for, and how good is the autoencoder?
 
-It is a classifier of garment, colour and background that tinydiff trained on real images.  The shipped one is always
-used, and it stays as it is, so that figures of different models can be compared.
+It is a classifier of garment, colour and background that learnt from real images.  The shipped one is always used, so
+that figures of different models can be compared.
 """
 
-from __future__ import annotations
-
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
-from tinydiff.apps.train.session import fit
+from tinydiff.apps.train.session import fit, load_ema
 from tinydiff.autograd import Tensor, no_grad
 from tinydiff.datasets import COLOURS, GARMENTS, UNSEEN, CaptionedImages, captioned_fashion, load_fashion, render
 from tinydiff.datasets.captions import BACKGROUNDS, captions
@@ -28,7 +25,7 @@ from tinydiff.pipelines.text_to_image import TextToImage, load
 from tinydiff.training.loop import Shuffle, Task
 from tinydiff.training.optim import OptimConfig
 from tinydiff.training.tasks import classification_loss
-from tinydiff.weights import as_stored, load_classifier, shipped
+from tinydiff.weights import load_classifier, shipped
 
 BATCH = 256
 CLASSIFIER = OptimConfig(steps=2_000, batch=64, lr=2e-3, warmup=100, weight_decay=0.02, ema=0.995)
@@ -47,8 +44,7 @@ def evaluate(
     """Generate `n` images of seen garment-colour pairs and n/4 of unseen ones, and let the classifier name them.
 
     Returns the shares of right names; the Fréchet distance of the images and of the autoencoder's reconstructions
-    of test images, each over the distance of real images to real images; precision and recall; and PSNR in dB.
-    Raises InputError as `load` and `captioned_fashion` do.
+    of test images, each over that of real images to real images; precision and recall; and PSNR in dB.
 
         figures = tinydiff.evaluate(n=200)
         figures["unseen pairs"]["garment and colour"]  # of 1
@@ -60,21 +56,21 @@ def evaluate(
     test = captioned_fashion("test", data)
     figures: dict[str, Any] = {
         "data": test.source,
-        "classifier on real test images": _shares(classifier.classify, test.images, truth_of(test)),
+        "classifier on real test images": _shares(classifier, test.images, truth_of(test)),
     }
 
-    samples, options = [], (steps, guidance_scale, guidance_interval)
+    samples = {}
+    options = {"steps": steps, "guidance_scale": guidance_scale, "guidance_interval": guidance_interval}
     for name, count, unseen in (("seen pairs", n, False), ("unseen pairs", max(1, n // 4), True)):
-        images, asked, _ = _generate(pipe, count, unseen, seed, *options)
-        figures[name] = _shares(classifier.classify, images, asked)
-        samples.append(images)
+        samples[name], asked, _ = _generate(pipe, count, unseen, seed, **options)
+        figures[name] = _shares(classifier, samples[name], asked)
 
     # Fréchet distance, precision and recall: all sets of one size, and real against real beside them
     real_images = test.images[are_seen(test)]
     size = min(n, len(real_images) // 2)
     if size > NEIGHBOURS:
         one, other = halves(real_images, size, seed)
-        sets = other, one, samples[0][:size], _reconstructed(pipe.autoencoder, one)
+        sets = other, one, samples["seen pairs"][:size], _reconstructed(pipe.autoencoder, one)
         real, again, generated, decoded = (features_of(classifier, images) for images in sets)
         base = frechet_distance(again, real)
         figures |= {
@@ -96,25 +92,23 @@ def classifiers(
     training: OptimConfig = CLASSIFIER,
     seed: int = 0,
     data: str | Path | None = None,
-    guidance_scale: float = GUIDANCE_SCALE,
-    guidance_interval: tuple[float, float] = GUIDANCE_INTERVAL,
+    **sampling: Any,
 ) -> dict[str, Any]:
     """Do generated images teach what real ones teach?  Two classifiers like the evaluation's, on real test images.
 
-    One learns from `count` generated images of seen pairs alone, the other from as many real ones, with the same steps.
-    Both are measured on the test images of seen pairs.  (The classification accuracy score of Ravuri & Vinyals 2019,
-    arXiv:1905.10887)
+    One learns from `count` generated images of seen pairs alone, the other from as many real ones.  `sampling`: options
+    of `TextToImage.generate`.  (The classification accuracy score of Ravuri & Vinyals 2019, arXiv:1905.10887)
     """
     pipe = load(weights)
     train, test = captioned_fashion("train", data, seed), captioned_fashion("test", data)
-    generated, asked, _ = _generate(pipe, count, False, seed, 25, guidance_scale, guidance_interval)
+    generated, asked, _ = _generate(pipe, count, False, seed, **sampling)
     chosen, seen = np.random.default_rng(seed).permutation(len(train))[:count], are_seen(test)
     sets = {"generated": (generated, asked), "real": (train.images[chosen], truth_of(train)[:, chosen])}
     figures: dict[str, Any] = {"images to learn from": count}
     for name, (images, truth) in sets.items():
         with tempfile.TemporaryDirectory() as folder:
             classifier = train_classifier(images, truth, training, Path(folder), seed)
-        named = _shares(classifier.classify, test.images[seen], truth_of(test)[:, seen])
+        named = _shares(classifier, test.images[seen], truth_of(test)[:, seen])
         figures[f"classifier that learnt from {name} images"] = named
     return figures
 
@@ -127,51 +121,41 @@ def train_classifier(images: np.ndarray, truth: np.ndarray, optim: OptimConfig, 
     def loss(step: int, rng: np.random.Generator) -> Tensor:
         return classification_loss(model, images, tuple(truth), batches.at(step).indices)
 
-    ema = fit(Task("classifier", model, loss, optim, seed, {"images": len(images)}), out)
-    model.load_state_dict({name: as_stored(a) for name, a in ema.items()})
+    load_ema(model, fit(Task("classifier", model, loss, optim, seed, {"images": len(images)}), out))
     return model
 
 
 def neighbours(
-    weights: str | Path | None = None,
-    count: int = 8,
-    steps: int = 25,
-    guidance_scale: float = GUIDANCE_SCALE,
-    seed: int = 0,
-    data: str | Path | None = None,
-    guidance_interval: tuple[float, float] = GUIDANCE_INTERVAL,
+    weights: str | Path | None = None, count: int = 8, *, seed: int = 0, data: str | Path | None = None, **sampling: Any
 ) -> tuple[np.ndarray, np.ndarray, list[str], np.ndarray]:
     """Are generated images copies?  `count` of them, uint8, and the training garment that is nearest to each.
 
-    The training garments are shown in the generated image's own colours, and compared with it in the classifier's
-    features; returned are the images, their neighbours, the prompts, and each pair's PSNR in dB: a copy would have
-    28 dB or more, which is what the autoencoder leaves.
+    The garments are shown in the image's own colours, and compared in the classifier's features.  Returned are the
+    images, their neighbours, the prompts, and each pair's PSNR: a copy would have 28 dB or more, which is what the
+    autoencoder leaves.  `sampling`: options of `TextToImage.generate`.
     """
     pipe, classifier = load(weights), load_classifier(shipped())
     grey, labels, _ = load_fashion("train", data)
-    images, asked, prompts = _generate(pipe, count, False, seed, steps, guidance_scale, guidance_interval)
-    found = []
-    for image, garment, colour, background in zip(images, *asked, strict=True):
+    images, asked, prompts = _generate(pipe, count, False, seed, **sampling)
+    found = np.empty_like(images)
+    for i, (garment, colour, background) in enumerate(asked.T):
         rows = np.flatnonzero(labels == garment)
         candidates = render(grey[rows], np.full(len(rows), colour), np.full(len(rows), background))
-        index, _ = nearest(features_of(classifier, image[None]), features_of(classifier, candidates))
-        found.append(candidates[index[0]])
-    pairs = zip(images, found, strict=True)
-    return images, np.stack(found), prompts, np.array([psnr(a, b) for a, b in pairs])
+        index, _ = nearest(features_of(classifier, images[i : i + 1]), features_of(classifier, candidates))
+        found[i] = candidates[index[0]]
+    return images, found, prompts, np.array([psnr(a, b) for a, b in zip(images, found, strict=True)])
 
 
 def _generate(
-    pipe: TextToImage, count: int, unseen: bool, seed: int, steps: int, scale: float, interval: tuple[float, float]
+    pipe: TextToImage, count: int, unseen: bool, seed: int, **sampling: Any
 ) -> tuple[np.ndarray, np.ndarray, list[str]]:
     """Images of random prompts; garment, colour and background that were asked for (3, count); the prompts."""
     rng = np.random.default_rng([seed, int(unseen)])
     prompts, asked = drawn_prompts(count, unseen, rng)
     parts = []
     with tqdm(total=count, desc="generating", unit="image", disable=None) as bar:
-        for start in range(0, count, BATCH):
-            part = prompts[start : start + BATCH]
-            own = int(rng.integers(2**31))
-            parts.append(pipe.generate(part, steps=steps, guidance_scale=scale, guidance_interval=interval, seed=own))
+        for part in batches(prompts):
+            parts.append(pipe.generate(part, seed=int(rng.integers(2**31)), **sampling))
             bar.update(len(part))
     return np.concatenate(parts), asked, prompts
 
@@ -194,9 +178,11 @@ def are_seen(images: CaptionedImages) -> np.ndarray:
     return np.array([pair not in UNSEEN for pair in zip(images.garment, images.colour, strict=True)])
 
 
-def _shares(classify: Callable[[np.ndarray], tuple], images: np.ndarray, truth: np.ndarray) -> dict[str, float]:
-    """How often a classifier names what is asked for: each of the three, and garment and colour together."""
-    named = np.concatenate([np.stack(classify(as_floats(part))) for part in batches(images)], axis=1)  # (3, N)
+def _shares(classifier: Classifier, images: np.ndarray, truth: np.ndarray) -> dict[str, float]:
+    """How often the classifier names what is asked for: each of the three, and garment and colour together."""
+    named = np.concatenate(
+        [np.stack(classifier.classify(as_floats(part))) for part in batches(images)], axis=1
+    )  # (3, N)
     right = named == truth
     shares = dict(zip(("garment", "colour", "background"), right.mean(1).tolist(), strict=True))
     return {**shares, "garment and colour": float((right[0] & right[1]).mean())}
@@ -210,9 +196,8 @@ def features_of(classifier: Classifier, images: np.ndarray) -> np.ndarray:
 
 def _reconstructed(autoencoder: Autoencoder | PixelSpace, images: np.ndarray) -> np.ndarray:
     """Images through the latent space and back."""
-    return np.concatenate(
-        [as_pixels(autoencoder.decode(autoencoder.encode(as_floats(part)))) for part in batches(images)]
-    )
+    latents = (autoencoder.encode(as_floats(part)) for part in batches(images))
+    return np.concatenate([as_pixels(autoencoder.decode(latent)) for latent in latents])
 
 
 def halves(images: np.ndarray, size: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -221,6 +206,6 @@ def halves(images: np.ndarray, size: int, seed: int) -> tuple[np.ndarray, np.nda
     return images[order[:size]], images[order[size : 2 * size]]
 
 
-def batches(images: np.ndarray) -> list[np.ndarray]:
+def batches(images: Any) -> list:
     """A part at a time, which bounds the memory."""
     return [images[i : i + BATCH] for i in range(0, len(images), BATCH)]

@@ -1,7 +1,5 @@
 """How near: of reconstructions to their images, and of two sets of images to each other."""
 
-from __future__ import annotations
-
 import numpy as np
 from scipy.linalg import sqrtm
 from scipy.spatial import cKDTree
@@ -37,15 +35,13 @@ def frechet_distance(a: np.ndarray, b: np.ndarray) -> float:
 def precision_recall(real: np.ndarray, generated: np.ndarray, k: int = 3) -> tuple[float, float]:
     """How many of the generated features (M, D) lie among the real ones (N, D), and how many real ones among them.
 
-    A set is taken as the balls around each of its members that reach to its k-th nearest neighbour; a feature lies in
-    it if it is in any ball.  Precision falls where images look wrong, recall where kinds of images are missing.
-    Both depend on the size of the sets: print real against real of the same size beside it.
+    A feature lies among others if it is in any of their balls, which reach to each one's k-th nearest neighbour.
+    Precision falls where images look wrong, recall where kinds of images are missing; both depend on the sets' size.
     Raises InputError unless both have the same D and more than k rows.  (Kynkäänniemi 2019, arXiv:1904.06991)
     """
     if real.ndim != 2 or generated.ndim != 2 or real.shape[1] != generated.shape[1] or k < 1:
-        raise InputError(
-            f"precision_recall: expected features (N, D) and (M, D), k from 1; got {real.shape}, {generated.shape}, {k}"
-        )
+        got = f"{real.shape}, {generated.shape}, {k}"
+        raise InputError(f"precision_recall: expected features (N, D) and (M, D), k from 1; got {got}")
     if min(len(real), len(generated)) <= k:
         raise InputError(f"precision_recall: {len(real)} and {len(generated)} features, expected more than k = {k}")
     return _inside(generated, real, k), _inside(real, generated, k)

@@ -1,8 +1,7 @@
 """More images from few: pieces cut out anywhere, flipped, turned, and bent as tissue bends."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from scipy import ndimage
@@ -12,9 +11,7 @@ from scipy import ndimage
 class Augmentation:
     """How much the images are changed; the defaults suit pieces of about 128 pixels."""
 
-    elastic_sigma: float = (
-        8.0  # standard deviation of the shifts on a grid of 3×3, in pixels (the paper: 10, at 512 pixels)
-    )
+    elastic_sigma: float = 8.0  # standard deviation of shifts on a grid of 3×3, in pixels (the paper: 10, at 512)
     flips: bool = True  # mirrored or not, and turned by 0, 90, 180 or 270 degrees
     contrast: float = 0.25  # standard deviation of the logarithm of the factor on the grey values
     brightness: float = 0.1  # and of what is added to them
@@ -40,11 +37,9 @@ def cut(
     middle = rng.uniform(0, 1, 2) * (max(0, height - size), max(0, width - size))
     where = np.mgrid[0:size, 0:size] + middle[:, None, None].round() + deformation(rng, size, how.elastic_sigma)
 
-    def moved(array: np.ndarray, order: int) -> np.ndarray:
-        return ndimage.map_coordinates(array, where, order=order, mode="mirror")
-
-    piece = np.stack([moved(image[:, :, c], 1) for c in range(image.shape[2])], -1)
-    parts = [piece, moved(labels, 0), moved(weights, 1)]
+    moved = partial(ndimage.map_coordinates, coordinates=where, mode="mirror")
+    piece = np.stack([moved(image[:, :, c], order=1) for c in range(image.shape[2])], -1)
+    parts = [piece, moved(labels, order=0), moved(weights, order=1)]
     if how.flips:
         turns, mirrored = int(rng.integers(4)), rng.integers(2)
         parts = [np.rot90(part[::-1] if mirrored else part, turns) for part in parts]

@@ -1,7 +1,5 @@
 """What the network should learn at each pixel, and how much it matters: most between cells that nearly touch."""
 
-from __future__ import annotations
-
 import numpy as np
 from scipy import ndimage
 
@@ -9,8 +7,7 @@ from scipy import ndimage
 def classes(labels: np.ndarray) -> np.ndarray:
     """The class of each pixel, 1 in a cell and 0 outside, int64 (H, W), from numbered cells (H, W).
 
-    Cells that touch are parted by a line of background, so that the network can tell them apart: of two neighbours
-    (right or below) with different numbers, the first becomes background.
+    A line of background parts cells that touch: of two neighbours (right or below) with different numbers, the first.
     """
     inside = labels > 0
     part = inside.copy()
@@ -30,8 +27,7 @@ def border_weights(labels: np.ndarray, w0: float = 10.0, sigma: float = 5.0) -> 
     part = classes(labels)
     cells = np.where(part == 1, labels, 0)
     radius = int(np.ceil(sigma * np.sqrt(2 * np.log(1e6))))
-    nearest = np.full(labels.shape, np.inf)
-    second = np.full(labels.shape, np.inf)
+    nearest, second = np.full((2, *labels.shape), np.inf)
     for number, box in enumerate(ndimage.find_objects(cells), start=1):
         if box is None:
             continue

@@ -1,7 +1,5 @@
 """From probabilities to numbered cells: what touches is parted at its waist."""
 
-from __future__ import annotations
-
 import numpy as np
 from scipy import ndimage
 
@@ -58,9 +56,8 @@ def watershed(seeds: np.ndarray, depth: np.ndarray) -> np.ndarray:
 def h_maxima(depth: np.ndarray, waist: float) -> np.ndarray:
     """The tops of all hills that rise `waist` above the pass to the next higher one, bool (h, w).
 
-    Water falls from `waist` below the surface and rises again under it, as far as the surface lets it (reconstruction
-    by dilation): tops that it does not come any nearer to are the h-maxima.
-    (Soille 2003, Morphological Image Analysis)
+    Water rises from `waist` below the surface as far as the surface lets it (reconstruction by dilation): tops that it
+    does not come any nearer to are the h-maxima.  (Soille 2003, Morphological Image Analysis)
     """
     water = depth - waist
     while True:

@@ -1,7 +1,5 @@
 """What was found, to look at: outlines on the image, and the errors where the truth is known."""
 
-from __future__ import annotations
-
 import numpy as np
 from PIL import Image
 from scipy import ndimage
@@ -39,12 +37,11 @@ def errors(mask: np.ndarray, truth: np.ndarray) -> np.ndarray:
 
 def compared(image: np.ndarray, truth: np.ndarray, cells: np.ndarray, mask: np.ndarray) -> Image.Image:
     """The image, the true cells, those that were found, and the errors, side by side."""
-    count = np.count_nonzero(np.unique(truth))
     missed, too_much = np.mean((truth != 0) & (mask == 0)), np.mean((truth == 0) & (mask != 0))
     panels = [shown(image), overlay(image, truth), overlay(image, cells), errors(mask, truth)]
     captions = [
         "the image",
-        f"the truth: {count} cells",
+        f"the truth: {np.count_nonzero(np.unique(truth))} cells",
         f"found: {cells.max()} cells",
         f"errors: {100 * missed:.1f} % missed (orange), {100 * too_much:.1f} % too much (blue)",
     ]

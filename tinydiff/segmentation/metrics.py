@@ -1,7 +1,5 @@
 """How near a segmentation is to the true one: of masks pixel by pixel, and of single objects."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

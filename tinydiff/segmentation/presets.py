@@ -1,8 +1,6 @@
 """Named configurations of `train segmentation`: how wide the network is and how long it is trained."""
 
-from __future__ import annotations
-
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tinydiff.errors import InputError
 from tinydiff.models.unet2015 import UNet2015Config
@@ -23,20 +21,13 @@ class SegmentationPreset:
     seed: int = 0
 
 
+SMALL = UNet2015Config(block_out_channels=(16, 32, 64, 128))
+SHORT = OptimConfig(steps=300, batch=4, lr=2e-3, warmup=20, ema=0.98)
+PAPER = OptimConfig(steps=1_000, batch=1, lr=3e-4, warmup=50, ema=0.99)
 SEGMENTATION = {
-    "quick": SegmentationPreset(
-        model=UNet2015Config(block_out_channels=(16, 32, 64, 128)),
-        optim=OptimConfig(steps=300, batch=4, lr=2e-3, warmup=20, ema=0.98),
-    ),
-    "full": SegmentationPreset(
-        model=UNet2015Config(block_out_channels=(16, 32, 64, 128)),
-        optim=OptimConfig(steps=1_000, batch=4, lr=2e-3, warmup=20, ema=0.98),
-    ),
-    "paper": SegmentationPreset(
-        model=UNet2015Config(),
-        optim=OptimConfig(steps=1_000, batch=1, lr=3e-4, warmup=50, ema=0.99),
-        size=256,
-    ),
+    "quick": SegmentationPreset(SMALL, SHORT),
+    "full": SegmentationPreset(SMALL, replace(SHORT, steps=1_000)),
+    "paper": SegmentationPreset(UNet2015Config(), PAPER, size=256),
 }
 
 

@@ -1,7 +1,5 @@
 """An image in, its cells out."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,10 +36,8 @@ class Segmenter:
     """The U-Net of 2015 with all that stands before and after it."""
 
     def __init__(self, model: UNet2015) -> None:
-        if model.config.num_classes != 2:
-            raise InputError(
-                f"Segmenter: the model knows {model.config.num_classes} classes, expected cell and background"
-            )
+        if (known := model.config.num_classes) != 2:
+            raise InputError(f"Segmenter: the model knows {known} classes, expected cell and background")
         self.model = model
 
     def __repr__(self) -> str:
@@ -49,7 +45,7 @@ class Segmenter:
         widths = "/".join(map(str, self.model.config.block_out_channels))
         return f"Segmenter(images of any size, a U-Net of {widths} channels, {parameters:,} parameters)"
 
-    def to(self, device: str) -> Segmenter:
+    def to(self, device: str) -> "Segmenter":
         """Move the model to "cpu" or "cuda"."""
         self.model.to(device)
         return self
@@ -84,8 +80,7 @@ def normaliser(image: np.ndarray, channels: int = 3) -> Callable[[np.ndarray], n
     scale = np.float32(1 / (high - low) if high > low else 1)
 
     def prepare(piece: np.ndarray) -> np.ndarray:
-        value = np.maximum((piece.astype(np.float32) - np.float32(low)) * scale, 0)
-        x = 2 * np.sqrt(value) - 1
+        x = 2 * np.sqrt(np.maximum((piece.astype(np.float32) - np.float32(low)) * scale, 0)) - 1
         return x if x.ndim == 3 else np.repeat(x[:, :, None], channels, 2)
 
     return prepare

@@ -1,10 +1,7 @@
-"""Images of any size, tile by tile: tiles overlap by the receptive radius, so that no seam is left.
+"""Images of any size, tile by tile: each sees all pixels that its answer depends on, so that no seam is left.
 
-The image is mirrored at its border, and each tile sees all pixels that its answer depends on, which is that of the
-whole image.  (Ronneberger 2015, arXiv:1505.04597, figure 2)
+The image is mirrored at its border.  (Ronneberger 2015, arXiv:1505.04597, figure 2)
 """
-
-from __future__ import annotations
 
 import math
 from collections.abc import Callable
@@ -68,19 +65,16 @@ def predict(
     """
     height, width = image.shape[:2]
     geometry = Geometry(model.config)
-    radius = geometry.receptive_radius
-    if min(height, width) <= radius:
-        raise InputError(
-            f"the image is {height}×{width} pixels, smaller than the receptive radius: expected {radius + 1}"
-        )
+    least = geometry.receptive_radius + 1
+    if min(height, width) < least:
+        raise InputError(f"the image is {height}×{width} pixels, smaller than the receptive radius: expected {least}")
     step = geometry.total_stride * max(1, tile // geometry.total_stride)
     probability = np.empty((height, width, model.config.num_classes), np.float32)
     for top in range(0, height, step):
         for left in range(0, width, step):
             rows, columns = min(step, height - top), min(step, width - left)
             seen = mirrored(image, top, left, geometry.seen(rows), geometry.seen(columns), geometry.margin)
-            piece = seen if prepare is None else prepare(seen)
-            answer = probabilities(model, piece)
+            answer = probabilities(model, seen if prepare is None else prepare(seen))
             at = (answer.shape[0] - seen.shape[0]) // 2 + geometry.margin  # 0 where unpadded
             probability[top : top + rows, left : left + columns] = answer[at : at + rows, at : at + columns]
     return probability
@@ -88,15 +82,14 @@ def predict(
 
 def mirrored(image: np.ndarray, top: int, left: int, height: int, width: int, margin: int) -> np.ndarray:
     """The piece (height, width, …) of an image that begins `margin` pixels above and left of (top, left)."""
-    rows = _mirror(np.arange(top - margin, top - margin + height), image.shape[0])
-    columns = _mirror(np.arange(left - margin, left - margin + width), image.shape[1])
+    rows, columns = _mirror(top - margin, height, image.shape[0]), _mirror(left - margin, width, image.shape[1])
     return image[rows[:, None], columns]
 
 
-def _mirror(at: np.ndarray, size: int) -> np.ndarray:
-    """… 2 1 0 1 2 … size−1 size−2 …: where each place lies, however far outside."""
+def _mirror(first: int, count: int, size: int) -> np.ndarray:
+    """Indices of `count` places from the first on: … 2 1 0 1 2 … size−1 size−2 …, however far outside."""
     period = max(1, 2 * (size - 1))
-    at = at % period
+    at = np.arange(first, first + count) % period
     return np.minimum(at, period - at)
 
 

@@ -1,11 +1,10 @@
 """Training the U-Net of 2015 on images with masks, until a chosen accuracy is reached."""
 
-from __future__ import annotations
-
 import hashlib
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +13,8 @@ from tinydiff import ops
 from tinydiff.apps.data.image_files import Pair, read_pairs
 from tinydiff.apps.data.nuclei import load_nuclei
 from tinydiff.apps.train.curves import loss_curves
-from tinydiff.apps.train.folder import refuse_another_run, refuse_existing, run_folder
-from tinydiff.apps.train.lock import folder_lock
-from tinydiff.apps.train.session import fit
+from tinydiff.apps.train.folder import folder_lock, refuse_another_run, refuse_existing, run_folder
+from tinydiff.apps.train.session import fit, load_ema
 from tinydiff.autograd import Array, Tensor
 from tinydiff.device import check_device
 from tinydiff.errors import InputError, MismatchError
@@ -26,7 +24,7 @@ from tinydiff.segmentation.metrics import overlap
 from tinydiff.segmentation.presets import SegmentationPreset, segmentation_preset
 from tinydiff.segmentation.tiles import Geometry
 from tinydiff.training.loop import Task
-from tinydiff.weights import as_stored, save_weights
+from tinydiff.weights import save_weights
 
 NAME = "segmentation"
 VALIDATION_STRIP = 0.2  # the right-hand part of each image, which is not learnt from
@@ -48,9 +46,8 @@ def train_segmentation(
     """Train the U-Net of 2015 on a folder of images and one of masks of the same names; returns the run's folder.
 
     Without folders it learns from the left half of the shipped image of nuclei.  The right-hand fifth of each image,
-    the validation strip, is not learnt from and says how good the model is.  `until_iou`: go on until the intersection
-    over union there reaches this, for as many steps as it takes, at most ten times the preset's.  The weights go to
-    `segmentation.safetensors`.
+    the validation strip, says how good the model is.  `until_iou`: go on until the intersection over union there
+    reaches this, at most for ten times the preset's steps.  The weights go to `segmentation.safetensors`.
     Raises InputError for what does not fit, MismatchError where `until_iou` is not reached (the weights are kept).
     """
     settings = segmentation_preset(preset)
@@ -100,12 +97,16 @@ class Learnt:
 
 @dataclass(frozen=True)
 class Example:
-    """An image, ready to be cut from."""
+    """An image, ready to be cut from: float32 (H, W, channels), int32 (H, W) and float32 (H, W)."""
 
-    image: np.ndarray  # float32 (H, W, 1 or 3)
-    labels: np.ndarray  # int32 (H, W)
-    weights: np.ndarray  # float32 (H, W)
+    image: np.ndarray
+    labels: np.ndarray
+    weights: np.ndarray
     strip_start: int  # the column where the validation strip begins
+
+    def learnt_from(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        left = slice(self.strip_start)
+        return self.image[:, left], self.labels[:, left], self.weights[:, left]
 
 
 def train_on_pairs(
@@ -118,65 +119,52 @@ def train_on_pairs(
     until_iou: float | None = None,
     validation_strip: float = VALIDATION_STRIP,
     prepare: Callable[[np.ndarray], np.ndarray] | None = None,
-    say: Callable[[str], None] = print,
 ) -> Learnt:
     """Learn from random pieces of the images but for their right-hand part, on which the model is validated.
 
-    validation_strip: that part's share of the width; 0 is none.
-    The loss is the cross-entropy, weighted by `border_weights`.  Where `until_iou` is given the training ends as soon
-    as the EMA of the weights reaches that intersection over union on the validation strips, together; else after
-    `preset.optim.steps`.  `prepare` makes (H, W, channels) float32 of every image; without it each image's own
-    levels do.  Raises InputError where an image is too small, or no mask holds a cell.
+    validation_strip: that part's share of the width; 0 is none.  until_iou: end as soon as the EMA of the weights
+    reaches that intersection over union on all validation strips together; else after `preset.optim.steps`.
+    prepare: makes (H, W, channels) float32 of every image; without it each image's own levels do.
+    Raises InputError where an image is too small, or no mask holds a cell.
     """
     model = UNet2015(preset.model, np.random.default_rng([preset.seed, 50]))
     geometry = Geometry(preset.model)
-    examples = [_example(pair, preset, validation_strip, geometry.receptive_radius, prepare) for pair in pairs]
-    if not any((e.labels[:, : e.strip_start] > 0).any() for e in examples):
+    examples = [_example(pair, preset, validation_strip, prepare) for pair in pairs]
+    if not any(e.learnt_from()[1].any() for e in examples):
         raise InputError("train segmentation: no mask holds a cell where it is learnt from")
-    if until_iou is not None and not any((e.labels[:, e.strip_start :] > 0).any() for e in examples):
+    if until_iou is not None and not any(e.labels[:, e.strip_start :].any() for e in examples):
         raise InputError("train segmentation: no cell lies in the validation strips")
-    model.to(device)
     ema_model = UNet2015(preset.model, rng=None)
+    model.to(device)
     ema_model.to(device)
-    seen = geometry.seen(preset.size) if not preset.model.padded else preset.size
-    area = np.array([e.strip_start * len(e.labels) for e in examples], float)
+    seen = preset.size if preset.model.padded else geometry.seen(preset.size)
+    area = np.array([e.learnt_from()[1].size for e in examples], float)
 
     def loss_of(step: int, rng: np.random.Generator) -> Tensor:
         chosen = rng.choice(len(examples), preset.optim.batch, p=area / area.sum())
-        pieces = [
-            cut(
-                rng,
-                e.image[:, : e.strip_start],
-                e.labels[:, : e.strip_start],
-                e.weights[:, : e.strip_start],
-                seen,
-                preset.augmentation,
-            )
-            for e in (examples[i] for i in chosen)
-        ]
+        pieces = [cut(rng, *examples[int(i)].learnt_from(), seen, preset.augmentation) for i in chosen]
         images = np.stack([_channels(image, model) for image, _, _ in pieces])
-        labels, weights = (np.stack([piece[i] for piece in pieces]) for i in (1, 2))
         logits = model(Tensor(model.place(images)), rng)
         rim = (seen - logits.shape[1]) // 2  # what unpadded convolutions have taken
         inside = slice(rim, seen - rim)
-        targets = np.stack([classes(one) for one in labels])[:, inside, inside]
-        return ops.cross_entropy_loss(logits, targets, weights[:, inside, inside])
+        targets = np.stack([classes(labels)[inside, inside] for _, labels, _ in pieces])
+        weights = np.stack([weights[inside, inside] for _, _, weights in pieces])
+        return ops.cross_entropy_loss(logits, targets, weights)
 
     validation: list[tuple[int, float]] = []
 
     def should_stop(step: int, weights: dict[str, Array]) -> bool:
         if step % VALIDATE_EVERY:
             return False
-        ema_model.load_state_dict({name: as_stored(a) for name, a in weights.items()})
+        load_ema(ema_model, weights)
         iou = validation_iou(ema_model, examples)
         validation.append((step, iou))
-        say(f"step {step}: intersection over union {iou:.3f} on the validation strips, {until_iou} asked for")
+        print(f"step {step}: intersection over union {iou:.3f} on the validation strips, {until_iou} asked for")
         return until_iou is not None and iou >= until_iou
 
     run_config = {"preset": asdict(preset), "data": fingerprint(pairs), "validation_strip": validation_strip}
     task = Task(NAME, model, loss_of, preset.optim, preset.seed, run_config)
-    weights = fit(task, out, resume=resume, should_stop=None if until_iou is None else should_stop)
-    ema_model.load_state_dict({name: as_stored(a) for name, a in weights.items()})
+    load_ema(ema_model, fit(task, out, resume=resume, should_stop=None if until_iou is None else should_stop))
     reached = until_iou is not None and validation and validation[-1][1] >= until_iou
     if validation_strip and not reached:
         validation.append((preset.optim.steps, validation_iou(ema_model, examples)))
@@ -185,9 +173,9 @@ def train_on_pairs(
 
 def validation_iou(model: UNet2015, examples: Sequence[Example]) -> float:
     """Intersection over union of cells on all validation strips together."""
-    found = [predict(model, _channels(e.image, model), 256)[:, e.strip_start :, 1] > 0.5 for e in examples]
-    true = [e.labels[:, e.strip_start :] > 0 for e in examples]
-    return overlap(np.concatenate([f.ravel() for f in found]), np.concatenate([t.ravel() for t in true])).iou
+    found = [predict(model, _channels(e.image, model), 256)[:, e.strip_start :, 1].ravel() > 0.5 for e in examples]
+    true = [e.labels[:, e.strip_start :].ravel() for e in examples]
+    return overlap(np.concatenate(found), np.concatenate(true)).iou
 
 
 def _channels(image: np.ndarray, model: UNet2015) -> np.ndarray:
@@ -196,28 +184,21 @@ def _channels(image: np.ndarray, model: UNet2015) -> np.ndarray:
 
 
 def _example(
-    pair: Pair,
-    preset: SegmentationPreset,
-    validation_strip: float,
-    radius: int,
-    prepare: Callable[[np.ndarray], np.ndarray] | None,
+    pair: Pair, preset: SegmentationPreset, strip: float, prepare: Callable[[np.ndarray], np.ndarray] | None
 ) -> Example:
     image, labels = pair
+    radius = Geometry(preset.model).receptive_radius
     if min(labels.shape) <= radius:
         raise InputError(f"train segmentation: an image of {labels.shape} pixels; the receptive radius is {radius}")
     channels = 1 if image.ndim == 2 else image.shape[2]
-    return Example(
-        image=(prepare or normaliser(image, channels))(image),
-        labels=labels,
-        weights=border_weights(labels, preset.w0, preset.sigma),
-        strip_start=round(labels.shape[1] * (1 - validation_strip)),
-    )
+    prepared = (prepare or normaliser(image, channels))(image)
+    weights = border_weights(labels, preset.w0, preset.sigma)
+    return Example(prepared, labels, weights, strip_start=round(labels.shape[1] * (1 - strip)))
 
 
 def fingerprint(pairs: Sequence[Pair]) -> str:
     """What tells these images and masks from others."""
     digest = hashlib.sha256()
-    for image, labels in pairs:
-        for array in (image, labels):
-            digest.update(f"{array.shape}{array.dtype}".encode() + np.ascontiguousarray(array).tobytes())
+    for array in chain.from_iterable(pairs):
+        digest.update(f"{array.shape}{array.dtype}".encode() + array.tobytes())
     return digest.hexdigest()[:16]

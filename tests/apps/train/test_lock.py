@@ -7,12 +7,12 @@ import sys
 
 import pytest
 
-from tinydiff.apps.train.lock import folder_lock
+from tinydiff.apps.train.folder import folder_lock
 from tinydiff.errors import InputError
 
 HOLD = """
 import sys
-from tinydiff.apps.train.lock import folder_lock
+from tinydiff.apps.train.folder import folder_lock
 with folder_lock(sys.argv[1]):
     print("held", flush=True)
     sys.stdin.read()

@@ -16,7 +16,7 @@ import pytest
 import tinydiff
 from tinydiff import autograd, checkpoint, cli
 from tinydiff.apps.train import run, session
-from tinydiff.apps.train.lock import folder_lock
+from tinydiff.apps.train.folder import folder_lock
 from tinydiff.apps.train.run import train
 from tinydiff.autograd import no_grad
 from tinydiff.datasets import UNSEEN, load_fashion

@@ -2,7 +2,6 @@
 
 import argparse
 import gzip
-import io
 import struct
 from pathlib import Path
 
@@ -27,19 +26,16 @@ def write_idx(path: str | Path, array: np.ndarray) -> None:
         raise InputError(f"write_idx: array of {array.dtype}, expected uint8")
     header = struct.pack(f">4B{array.ndim}I", 0, 0, UNSIGNED_BYTE, array.ndim, *array.shape)
     content = header + array.tobytes()
-    if path.suffix == ".gz":
-        packed = io.BytesIO()  # GzipFile, since gzip.compress writes another header in each version of Python
-        with gzip.GzipFile(filename="", mode="wb", fileobj=packed, mtime=0) as file:  # no name and no time in it
-            file.write(content)
-        content = packed.getvalue()
-    path.write_bytes(content)
+    if path.suffix != ".gz":
+        path.write_bytes(content)
+        return
+    # GzipFile, since gzip.compress writes another header in each version of Python; no name and no time in it
+    with open(path, "wb") as file, gzip.GzipFile(filename="", mode="wb", fileobj=file, mtime=0) as packed:
+        packed.write(content)
 
 
 def make_subset(source: str | Path, target: str | Path) -> None:
-    """Write the subset of the full set in the folder `source` to the folder `target`, as gzipped IDX files.
-
-    The training part is taken from the training part and the test part from the test part.
-    """
+    """Write the subset of the full set in `source` to the folder `target`, each split as two gzipped IDX files."""
     Path(target).mkdir(parents=True, exist_ok=True)
     for split, n in EACH.items():
         images, labels = read_labelled(source, split)

@@ -1,7 +1,5 @@
 """Images and masks from files, with nothing lost in silence: a depth that cannot be read whole is refused."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np
@@ -22,14 +20,11 @@ Pair = tuple[np.ndarray, np.ndarray]  # an image (H, W) or (H, W, 3), and its ma
 def read_image(path: str | Path) -> np.ndarray:
     """An image as it lies in the file: (H, W) or (H, W, 3); uint8, uint16, int32 or float32.
 
-    Raises InputError, which names the file, where it is missing, corrupt, has several pages or transparent pixels, is
-    a colour image of more than 8 bits (Pillow would drop the lower ones in silence), or is not finite.
+    Raises InputError, which names the file, where it cannot be read, has several pages, transparent pixels or values
+    that are not finite, or is in colour with more than 8 bits (Pillow would drop the lower ones in silence).
     """
     image = _opened(path)
-    if image.mode in GREY_MODES:
-        array = np.asarray(image)
-    else:
-        array = _colours(image, path)
+    array = np.asarray(image) if image.mode in GREY_MODES else _colours(image, path)
     if not np.isfinite(array).all():
         raise InputError(f"{path}: has values that are not finite")
     return array.astype(np.uint8) if array.dtype == bool else array
@@ -57,21 +52,17 @@ def read_mask(path: str | Path) -> np.ndarray:
     pieces = count_pieces(array)
     most = min(PIECES * np.count_nonzero(values), np.count_nonzero(array) / SMALLEST)
     if values[0] != 0 or pieces > most:
-        raise InputError(
-            f"{path}: neither binary (0 and one more value) nor labels (0, and a number for each cell): "
-            f"{len(values)} values from {values[0]:g} to {values[-1]:g} in {pieces} pieces"
-        )
+        expected = "neither binary (0 and one more value) nor labels (0, and a number for each cell)"
+        found = f"{len(values)} values from {values[0]:g} to {values[-1]:g} in {pieces} pieces"
+        raise InputError(f"{path}: {expected}: {found}")
     return array.astype(np.int32)
 
 
 def count_pieces(labels: np.ndarray) -> int:
     """How many connected pieces of one value the labels (H, W) other than 0 form."""
-    total = 0
-    compact = np.unique(labels, return_inverse=True)[1].reshape(labels.shape)
-    for label, box in enumerate(ndimage.find_objects(compact), start=1):
-        if box is not None and labels[box][compact[box] == label][0] != 0:
-            total += ndimage.label(compact[box] == label)[1]
-    return total
+    compact = np.unique(labels, return_inverse=True)[1].reshape(labels.shape)  # 0 stays 0, 1 2 3 … for the others
+    boxes = enumerate(ndimage.find_objects(compact), start=1)
+    return sum(ndimage.label(compact[box] == number)[1] for number, box in boxes)
 
 
 def read_pair(image: str | Path, mask: str | Path) -> Pair:
@@ -85,17 +76,15 @@ def read_pair(image: str | Path, mask: str | Path) -> Pair:
 def read_pairs(images: str | Path, masks: str | Path, least: int = 1) -> list[Pair]:
     """All images of a folder with the masks of the same name in another (or `name_mask`), in the names' order.
 
-    Raises InputError, which names the file, where a folder is missing or empty, where one has no partner, where a side
-    is shorter than `least` pixels, and as `read_image` does.
+    Raises InputError, which names the file, where one has no partner or a side shorter than `least` pixels, and more.
     """
     of_images = _files(images)
     of_masks = {stem.removesuffix("_mask").removesuffix("-mask"): path for stem, path in _files(masks).items()}
-    for stem, path in of_images.items():
+    for stem in (*of_images, *of_masks):
         if stem not in of_masks:
-            raise InputError(f"{path}: there is no mask of that name in {masks}")
-    for stem, path in of_masks.items():
+            raise InputError(f"{of_images[stem]}: there is no mask of that name in {masks}")
         if stem not in of_images:
-            raise InputError(f"{path}: there is no image of that name in {images}")
+            raise InputError(f"{of_masks[stem]}: there is no image of that name in {images}")
     pairs = []
     for stem, path in of_images.items():
         pairs.append(read_pair(path, of_masks[stem]))
@@ -155,10 +144,8 @@ def _opened(path: str | Path) -> Image.Image:
     except (OSError, SyntaxError, ValueError, EOFError) as error:
         raise InputError(f"{path}: corrupt ({error})") from None
     if bits > 8 and image.mode not in GREY_MODES:
-        raise InputError(
-            f"{path}: a colour image of {bits} bits, of which only 8 could be read; "
-            "save it as 16-bit grey, or as 8-bit colour"
-        )
+        wrong = f"a colour image of {bits} bits, of which only 8 could be read"
+        raise InputError(f"{path}: {wrong}; save it as 16-bit grey, or as 8-bit colour")
     return image
 
 
@@ -166,19 +153,15 @@ def _bits(image: Image.Image, path: str | Path) -> int:
     """Bits of each number in the file, which Pillow's mode does not tell."""
     if image.format == "PNG":
         with open(path, "rb") as file:
-            header = file.read(25)
-        return header[24]
+            return file.read(25)[24]
     if image.format == "TIFF":
         return max(np.atleast_1d(image.tag_v2.get(258, 1)))  # type: ignore[attr-defined]
     return 8
 
 
 def _colours(image: Image.Image, path: str | Path) -> np.ndarray:
-    """(H, W, 3), or (H, W) where the file is grey beside its alpha; palettes are looked up."""
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        array = np.asarray(image)
-        if (array[:, :, 3] != 255).any():
-            raise InputError(f"{path}: has transparent pixels; flatten it first")
-        return array[:, :, :3]
-    return np.asarray(image.convert("RGB"))
+    """(H, W, 3); palettes are looked up."""
+    array = np.asarray(image.convert("RGBA" if image.has_transparency_data else "RGB"))
+    if (array[:, :, 3:] != 255).any():
+        raise InputError(f"{path}: has transparent pixels; flatten it first")
+    return array[:, :, :3]

@@ -1,7 +1,5 @@
 """Nuclei under the microscope: one real image with its mask, and a simulator that never runs out."""
 
-from __future__ import annotations
-
 import numpy as np
 from scipy import ndimage
 

@@ -1,7 +1,5 @@
 """Your own images with your own captions, from a folder and a CSV file."""
 
-from __future__ import annotations
-
 import csv
 import hashlib
 from pathlib import Path
@@ -28,7 +26,7 @@ class OwnImages:
     def __len__(self) -> int:
         return len(self.captions)
 
-    def epoch(self, number: int) -> OwnImages:
+    def epoch(self, number: int) -> "OwnImages":
         return self
 
 
@@ -36,7 +34,7 @@ def load_own_images(folder: str | Path, table: str | Path, size: int = 32) -> Ow
     """The images that the CSV file `table` names, two columns: file name in `folder`, caption.
 
     Each is cut to its middle square and brought to size×size pixels.  A first line of headings is left out; an image
-    may have several lines, a caption in each; images that are not named are not used.
+    may have several lines, a caption in each.
     Raises InputError, which names the line or the file, where something is missing, empty or cannot be read.
     """
     if size not in SIZES:

@@ -1,10 +1,8 @@
 """The training report: what each network could do on the way, its losses, and how long it took.
 
-While a network learns, each of its checkpoints leaves a strip of images in `samples/`, generated with the EMA
-of the weights from the same prompts and the same noise; `report.md` shows them all, beside the losses.
+Each checkpoint of a network leaves a strip of images in `samples/`, generated with the EMA of its weights from the
+same prompts and the same noise; `report.md` shows them all, beside the losses.
 """
-
-from __future__ import annotations
 
 import time
 from collections.abc import Callable
@@ -35,17 +33,17 @@ class Strips:
     ) -> None:
         self.folder, self.part, self.generate, self.rows = out / "samples", part, generate, rows
         before = strips(out, part)
+        self.began = time.monotonic() - (before[-1][1] if resume and before else 0)
         if not resume:
             for _, _, path in before:
                 path.unlink()
-        self.began = time.monotonic() - (before[-1][1] if resume and before else 0.0)
 
     def __call__(self, step: int, ema: dict[str, Array]) -> None:
         seconds = PngInfo()
         seconds.add_text("seconds", f"{time.monotonic() - self.began:.0f}")
         images = self.generate(ema)
-        self.folder.mkdir(exist_ok=True)
         page = grid(images, columns=len(images) // self.rows, scale=2)
+        self.folder.mkdir(exist_ok=True)
         with written_whole(self.folder / f"{self.part}-{step:06}.png") as beside:
             page.save(beside, format="PNG", optimize=True, pnginfo=seconds)
 
@@ -63,10 +61,9 @@ def write_report(out: Path, captions: list[str]) -> Path:
     """`report.md` of all that was trained in the folder `out`; returns its path.  `captions`: those of the strips."""
     lines = ["# Training report", ""]
     rows, images = [], []
-    for path in sorted(out.glob("*.safetensors"), key=lambda path: path.stat().st_mtime):
-        part = path.name.removesuffix(".safetensors")
-        if part.endswith(".checkpoint"):
-            continue
+    finished = (path for path in out.glob("*.safetensors") if not path.stem.endswith(".checkpoint"))
+    for path in sorted(finished, key=lambda path: path.stat().st_mtime):
+        part = path.stem
         arrays, config = checkpoint.load(path)
         made, own = config["training"], strips(out, part)
         losses = out / f"{part}.csv"
@@ -78,10 +75,9 @@ def write_report(out: Path, captions: list[str]) -> Path:
             images += [f"## {part}", "", f"Each row: {HEADINGS[part]}.", ""]
             if part == "denoiser":
                 images += [*(f"{i}. {caption}" for i, caption in enumerate(captions, start=1)), ""]
-            images += ["| step | time | |", "|---|---|---|"]
-            images += [f"| {step:,} | {minutes(s)} | ![]({path.relative_to(out)}) |" for step, s, path in own]
-            images += [""]
-        lines += [f"Learnt from {made['data']}.", ""] if not rows[1:] else []
+            shown = [f"| {step:,} | {minutes(s)} | ![]({path.relative_to(out)}) |" for step, s, path in own]
+            images += ["| step | time | |", "|---|---|---|", *shown, ""]
+        lines += [f"Learnt from {made['data']}.", ""] if len(rows) == 1 else []
     lines += ["| part | preset | steps | time | numbers |", "|---|---|---|---|---|", *rows, ""]
     if any(out.glob("*.csv")):
         lines += [f"![The losses of each step]({loss_curves(out).name})", ""]

@@ -1,7 +1,5 @@
 """Training: from nothing to the files that `tinydiff.load` reads."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable
 from dataclasses import asdict, replace
@@ -10,10 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from tinydiff.apps.data.own_images import OwnImages, load_own_images
-from tinydiff.apps.train.folder import refuse_another_run, refuse_existing, run_folder
-from tinydiff.apps.train.lock import folder_lock
+from tinydiff.apps.train.folder import folder_lock, refuse_another_run, refuse_existing, run_folder
 from tinydiff.apps.train.report import EXAMPLES, Strips, write_report
-from tinydiff.apps.train.session import fit
+from tinydiff.apps.train.session import fit, load_ema
 from tinydiff.autograd import Array
 from tinydiff.datasets import GARMENTS, Vocabulary, load_fashion
 from tinydiff.datasets.captions import BACKGROUNDS, COLOURS, canonical
@@ -25,19 +22,11 @@ from tinydiff.models.autoencoder import Autoencoder, PixelSpace
 from tinydiff.models.unet import Denoiser
 from tinydiff.nn.module import Module
 from tinydiff.pipelines.text_to_image import TextToImage
+from tinydiff.training import presets, tasks
 from tinydiff.training.loop import Task
 from tinydiff.training.presets import Preset
-from tinydiff.training.presets import preset as preset_named
-from tinydiff.training.tasks import (
-    Fashion,
-    autoencoder_task,
-    classifier_task,
-    denoiser_task,
-    latent_shape,
-    measured_scaling_factor,
-    train_words,
-)
-from tinydiff.weights import as_stored, load_autoencoder, load_words, save_weights
+from tinydiff.training.tasks import Fashion
+from tinydiff.weights import load_autoencoder, load_words, save_weights
 
 PARTS = ("autoencoder", "words", "denoiser", "classifier")
 
@@ -56,23 +45,22 @@ def train(
 ) -> Path:
     """Train one part ("autoencoder", "words", "denoiser", "classifier") or "all" that `generate` needs.
 
-    Returns the run's folder.  Each part's weights, their exponential moving average in float16, go to
-    `{part}.safetensors` in `out`, and to `report.md` its losses, its time, and images that it generated on the way.
+    Returns the run's folder `out`.  Each part's weights, their exponential moving average in float16, go to
+    `{part}.safetensors` in it, and to `report.md` its losses, its time, and images that it generated on the way.
     `resume` goes on where a stopped run's checkpoint stands and skips finished parts; without it a folder that has them
     is refused, and so are always parts of another run (another preset, other data).
-    `images` and `captions`: learn from your own images instead, a folder and a CSV file of file names and captions
-    (see `apps.data.own_images`), brought to `size`×`size` pixels; the vocabulary is that of the captions.
+    `images` and `captions`: learn from your own images instead (see `load_own_images`), at `size`×`size` pixels.
     `device` is "cpu" or "cuda"; Word2Vec learns on the CPU.
     Raises InputError for what does not fit, FloatingPointError where a value stops being finite.
     """
-    settings = preset_named(preset)
+    settings = presets.preset(preset)
     check_device(device)
     if (images is None) != (captions is None):
         raise InputError("train: images and captions belong together; one of the two is missing")
     if images is not None and part == "classifier":
         raise InputError("train: the classifier knows garments only, it does not learn from other images")
     names = settings.names if part == "all" else (part,)
-    if part != "all" and part not in PARTS:
+    if part not in (*PARTS, "all"):
         raise InputError(f"train: no part {part!r}; there are {', '.join(PARTS)} and all")
     folder = run_folder(Path(out))
     with folder_lock(folder):
@@ -83,8 +71,7 @@ def train(
             learnt_from = load_own_images(images, captions, size)
             settings = _at_most(settings, len(learnt_from))
         else:
-            grey, labels, source = load_fashion("train", data)
-            learnt_from = Fashion(grey, labels, source, settings.seed)
+            learnt_from = Fashion(*load_fashion("train", data), settings.seed)
         print(f"tinydiff: training {', '.join(names)} ({preset}) on {learnt_from.source}", flush=True)
         training = {"preset": preset, "data": learnt_from.source}
         for name in names:
@@ -106,41 +93,37 @@ def _train_part(
 ) -> tuple[dict, dict]:
     """Arrays and configuration of one trained part."""
     if name == "words":
-        words = train_words(images, images.vocabulary, settings)
+        words = tasks.train_words(images, images.vocabulary, settings)
         return {"vectors": words.vectors}, {"words": images.vocabulary.words, "losses": list(words.losses)}
     if name == "classifier":
         assert isinstance(images, Fashion)
-        return _trained(classifier_task(images, settings, device), folder, resume).state_dict(), {
-            "model": asdict(settings.classifier)
-        }
+        model = _trained(tasks.classifier_task(images, settings, device), folder, resume)
+        return model.state_dict(), {"model": asdict(settings.classifier)}
     if name == "autoencoder":
-        task = autoencoder_task(images, settings, device)
         strips = Strips(folder, name, resume, lambda ema: _reconstructed(settings, images, ema, device), rows=2)
-        _trained(task, folder, resume, strips)
-        assert isinstance(task.model, Autoencoder)
-        scaling_factor = measured_scaling_factor(task.model, images, settings.seed)
-        return task.model.state_dict(), {"model": asdict(replace(settings.autoencoder, scaling_factor=scaling_factor))}
+        model = _trained(tasks.autoencoder_task(images, settings, device), folder, resume, strips)
+        assert isinstance(model, Autoencoder)
+        scaling_factor = tasks.measured_scaling_factor(model, images, settings.seed)
+        return model.state_dict(), {"model": asdict(replace(settings.autoencoder, scaling_factor=scaling_factor))}
     autoencoder = PixelSpace() if settings.space == "pixels" else load_autoencoder(folder)
     vectors, known = load_words(folder)
     vocabulary = Vocabulary(known, images.vocabulary.length)
-    task = denoiser_task(images, autoencoder, vectors, vocabulary, settings, device)
-    shape = latent_shape(autoencoder, images)
+    task = tasks.denoiser_task(images, autoencoder, vectors, vocabulary, settings, device)
+    assert isinstance(task.model, Denoiser)
+    text, shape = task.model.text_encoder.config, tasks.latent_shape(autoencoder, images)
 
     def generated(ema: dict[str, Array]) -> np.ndarray:
-        assert isinstance(task.model, Denoiser)
-        model = Denoiser(settings.denoiser, task.model.text_encoder.config, rng=None)
-        model.load_state_dict({key: as_stored(to_numpy(a)) for key, a in ema.items()})
+        model = Denoiser(settings.denoiser, text, rng=None)
         model.to(device)
+        load_ema(model, ema)
         scheduler = settings.scheduler
         schedule = make_schedule(scheduler.beta_schedule, scheduler.num_train_timesteps)
         pipe = TextToImage(autoencoder, model, vocabulary, schedule, scheduler.prediction_type, shape)
         return pipe.generate(examples(images))
 
-    _trained(task, folder, resume, Strips(folder, name, resume, generated))
-    assert isinstance(task.model, Denoiser)
-    return task.model.state_dict(), {
+    return _trained(task, folder, resume, Strips(folder, name, resume, generated)).state_dict(), {
         "unet": asdict(settings.denoiser),
-        "text_encoder": asdict(task.model.text_encoder.config),
+        "text_encoder": asdict(text),
         "scheduler": asdict(settings.scheduler),
         "space": settings.space,
         "latent_shape": list(shape),
@@ -152,16 +135,15 @@ def _trained(
     task: Task, folder: Path, resume: bool, on_checkpoint: Callable[[int, dict[str, Array]], None] | None = None
 ) -> Module:
     """The task's model with the EMA of its weights, as the file will hold them."""
-    ema = fit(task, folder, resume=resume, on_checkpoint=on_checkpoint)
-    task.model.load_state_dict({name: as_stored(a) for name, a in ema.items()})
+    load_ema(task.model, fit(task, folder, resume=resume, on_checkpoint=on_checkpoint))
     return task.model
 
 
 def _reconstructed(settings: Preset, images: Fashion | OwnImages, ema: dict[str, Array], device: str) -> np.ndarray:
     """The first images, and what the autoencoder with these weights makes of them."""
     model = Autoencoder(settings.autoencoder, rng=None)
-    model.load_state_dict({name: as_stored(to_numpy(a)) for name, a in ema.items()})
     model.to(device)
+    load_ema(model, ema)
     originals = images.epoch(0).images[:EXAMPLES]
     decoded = model.decode(model.encode(model.place(as_floats(originals))))
     return np.concatenate([originals, as_pixels(to_numpy(decoded))])

@@ -1,8 +1,7 @@
 """What stands around the training loop: checkpoints, resuming, Ctrl-C, the progress bar, and the hunt for a NaN."""
 
-from __future__ import annotations
-
 import csv
+import json
 import signal
 import threading
 import time
@@ -24,6 +23,7 @@ from tinydiff.kernels import reuse_memory
 from tinydiff.nn.module import Module, forward_hook
 from tinydiff.training.loop import Task, training_loop
 from tinydiff.training.optim import AdamW
+from tinydiff.weights import as_stored
 
 SAVE_EVERY = 120.0  # seconds
 
@@ -39,10 +39,9 @@ def fit(
 ) -> dict[str, np.ndarray]:
     """Train a task to its last step; returns the exponential moving average (EMA) of its weights.
 
-    A checkpoint `{name}.checkpoint.safetensors` is written to `out` every `save_every` seconds, at Ctrl-C and at the
-    end; a resumed run gives the same bits as one that was never stopped, and a checkpoint of another run is refused.
-    The losses go to `{name}.csv`.  `should_stop(steps done, ema)` is asked before every step but the first, and ends
-    the training where it says so; `on_checkpoint(steps done, ema)` is called after each checkpoint.
+    `{name}.checkpoint.safetensors`, and the losses in `{name}.csv`, are written to `out` every `save_every` seconds, at
+    Ctrl-C and at the end; a resumed run gives the same bits as one that was never stopped.  `should_stop(steps done,
+    ema)` is asked before every step but the first; `on_checkpoint(steps done, ema)` is called after each checkpoint.
     Raises FloatingPointError at the first value that is not finite, naming step and layer; the last checkpoint stays.
     """
     reuse_memory()
@@ -55,12 +54,8 @@ def fit(
         rng, start = _restore(path, optimiser, losses, run_config)
 
     def save(done: int) -> None:
-        arrays = {"losses": losses}
-        for moment in ("m", "v", "ema"):
-            arrays |= {f"{moment}/{key}": a for key, a in getattr(optimiser, moment).items()}
-        arrays |= {f"weights/{key}": p.data for key, p in optimiser.parameters.items()}
         state = {"step": done, "generator": generator_state(rng), "run_config": run_config}
-        checkpoint.save(path, arrays, state)
+        checkpoint.save(path, _arrays_of(optimiser, losses), state)
         _write_losses(out / f"{task.name}.csv", losses[:done])
         if on_checkpoint is not None:
             on_checkpoint(done, optimiser.ema)
@@ -79,10 +74,14 @@ def fit(
                 step, losses[done] = next(loop)
             except FloatingPointError as error:
                 where = _first_non_finite(task, done, restore_generator(before))
-                raise FloatingPointError(_stopped(task.name, done, f"{error}; {where}", path)) from None
+                kept = f"the last good checkpoint is {path}" if path.exists() else "no checkpoint was written yet"
+                stopped = f"{task.name}: stopped at step {done + 1}"
+                raise FloatingPointError(f"{stopped}: {error}; {where}; {kept}") from None
             done = step + 1
             bar.update()
-            bar.set_postfix_str(_progress(losses[start:done], config.batch, bar), refresh=False)
+            images = (bar.format_dict["rate"] or 0.0) * config.batch
+            recent = losses[max(start, done - 50) : done].mean()
+            bar.set_postfix_str(f"loss {recent:.4f}, {images:.0f} images/s", refresh=False)
             stop = interrupted.is_set()
             if stop or done == config.steps or time.monotonic() - saved_at > save_every:
                 save(done)
@@ -94,18 +93,28 @@ def fit(
     return optimiser.ema
 
 
+def load_ema(model: Module, ema: dict[str, Array]) -> None:
+    """Give a model the EMA of its weights, as the file will hold them."""
+    model.load_state_dict({name: as_stored(a) for name, a in ema.items()})
+
+
+def _arrays_of(optimiser: AdamW, losses: np.ndarray) -> dict[str, Array]:
+    """All arrays of a run, by their names in the checkpoint."""
+    arrays = {"losses": losses}
+    for moment in ("m", "v", "ema"):
+        arrays |= {f"{moment}/{key}": a for key, a in getattr(optimiser, moment).items()}
+    return arrays | {f"weights/{key}": p.data for key, p in optimiser.parameters.items()}
+
+
 def _restore(
     path: Path, optimiser: AdamW, losses: np.ndarray, run_config: dict[str, Any]
 ) -> tuple[np.random.Generator, int]:
-    """Put everything back as the checkpoint has it; returns the generator and the number of steps that were done."""
+    """Put everything back as the checkpoint has it; returns the generator and the number of steps done."""
     arrays, state = checkpoint.load(path)
     if state.get("run_config") != _as_json(run_config):
-        raise InputError(
-            f"{path}: a checkpoint of another run (part, preset, data or seed differ); choose another --out"
-        )
-    expected = {"losses": losses.shape}
-    for kept in ("m", "v", "ema", "weights"):
-        expected |= {f"{kept}/{key}": p.shape for key, p in optimiser.parameters.items()}
+        other = "another run (part, preset, data or seed differ)"
+        raise InputError(f"{path}: a checkpoint of {other}; choose another --out")
+    expected = {name: a.shape for name, a in _arrays_of(optimiser, losses).items()}
     checkpoint.check_arrays(arrays, expected, path)
     losses[:] = arrays["losses"]
     for key, p in optimiser.parameters.items():
@@ -117,7 +126,7 @@ def _restore(
 
 def generator_state(rng: np.random.Generator) -> dict[str, Any]:
     """Where `rng` stands in its stream, as JSON can hold it; `restore_generator` goes on from there."""
-    return _arrays_to_lists(dict(rng.bit_generator.state))
+    return _as_json(rng.bit_generator.state)
 
 
 def restore_generator(state: dict[str, Any]) -> np.random.Generator:
@@ -132,12 +141,6 @@ def restore_generator(state: dict[str, Any]) -> np.random.Generator:
     except (KeyError, IndexError, TypeError, ValueError, OverflowError) as error:
         raise InputError(f"restore_generator: damaged {name} state: {error!r}") from error
     return np.random.Generator(bits)
-
-
-def _arrays_to_lists(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _arrays_to_lists(inner) for key, inner in value.items()}
-    return value.tolist() if isinstance(value, np.ndarray) else value
 
 
 def _first_non_finite(task: Task, step: int, rng: np.random.Generator) -> str:
@@ -155,16 +158,6 @@ def _first_non_finite(task: Task, step: int, rng: np.random.Generator) -> str:
     return f"the first value that is not finite came out of {found[0]!r}" if found else "every layer's output is finite"
 
 
-def _stopped(name: str, step: int, why: str, path: Path) -> str:
-    kept = f"the last good checkpoint is {path}" if path.exists() else "no checkpoint was written yet"
-    return f"{name}: stopped at step {step + 1}: {why}; {kept}"
-
-
-def _progress(losses: np.ndarray, batch: int, bar: tqdm) -> str:
-    rate = bar.format_dict["rate"] or 0.0
-    return f"loss {losses[-50:].mean():.4f}, {rate * batch:.0f} images/s"
-
-
 def _write_losses(path: Path, losses: np.ndarray) -> None:
     try:
         with written_whole(path) as temporary, open(temporary, "w", newline="") as file:
@@ -176,10 +169,8 @@ def _write_losses(path: Path, losses: np.ndarray) -> None:
 
 
 def _as_json(value: Any) -> Any:
-    """As it looks after a trip through JSON: tuples are lists."""
-    if isinstance(value, dict):
-        return {key: _as_json(inner) for key, inner in value.items()}
-    return [_as_json(inner) for inner in value] if isinstance(value, (list, tuple)) else value
+    """As it looks after a trip through JSON: tuples and arrays are lists."""
+    return json.loads(json.dumps(value, default=np.ndarray.tolist))
 
 
 @contextmanager
