@@ -3,8 +3,6 @@
 It is written beside the old one and renamed over it (`files.written_whole`), with its content on the disk first.
 """
 
-from __future__ import annotations
-
 import contextlib
 import json
 import os
@@ -25,9 +23,8 @@ FORMAT, VERSION = "tinydiff", "2"
 def save(path: str | Path, arrays: dict[str, np.ndarray], config: dict, *, require_finite: bool = True) -> None:
     """Write `arrays` and `config` (whatever JSON can hold; tuples come back as lists) to the file `path`.
 
-    One process at a time may save to a path.  Raises InputError, and leaves the file that was there as it was, if
-    `config` is not JSON, if an array holds a NaN or an infinity (unless `require_finite` is False), or if the file
-    can't be written.
+    One process at a time may save to a path.  Raises InputError, and leaves the old file as it was, if `config` is not
+    JSON, if an array is not finite (unless `require_finite` is False), or if the file can't be written.
     """
     path, arrays = Path(path), {name: to_numpy(array) for name, array in arrays.items()}
     for name, array in arrays.items():

@@ -1,7 +1,5 @@
 """Weight files: each trained part is one safetensors file, float16, with its configuration in the header."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any, TypeVar
 

@@ -23,19 +23,16 @@ def classifier_free_guidance(
     predict(x_t (M, …), t, *arrays) is the network; conditional and unconditional are its further arguments for N
     images, arrays (N, …) such as the encoded text, with the prompt and with the empty (or negative) prompt.  scale 1 is
     the prompt alone and 0 the empty prompt alone, at half the work; else both run as one batch of 2N, the empty prompt
-    first.  timestep_interval (low, high): only at timesteps low ≤ t < high; at others the prompt alone counts.  At the
-    noisiest levels guidance takes diversity and gives little.  (Kynkäänniemi 2024, arXiv:2404.07724)
-    As u and c enter linearly with weights that sum to 1, it holds for predicted noise and for predicted v alike.
+    first.  As u and c enter with weights that sum to 1, it holds for predicted noise and for predicted v alike.
+    (Ho & Salimans 2022, arXiv:2207.12598, equation 6, where scale is 1 + w)  timestep_interval: only at low ≤ t < high,
+    as at the noisiest levels guidance takes diversity and gives little.  (Kynkäänniemi 2024, arXiv:2404.07724)
     Raises InputError for a scale that is not finite, or where the two differ in shape.
-    (Ho & Salimans 2022, arXiv:2207.12598, equation 6, where scale is 1 + w)
     """
     if not isfinite(scale):
         raise InputError(f"guidance_scale must be a finite number; got {scale!r}")
-    shapes, empty_shapes = [tuple(c.shape) for c in conditional], [tuple(u.shape) for u in unconditional]
-    if shapes != empty_shapes:
-        raise InputError(
-            f"classifier_free_guidance: conditional arrays are {shapes} but unconditional ones {empty_shapes}"
-        )
+    shapes, others = [tuple(c.shape) for c in conditional], [tuple(u.shape) for u in unconditional]
+    if shapes != others:
+        raise InputError(f"classifier_free_guidance: conditional arrays are {shapes} but unconditional ones {others}")
     if scale in (0, 1):
         alone = conditional if scale == 1 else unconditional
         return lambda x, t: predict(x, t, *alone)

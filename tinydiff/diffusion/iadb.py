@@ -5,13 +5,12 @@ Blend a sample of one distribution with one of another, and learn which way the 
     x_α = (1 − α)·x0 + α·x1          the network D learns E[x1 − x0 | x_α, α], by squared error
     x_{α + 1/n} = x_α + D(x_α, α)/n  n small steps carry a sample of the one to a sample of the other
 
-In this file x0 and x1 are the paper's: x0 is where the path starts, the noise for instance, and x1 where it ends.
+In this file x0 and x1 are the paper's: x0, noise or another image, is where the path starts, and x1 where it ends.
 Everywhere else x0 is the image, so that this D is the `x0 − ε` of prediction.py.
 
-x0 may be noise and x1 images, or both may be images: nothing is Gaussian here.  Where x0 is Gaussian noise this is
-diffusion in other coordinates: x_α/√(α² + (1−α)²) is a noised image of √ᾱ = α/√(α² + (1−α)²), so the networks of this
-library learn it as the prediction type "iadb" on the schedule "iadb", and its step is DDIM's.  (Heitz 2023,
-arXiv:2305.03486, algorithms 1 to 4)
+Where x0 is Gaussian noise this is diffusion in other coordinates: x_α/√(α² + (1−α)²) is a noised image of
+√ᾱ = α/√(α² + (1−α)²), so the networks of this library learn it as the prediction type "iadb" on the schedule "iadb",
+and its step is DDIM's.  (Heitz 2023, arXiv:2305.03486, algorithms 1 to 4)
 """
 
 from collections.abc import Callable

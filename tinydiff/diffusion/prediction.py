@@ -8,8 +8,7 @@ IADB:              D = x0 − ε                              (Heitz 2023, arXiv
 conditioned in pure noise (ᾱ = 0) as next to the image.  From D, too, nothing is divided by less than 1.  From a
 predicted ε, x0 needs a division by √ᾱ, and from a predicted x0, ε one by √(1 − ᾱ).
 
-Everywhere: x0, noise, x_t are floats of one shape (N, …), whose type is kept; alpha_bar is a number or an array (N,)
-with one ᾱ for each example.
+Everywhere: x0, noise, x_t are floats of one shape (N, …), whose type is kept; alpha_bar is a number or one each, (N,).
 """
 
 from typing import Any

@@ -3,8 +3,7 @@
 One loop, `sample`, walks a list of timesteps for all of them.  At each, the network's prediction is read as (x̂0, ε̂),
 and the sampler's step says where to go next: a mean, and how much fresh noise around it.  After the last timestep comes
 the image, ᾱ = 1, where every step gives mean x̂0 and no noise.  In the formulas a = ᾱ here and p = ᾱ at the next
-timestep of the list (the "previous" one of the papers, which count t upwards): it comes from the list and is never
-simply that of t − 1.
+timestep of the list, never simply that of t − 1 (the papers, which count t upwards, call it the "previous" one).
 """
 
 from __future__ import annotations

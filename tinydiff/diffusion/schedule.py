@@ -4,8 +4,6 @@ Step t = 0 … T − 1 holds ᾱ_t, the share of the image's variance: x_t = √
 1 (the image) to nearly 0 (noise); it is the running product of 1 − β, where β_t is the noise that step t adds.
 """
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -26,8 +24,7 @@ SPACINGS = ("trailing", "leading")
 class Schedule:
     """A noise schedule: `alpha_bar` float64 (T,), read-only, strictly falling, inside (0, 1).
 
-    Warns where √ᾱ at the last step exceeds `SIGNAL_LEFT` (.01): sampling from pure noise does not begin where training
-    ended.  Raises InputError where alpha_bar is not such an array.
+    Warns where √ᾱ at the last step exceeds `SIGNAL_LEFT`.  Raises InputError where alpha_bar is not such an array.
     """
 
     name: str
@@ -40,8 +37,7 @@ class Schedule:
             raise InputError(f"Schedule {self.name!r}: alpha_bar must be (T,), fall strictly and stay inside (0, 1)")
         alpha_bar.flags.writeable = False
         object.__setattr__(self, "alpha_bar", alpha_bar)
-        left = float(np.sqrt(alpha_bar[-1]))
-        if left > SIGNAL_LEFT:
+        if (left := float(np.sqrt(alpha_bar[-1]))) > SIGNAL_LEFT:
             warnings.warn(
                 f"schedule {self.name!r} keeps √ᾱ = {left:.3f} of the image at its last step (> {SIGNAL_LEFT}): "
                 "sampling begins in pure noise, which training never shows",
@@ -58,8 +54,7 @@ class Schedule:
 
         "trailing" counts back from the last one: sampling begins where the noise is purest.  "leading" counts up from
         the first one, 0, in steps of (last + 1) // n, as DDIM's authors did: the noisiest steps are then left out.
-        Raises InputError unless n is a whole number from 1 to last + 1, and for another spacing or last.
-        (arXiv:2305.08891, table 2)
+        Raises InputError for an n not in 1 … last + 1, another spacing or last.  (arXiv:2305.08891, table 2)
         """
         if last is not None and not (isinstance(last, Integral) and 0 <= last < self.num_train_timesteps):
             raise InputError(f"last must be one of the steps 0 … {self.num_train_timesteps - 1}; got {last!r}")

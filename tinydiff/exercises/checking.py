@@ -59,8 +59,8 @@ class Answer:
         except Exception as error:
             frames = [f for f in traceback.extract_tb(error.__traceback__) if f.filename != __file__]
             where = f" in line {frames[0].lineno} of its cell or file" if frames else ""
-            shapes = ", ".join(_described(i) for i in inputs)
-            raise self.wrong(f"{self.exercise.name}({shapes}) raised {type(error).__name__}{where}: {error}") from None
+            failed = f"{self.exercise.name}{_described(inputs)} raised {type(error).__name__}{where}: {error}"
+            raise self.wrong(failed) from None
         for place, (before, after) in enumerate(zip(inputs, given, strict=True), start=1):
             if isinstance(before, np.ndarray) and not np.array_equal(before, after, equal_nan=before.dtype.kind == "f"):
                 raise self.wrong(
@@ -101,8 +101,8 @@ class Answer:
             got = np.array(None)
         if got.dtype.kind not in "iufb":
             raise self.wrong(f"{what}: expected {_described(right)}; {_described(came)} came")
+        hint = _hint(got, hints, tolerance)
         if got.shape != right.shape:
-            hint = self._hint(got, hints, tolerance)
             raise self.wrong(f"{what}: expected shape {right.shape}, shape {got.shape} came{hint}")
         with np.errstate(invalid="ignore"):  # ∞ − ∞
             difference = np.where(got == right, 0.0, abs(got.astype(float) - right))
@@ -114,25 +114,23 @@ class Answer:
                 raise self.wrong(f"{what}: {got[index]} came{at}, expected {right[index]:.6g}")
             share = 100 * (difference > limit).mean()
             many = f", where they differ most; {share:.0f} % of the numbers differ" if right.size > 1 else ""
-            raise self.wrong(
-                f"{what}: expected {right[index]:.6g}, {float(got[index]):.6g} came{at}{many}"
-                + self._hint(got, hints, tolerance)
-            )
-
-    def _hint(self, got: np.ndarray, hints: Mapping[str, Any], tolerance: float) -> str:
-        """The hint of a mistake that would give just this."""
-        for text, value in hints.items():
-            value = np.asarray(value)
-            scale = tolerance * max(1e-8, float(abs(value).max(initial=0)))
-            if got.shape == value.shape and abs(got - value).max(initial=0) <= scale:
-                return f"\n  Hint: {text}"
-        return ""
+            raise self.wrong(f"{what}: expected {right[index]:.6g}, {float(got[index]):.6g} came{at}{many}{hint}")
 
 
 def drawn(*shapes: tuple[int, ...], seed: int = 0) -> list[np.ndarray]:
     """Arrays of these shapes, float64, drawn from N(0, 1)."""
     rng = np.random.default_rng(seed)
     return [rng.standard_normal(shape) for shape in shapes]
+
+
+def _hint(got: np.ndarray, hints: Mapping[str, Any], tolerance: float) -> str:
+    """The hint of a mistake that would give just this."""
+    for text, value in hints.items():
+        value = np.asarray(value)
+        scale = tolerance * max(1e-8, float(abs(value).max(initial=0)))
+        if got.shape == value.shape and abs(got - value).max(initial=0) <= scale:
+            return f"\n  Hint: {text}"
+    return ""
 
 
 def _described(value: Any) -> str:

@@ -95,8 +95,7 @@ def submissions(folder: Path) -> dict[str, dict[str, Path]]:
         raise InputError(f"{folder}: no such folder")
 
     def notebooks(paths: Iterable[Path]) -> dict[str, Path]:
-        real = (path for path in sorted(paths) if ".ipynb_checkpoints" not in path.parts)
-        return {path.name: path for path in real if path.name[:2].isdigit()}
+        return {p.name: p for p in sorted(paths) if p.name[:2].isdigit() and ".ipynb_checkpoints" not in p.parts}
 
     if own := notebooks(folder.glob("*.ipynb")):
         return {folder.resolve().name: own}

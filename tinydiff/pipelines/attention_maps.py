@@ -55,8 +55,7 @@ def attention_maps(
     with recorded(pipe.denoiser.unet) as seen:
 
         def callback(done: int, x: Array, x0: Array) -> None:
-            size = max(weights.shape[1] for weights in seen)  # positions of the largest feature map
-            side = int(np.sqrt(size))
+            side = int(np.sqrt(max(weights.shape[1] for weights in seen)))  # of the largest feature map
             # The last of the batch: guidance puts the empty prompt first.
             maps.append(np.mean([_enlarged(weights[-1], side) for weights in seen], 0)[..., places])
             predicted.append(pipe.decode(x0)[0])

@@ -35,9 +35,7 @@ def edit(
     seed: int = 0,
     sampler: str = "ddim",
 ) -> np.ndarray:
-    """Images changed towards their prompts: uint8 (N, H, W, 3) → the same.
-
-    One image (H, W, 3) serves every prompt, and one prompt every image.
+    """Images uint8 (N, H, W, 3) changed towards their prompts; one image (H, W, 3) or one prompt serves every other.
 
     strength in (0, 1]: the share of the steps that are taken, from as much noise as they begin with (SDEdit; Meng 2021,
     arXiv:2108.01073); 1 begins with noise alone.  mask, bool (H, W) or (N, H, W): where an image may change; the rest
@@ -50,7 +48,10 @@ def edit(
     pipe.check(prompts, steps, guidance_interval, sampler, seed)
     if not 0 < strength <= 1:
         raise InputError(f"edit: strength must lie above 0 and reach at most 1; got {strength}")
-    may_change = _mask(mask, images.shape)
+    every = images.shape[:3]
+    if mask is not None and (mask.dtype != bool or mask.shape not in (every[1:], every)):
+        raise InputError(f"edit: the mask is {mask.dtype} {mask.shape}, expected bool {every[1:]} or {every}")
+    may_change = np.broadcast_to(True if mask is None else mask, every)  # bool (N, H, W)
     rng = np.random.default_rng(seed)
     clean = pipe.autoencoder.encode(pipe.denoiser.place(as_floats(images)))
     noise = pipe.denoiser.place(rng.standard_normal(clean.shape, np.float32))
@@ -98,8 +99,7 @@ def interpolate(
     rng, shares = np.random.default_rng(seed), np.linspace(0, 1, count)
     shape = (1, *pipe.latent_shape)
     if to_prompt is None:
-        one = np.random.default_rng(seed).standard_normal(shape, np.float32)
-        other = np.random.default_rng(to_seed).standard_normal(shape, np.float32)
+        one, other = (np.random.default_rng(s).standard_normal(shape, np.float32) for s in (seed, to_seed))
         noise = np.concatenate([slerp(one, other, share) for share in shares])
         text = pipe.encode_prompt(prompts)
     else:
@@ -112,10 +112,7 @@ def interpolate(
 
 
 def invert(pipe: TextToImage, images: np.ndarray, prompts: Sequence[str] | str, steps: int = 50) -> np.ndarray:
-    """The noise (N, h, w, C) from which DDIM generates about these images, uint8 (N, H, W, 3), without guidance.
-
-    `reconstruct` is the way back.
-    """
+    """The noise (N, h, w, C) from which DDIM generates about these images, uint8 (N, H, W, 3), without guidance."""
     prompts, images = _aligned(pipe, prompts, images)
     pipe.check(prompts, steps)
     clean = pipe.autoencoder.encode(pipe.denoiser.place(as_floats(images)))
@@ -149,12 +146,3 @@ def _aligned(pipe: TextToImage, prompts: Any, images: np.ndarray) -> tuple[list[
             f"{count} prompts need images uint8 ({count}, {size}, {size}, 3); got {images.dtype} {images.shape}"
         )
     return prompts, images
-
-
-def _mask(mask: np.ndarray | None, shape: tuple[int, ...]) -> np.ndarray:
-    """bool (N, H, W): where each image may change."""
-    if mask is None:
-        return np.ones(shape[:3], bool)
-    if mask.dtype != bool or mask.shape not in (shape[1:3], shape[:3]):
-        raise InputError(f"edit: the mask is {mask.dtype} {mask.shape}, expected bool {shape[1:3]} or {shape[:3]}")
-    return np.broadcast_to(mask, shape[:3])

@@ -1,7 +1,5 @@
 """From a prompt to an image: text → vectors → noise → many small steps → latent → pixels."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -61,7 +59,7 @@ class TextToImage:
         """Pixels of an image's side."""
         return self.latent_shape[0] * self.autoencoder.factor
 
-    def to(self, device: str) -> TextToImage:
+    def to(self, device: str) -> "TextToImage":
         """Move the networks to "cpu" or "cuda", in place.  Raises InputError where the device cannot be used."""
         for module in (self.autoencoder, self.denoiser):
             module.to(device)

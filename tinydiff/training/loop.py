@@ -4,8 +4,6 @@ What a run depends on is its step, its generator and its arrays, and nothing els
 with it as if it had never been stopped (`apps/train/session.py` does).
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -25,9 +23,7 @@ class Task:
 
     name: str
     model: Module
-    loss: Callable[
-        [int, np.random.Generator], Tensor
-    ]  # (step, generator) → the loss of its batch; all that is random comes from the generator
+    loss: Callable[[int, np.random.Generator], Tensor]  # of a step's batch; all that is random comes from the generator
     optim: OptimConfig
     seed: int = 0
     run_config: dict[str, Any] = field(default_factory=dict)  # what tells this run from others

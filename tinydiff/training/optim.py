@@ -1,7 +1,5 @@
 """AdamW, gradient clipping, the learning rate's schedule, and the exponential moving average (EMA) of the weights."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 from typing import NamedTuple

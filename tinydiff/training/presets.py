@@ -1,7 +1,5 @@
 """Named configurations: what is trained, how wide and how long."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 
 from tinydiff.errors import InputError

@@ -1,9 +1,4 @@
-"""What each part learns from: the autoencoder from images, the words from captions, the denoiser from both.
-
-A task is a model and its loss; `training_loop` does the rest.
-"""
-
-from __future__ import annotations
+"""What each part learns from: the autoencoder from images, the words from captions, the denoiser from both."""
 
 from dataclasses import asdict
 from typing import Any, Protocol
@@ -42,8 +37,7 @@ class Fashion:
 
     def __init__(self, grey: np.ndarray, labels: np.ndarray, source: str, seed: int, every_pair: bool = False) -> None:
         self.grey, self.labels, self.source, self.seed = grey, labels, source, seed
-        self.every_pair = every_pair
-        self.vocabulary = Vocabulary()
+        self.every_pair, self.vocabulary = every_pair, Vocabulary()
         self._epoch = -1
         self._drawn: CaptionedImages | None = None
 
@@ -92,15 +86,10 @@ def measured_scaling_factor(model: Autoencoder, images: TrainingImages, seed: in
 
 def train_words(images: TrainingImages, vocabulary: Vocabulary, preset: Preset) -> Word2Vec:
     """Word2Vec on the captions of the first epoch."""
-    settings = preset.words
+    words, rng = preset.words, np.random.default_rng([preset.seed, 20])
+    captions = vocabulary.encode(images.epoch(0).captions[: words.captions])
     return Word2Vec.train(
-        vocabulary.encode(images.epoch(0).captions[: settings.captions]),
-        len(vocabulary),
-        TEXT_WIDTH,
-        np.random.default_rng([preset.seed, 20]),
-        epochs=settings.epochs,
-        window=settings.window,
-        negatives=settings.negatives,
+        captions, len(vocabulary), TEXT_WIDTH, rng, epochs=words.epochs, window=words.window, negatives=words.negatives
     )
 
 
@@ -168,10 +157,8 @@ def classification_loss(
 ) -> Tensor:
     """The cross-entropies of garment, colour and background, together."""
     logits = model(Tensor(model.place(as_floats(images[indices]))))
-    garment, colour, background = (
-        ops.cross_entropy_loss(own, right[indices]) for own, right in zip(logits, truth, strict=True)
-    )
-    return garment + colour + background
+    losses = [ops.cross_entropy_loss(own, right[indices]) for own, right in zip(logits, truth, strict=True)]
+    return losses[0] + losses[1] + losses[2]
 
 
 def latent_shape(autoencoder: Autoencoder | PixelSpace, images: TrainingImages) -> tuple[int, int, int]:
