@@ -61,10 +61,11 @@ class Answer:
             where = f" in line {frames[0].lineno} of its cell or file" if frames else ""
             failed = f"{self.exercise.name}{_described(inputs)} raised {type(error).__name__}{where}: {error}"
             raise self.wrong(failed) from None
-        for place, (before, after) in enumerate(zip(inputs, given, strict=True), start=1):
+        for place, (before, after) in enumerate(zip(inputs, given, strict=True)):
             if isinstance(before, np.ndarray) and not np.array_equal(before, after, equal_nan=before.dtype.kind == "f"):
+                ordinal = ("first", "second", "third")[place] if place < 3 else f"{place + 1}th"
                 raise self.wrong(
-                    f"{self.exercise.name} changes its {_ordinal(place)} argument in place; "
+                    f"{self.exercise.name} changes its {ordinal} argument in place; "
                     "whoever called it still needs the old values: work on a copy"
                 )
         return result
@@ -141,7 +142,3 @@ def _described(value: Any) -> str:
         return f"({', '.join(_described(v) for v in value)})"
     text = repr(value)
     return text if len(text) < 60 else f"{text[:57]}…"
-
-
-def _ordinal(n: int) -> str:
-    return {1: "first", 2: "second", 3: "third"}.get(n, f"{n}th")

@@ -109,8 +109,7 @@ def read_prediction(answer: Answer) -> None:
 def posterior(answer: Answer) -> None:
     for seed, (shape, (a, p)) in enumerate(zip(SHAPES, STEPS, strict=True)):
         x0, x_a = drawn(shape, shape, seed=20 + seed)
-        # The library's DDPM step draws from that distribution, whatever the noise was.
-        mean, deviation = samplers.ddpm_step(_state(x_a, x0, np.zeros_like(x_a), a, p))
+        mean, deviation = samplers.ddpm_step(_state(x_a, x0, np.zeros_like(x_a), a, p))  # which draws from it
         variance = deviation**2
         beta = 1 - a / p
         near, far = np.sqrt(p) * beta / (1 - a), np.sqrt(a / p) * (1 - p) / (1 - a)  # weights of x0 and x_a

@@ -60,8 +60,9 @@ def grade(
     students = submissions(folder)
     if not hasattr(os, "fork"):
         raise InputError("grade: this system cannot fork; grade on Linux, in a container or in WSL")
-    sections = {name[:2] for files in students.values() for name in files}
-    jobs = [(student, e) for student in students for e in exercises().values() if _section(e) in sections]
+    handed_in = {name[:2] for files in students.values() for name in files}
+    section = {e: f"{int(e.number.split('.')[0]):02}" for e in exercises().values()}  # "03", as its notebook begins
+    jobs = [(student, e) for student in students for e in section if section[e] in handed_in]
     marks: dict[tuple[str, str], Mark] = {}
     running: list[Generator[Mark | None]] = []
     waiting, workers = jobs[::-1], max(1, workers or os.cpu_count() or 1)
@@ -70,7 +71,7 @@ def grade(
             while waiting and len(running) < workers:
                 student, exercise = waiting.pop()
                 files = students[student].items()
-                path = next((path for name, path in files if name.startswith(_section(exercise))), None)
+                path = next((path for name, path in files if name.startswith(section[exercise])), None)
                 running.append(_graded(student, exercise, path, seconds, megabytes))
             for one in list(running):
                 if (mark := next(one)) is not None:
@@ -82,11 +83,6 @@ def grade(
         for one in running:
             one.close()
     return [marks[student, e.number] for student, e in jobs]
-
-
-def _section(exercise: Exercise) -> str:
-    """What the name of its notebook begins with: "03"."""
-    return f"{int(exercise.number.split('.')[0]):02}"
 
 
 def submissions(folder: Path) -> dict[str, dict[str, Path]]:
@@ -182,8 +178,7 @@ def _limit(megabytes: int) -> None:
 
     resource.setrlimit(resource.RLIMIT_FSIZE, (2**26, 2**26))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    now = Path("/proc/self/statm")
-    if now.exists():
+    if (now := Path("/proc/self/statm")).exists():
         size = int(now.read_text().split()[0]) * resource.getpagesize() + megabytes * 2**20
         resource.setrlimit(resource.RLIMIT_AS, (size, size))
 

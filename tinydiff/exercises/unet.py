@@ -91,8 +91,7 @@ def receptive_field(answer: Answer) -> None:
             "a layer's stride widens what later layers add, not what it adds itself": own,
             "one pixel is seen before there is any layer: begin with 1": expected - 1,
         }
-        what = f"what is seen through the layers {layers}"
-        answer.expect(answer.whole(list(layers)), expected, what, hints)
+        answer.expect(answer.whole(list(layers)), expected, f"what is seen through the layers {layers}", hints)
 
 
 @exercise("2.5", "nearest ×2 and its gradient", points=2)
@@ -142,8 +141,7 @@ def border_weight_map(answer: Answer) -> None:
             "d2, the distance to the second-nearest cell, is missing": 1 + height * np.exp(-(d1**2) / twice),
             "the 1 is missing: far from all borders a pixel still counts": height * np.exp(-squared / twice),
         }
-        expected = border_weights(labels, w0, sigma).astype(float)
-        answer.expect(answer(labels, w0, sigma), expected, "w", hints, tolerance=1e-5)  # the library's is float32
+        answer.expect(answer(labels, w0, sigma), border_weights(labels, w0, sigma), "w", hints, 1e-5)  # in float32
 
 
 CHAIN = 20_000  # nodes one after another: deeper than Python's recursion
