@@ -106,8 +106,8 @@ class Tensor:
                     "pass the upstream gradient, backward(dy), or reduce to a scalar loss first"
                 )
             dy = array_module(self._data).ones_like(self._data)
-        elif np.shape(dy) != self.shape:
-            raise RuntimeError(f"backward: the upstream gradient has shape {np.shape(dy)}, expected {self.shape}")
+        elif _shape(dy) != self.shape:
+            raise RuntimeError(f"backward: the upstream gradient has shape {_shape(dy)}, expected {self.shape}")
         grads = {id(self): dy}
         order = _parents_first(self)
         while order:
@@ -208,6 +208,11 @@ def read_only(array: Array) -> Array:
     return array
 
 
+def _shape(a: Any) -> tuple[int, ...]:
+    """Of an array, on whatever device, or of a number."""
+    return getattr(a, "shape", ())
+
+
 def _parents_first(root: Tensor) -> list[Tensor]:
     """Topological order, parents before children; a loop, not recursion, so that depth is no limit."""
     order: list[Tensor] = []
@@ -227,19 +232,19 @@ def _parents_first(root: Tensor) -> list[Tensor]:
 @op
 def add(a: Array, b: Array) -> tuple[Array, Backward]:
     """a + b, broadcast; both get dy back."""
-    return kernels.add(a, b), lambda dy: (unbroadcast(dy, np.shape(a)), unbroadcast(dy, np.shape(b)))
+    return kernels.add(a, b), lambda dy: (unbroadcast(dy, _shape(a)), unbroadcast(dy, _shape(b)))
 
 
 @op
 def subtract(a: Array, b: Array) -> tuple[Array, Backward]:
     """a − b, broadcast; a gets dy back and b gets −dy."""
-    return a - b, lambda dy: (unbroadcast(dy, np.shape(a)), unbroadcast(-dy, np.shape(b)))
+    return a - b, lambda dy: (unbroadcast(dy, _shape(a)), unbroadcast(-dy, _shape(b)))
 
 
 @op
 def multiply(a: Array, b: Array) -> tuple[Array, Backward]:
     """a·b, elementwise and broadcast; a gets dy·b back and b gets dy·a."""
-    return a * b, lambda dy: (unbroadcast(dy * b, np.shape(a)), unbroadcast(dy * a, np.shape(b)))
+    return a * b, lambda dy: (unbroadcast(dy * b, _shape(a)), unbroadcast(dy * a, _shape(b)))
 
 
 @op
