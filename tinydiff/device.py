@@ -23,7 +23,8 @@ def array_module(x: Any) -> Any:
 
 def beside(x: Any, other: Any) -> Any:
     """x, a NumPy array or one of CuPy's, where the array `other` lives."""
-    return array_module(other).asarray(x)
+    xp = array_module(other)
+    return xp.asarray(to_numpy(x) if xp is np else x)
 
 
 def to_device(x: Any, device: str) -> Any:

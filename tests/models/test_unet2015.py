@@ -74,7 +74,7 @@ def test_weights_begin_as_relu_wants_them():
     [
         (UNet2015Config(block_out_channels=(1, 2, 4)), 10, "multiples of 4"),
         (UNet2015Config(block_out_channels=(1, 2, 4), padded=False), 22, "even before each max-pool"),
-        (UNet2015Config(block_out_channels=(1, 2), padded=False), 12, "smaller than what 2 levels reach"),
+        (UNet2015Config(block_out_channels=(1, 2), padded=False), 12, "too small for 2 levels"),
     ],
 )
 def test_a_size_that_does_not_fit_is_refused(config, size, message):

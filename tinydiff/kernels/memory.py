@@ -25,27 +25,30 @@ def reuse_memory() -> bool:
     return bool(mallopt(_MMAP_THRESHOLD, _LARGEST) and mallopt(_TRIM_THRESHOLD, _LARGEST))
 
 
-_Made = dict[tuple, tuple[np.ndarray, np.ndarray]]
-_made: ContextVar[_Made | None] = ContextVar("made of constant weights", default=None)
+_Cache = dict[tuple, tuple[np.ndarray, np.ndarray]]
+_cache: ContextVar[_Cache | None] = ContextVar("cache", default=None)
 
 
 @contextlib.contextmanager
 def constant_weights() -> Iterator[None]:
-    """Within this block, in this thread, no weight changes: a sampler calls the same network 25 times."""
-    before = _made.get()
-    _made.set({} if before is None else before)
+    """Within this block, in this thread, weights must not change: what kernels make of them is made once.
+
+    A sampler calls the same network at every step, and Winograd's transform of its kernels is the same each time.
+    """
+    before = _cache.get()
+    _cache.set({} if before is None else before)
     try:
         yield
     finally:
-        _made.set(before)
+        _cache.set(before)
 
 
 def cached(w: np.ndarray, make: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
     """`make(w)`, or within `constant_weights` what it gave before for the same memory."""
-    made = _made.get()
-    if made is None:
+    cache = _cache.get()
+    if cache is None:
         return make(w)
     key = (make, w.__array_interface__["data"][0], w.shape, w.strides)
-    if key not in made:
-        made[key] = w, make(w)  # w as well, so that its memory is not given to another array
-    return made[key][1]
+    if key not in cache:
+        cache[key] = w, make(w)  # w as well, so that its memory is not given to another array
+    return cache[key][1]

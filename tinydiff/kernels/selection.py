@@ -28,7 +28,7 @@ FASTER = (
     *("attention", "attention_backward"),  # ops/attention.py
     *("gelu", "gelu_backward", "geglu", "geglu_backward"),  # ops/activation.py
     *("concat", "split"),  # ops/shape.py
-    "sum_positions",  # autograd.py: the gradient of one row added to all positions of an image
+    "sum_positions",  # ops/shape.py: the gradient of add_channel_bias
     *("adamw", "square_sums"),  # training/optim.py: the step, and the norm of all gradients
 )
 
@@ -38,7 +38,8 @@ _SAME: Any = object()  # what stays as it is
 
 
 class use:
-    """Set the backend: `use("numpy")` from here on, or `with use("numpy"):` for a block.  `use(None)` is the default.
+    """Set the backend, for all threads: `use("numpy")` from here on, or `with use("numpy"):` for a block.  `use(None)` is
+    the default.
 
     `winograd=False` lets the compiled backend compute every convolution directly; without a backend, `use(winograd=…)`
     leaves the backend as it is.  Raises InputError for a name that is not a backend, or one that is not available here.

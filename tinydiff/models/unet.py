@@ -1,4 +1,4 @@
-"""The denoiser: a U-Net conditioned on the noise level and the text, with the names of diffusers' UNet2DConditionModel.
+"""The U-Net that removes noise, conditioned on the timestep and the text; its names are UNet2DConditionModel's.
 
 Down through the levels, each saving its features; through the middle; and up again, where the saved features are
 "added to the end of the channels".
@@ -32,7 +32,7 @@ class UNetConfig:
 
 
 class UNet(Module):
-    """ε or v from a noisy latent (N, H, W, C), noise levels (N,) and the text (N, L, D): → (N, H, W, out_channels).
+    """ε or v from a noisy latent (N, H, W, C), timesteps (N,) and the text (N, L, D): → (N, H, W, out_channels).
 
     H and W must be multiples of 2^(levels − 1).  Raises InputError unless each level has its type of block.
     (Ronneberger 2015, arXiv:1505.04597; Rombach 2022, arXiv:2112.10752)

@@ -67,16 +67,16 @@ class UNet2015(Module):
 
     def _check(self, shape: tuple[int, ...]) -> None:
         padded, levels = self.config.padded, len(self.config.block_out_channels)
-        lost = 0 if padded else 4  # pixels of two unpadded convolutions
+        trimmed = 0 if padded else 4  # pixels of two unpadded convolutions
         need = f"multiples of {2 ** (levels - 1)}" if padded else "even before each max-pool"
         for size in shape[1:3]:
             for _ in range(levels - 1):
-                size -= lost
+                size -= trimmed
                 if size < 2 or size % 2:
                     raise InputError(f"UNet2015: x {shape} must be (N, H, W, C) with H and W {need}")
                 size //= 2
-            if size <= lost:
-                raise InputError(f"UNet2015: x {shape} is smaller than what {levels} levels reach")
+            if size <= trimmed:
+                raise InputError(f"UNet2015: x {shape} is too small for {levels} levels")
 
 
 class DoubleConv(Module):

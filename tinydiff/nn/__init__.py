@@ -16,6 +16,6 @@ from tinydiff.nn.blocks import (
     timestep_embedding,
 )
 from tinydiff.nn.layers import Conv2d, Embedding, GroupNorm, LayerNorm, Linear
-from tinydiff.nn.module import Module, Parameter, chain
+from tinydiff.nn.module import Module, Parameter, chain, forward_hook
 
 __all__ = sorted(name for name, value in list(globals().items()) if callable(value))
