@@ -38,9 +38,9 @@ _SAME: Any = object()  # what stays as it is
 
 
 class use:
-    """Set the backend, for all threads: `use("numpy")` from here on, or `with use("numpy"):` for a block.  `use(None)` is
-    the default.
+    """Set the backend, for all threads: `use("numpy")` from here on, or `with use("numpy"):` for a block.
 
+    `use(None)` goes back to the default.
     `winograd=False` lets the compiled backend compute every convolution directly; without a backend, `use(winograd=…)`
     leaves the backend as it is.  Raises InputError for a name that is not a backend, or one that is not available here.
     """
