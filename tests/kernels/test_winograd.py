@@ -117,7 +117,7 @@ def test_constant_weights_are_transformed_once(monkeypatch):
         other = cpu.conv2d_forward(x, 2 * w, None, 1, PADDING)
     assert len(made) == 2
     assert all(np.array_equal(result, expected) for result in results) and np.array_equal(other, 2 * expected)
-    assert memory._made.get() is None
+    assert memory._cache.get() is None
     w *= 3  # outside of the block weights may change
     assert np.array_equal(cpu.conv2d_forward(x, w, None, 1, PADDING), cpu.conv2d_forward(x, w.copy(), None, 1, PADDING))
 
@@ -131,14 +131,14 @@ def test_threads_do_not_share_what_they_keep():
         with constant_weights():
             begun.set()
             ended.wait(10)
-        left.append(memory._made.get())
+        left.append(memory._cache.get())
 
     thread = threading.Thread(target=first)
     thread.start()
     begun.wait(10)
-    assert memory._made.get() is None
+    assert memory._cache.get() is None
     with constant_weights():
         ended.set()
         thread.join()
-        assert memory._made.get() == {}
-    assert memory._made.get() is None and left == [None]
+        assert memory._cache.get() == {}
+    assert memory._cache.get() is None and left == [None]
