@@ -70,19 +70,19 @@ def prompt(text: str) -> str:
 
 
 def existing_folder(text: str) -> Path:
-    path = Path(text)
-    if not path.is_dir():
-        problem = "not a folder" if path.exists() else "a folder that does not exist"
-        raise argparse.ArgumentTypeError(f"{text} is {problem}")
-    return path
+    return _existing(text, Path.is_dir, "a folder")
 
 
 def existing_file(text: str) -> Path:
+    return _existing(text, Path.is_file, "a file")
+
+
+def _existing(text: str, is_expected: Callable[[Path], bool], what: str) -> Path:
     path = Path(text)
-    if not path.is_file():
-        problem = "no file" if path.exists() else "a file that does not exist"
-        raise argparse.ArgumentTypeError(f"{text} is {problem}")
-    return path
+    if is_expected(path):
+        return path
+    problem = f"not {what}" if path.exists() else f"{what} that does not exist"
+    raise argparse.ArgumentTypeError(f"{text} is {problem}")
 
 
 def folder_to_make(text: str) -> Path:
