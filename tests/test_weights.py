@@ -17,7 +17,7 @@ from tinydiff.models.classifier import Classifier, ClassifierConfig
 from tinydiff.models.text_encoder import TextEncoderConfig
 from tinydiff.models.unet import Denoiser, UNetConfig
 from tinydiff.training.presets import SchedulerConfig
-from tinydiff.weights import load_autoencoder, load_classifier, load_denoiser, load_words, save_weights, shipped
+from tinydiff.weights import load_autoencoder, load_classifier, load_denoiser, load_words, save_weights, shipped_weights
 
 WORDS = Vocabulary().words
 AUTOENCODER = AutoencoderConfig(scaling_factor=0.3, block_out_channels=(8, 8), layers_per_block=1, norm_num_groups=4)
@@ -214,4 +214,4 @@ def test_what_float16_cannot_hold_is_not_saved(file, part, bad):
 
 
 def test_where_the_shipped_weights_are():
-    assert shipped().name == "weights" and isinstance(shipped(), Path)
+    assert shipped_weights().name == "weights" and isinstance(shipped_weights(), Path)

@@ -18,7 +18,7 @@ from tinydiff.nn.module import Module
 Model = TypeVar("Model", bound=Module)
 
 
-def shipped() -> Path:
+def shipped_weights() -> Path:
     """The folder of the weights that come with tinydiff."""
     return files.shipped("weights")
 

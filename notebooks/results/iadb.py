@@ -28,7 +28,7 @@ from tinydiff.training.loop import Task
 from tinydiff.training.optim import OptimConfig
 from tinydiff.viz.figures import save_figure
 from tinydiff.viz.process import exact_direction, plane
-from tinydiff.weights import load_autoencoder, load_classifier, shipped
+from tinydiff.weights import load_autoencoder, load_classifier, shipped_weights
 
 FROM, TO = "sneaker", "ankle boot"
 BATCH = 64
@@ -102,7 +102,7 @@ def carry(autoencoder: Autoencoder, direction: Direction, images: np.ndarray, st
 
 def shares(images: np.ndarray, colours: tuple[np.ndarray, np.ndarray]) -> tuple[float, float]:
     """How many the evaluation classifier calls TO, and how many it sees in the colours that they had."""
-    garment, colour, background = load_classifier(shipped()).classify(as_floats(images))
+    garment, colour, background = load_classifier(shipped_weights()).classify(as_floats(images))
     kept = (colour == colours[0]) & (background == colours[1])
     return float((garment == GARMENTS.index(TO)).mean()), float(kept.mean())
 
@@ -128,7 +128,7 @@ def main() -> None:
     out: Path = args.output
     out.mkdir(parents=True, exist_ok=True)
     plot_plane(out / "plane.png")
-    autoencoder = load_autoencoder(shipped())
+    autoencoder = load_autoencoder(shipped_weights())
     unet = learn(autoencoder, args.train, out)
     rng = np.random.default_rng(0)
     colours = drawn_colours(args.n, rng)

@@ -25,7 +25,7 @@ from tinydiff.cli.types import at_least, existing_folder, file_to_write
 from tinydiff.diffusion.guidance import GUIDANCE_INTERVAL, GUIDANCE_SCALE
 from tinydiff.evaluation.evaluate import NEIGHBOURS
 from tinydiff.pipelines.text_to_image import TextToImage
-from tinydiff.weights import shipped
+from tinydiff.weights import shipped_weights
 
 IMAGES = 16  # of a timed call
 
@@ -86,7 +86,7 @@ def main() -> None:
     add("--json", type=file_to_write, metavar="FILE", help="write the figures to a file, too")
     args = parser.parse_args()
     measure = Measure(args.n)
-    folders = {"latents": args.latents or shipped(), "pixels": args.pixels or shipped() / "pixels"}
+    folders = {"latents": args.latents or shipped_weights(), "pixels": args.pixels or shipped_weights() / "pixels"}
     both = [costs(name, tinydiff.load(folder), folder, measure) for name, folder in folders.items()]
     for key, value in asdict(both[0]).items():
         other = getattr(both[1], key)

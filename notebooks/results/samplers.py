@@ -27,7 +27,7 @@ from tinydiff.evaluation.evaluate import NEIGHBOURS, are_seen, batches, drawn_pr
 from tinydiff.evaluation.metrics import frechet_distance, precision_recall
 from tinydiff.pipelines.text_to_image import TextToImage
 from tinydiff.viz.figures import PALETTE, save_figure, subplots
-from tinydiff.weights import load_classifier, shipped
+from tinydiff.weights import load_classifier, shipped_weights
 
 STEPS = (5, 10, 25, 50, 100, 250)
 SCALES = (0.0, 1.0, 1.5, 2.0, 3.0, 5.0, 8.0)
@@ -59,7 +59,7 @@ class Measure:
     """Real images, and what others are compared with."""
 
     def __init__(self, count: int, seed: int = 0) -> None:
-        self.classifier = load_classifier(shipped())
+        self.classifier = load_classifier(shipped_weights())
         test = captioned_fashion("test")
         sets = halves(test.images[are_seen(test)], count, seed)
         real, again = (features_of(self.classifier, images) for images in sets)

@@ -136,4 +136,4 @@ def test_bad_input(denoiser, clean):
     with pytest.raises(InputError, match="none empty"):
         denoiser.denoise(clean[:0], 10)
     with pytest.raises(InputError, match="the weights work on latents"):
-        tinydiff.load_denoiser(tinydiff.weights.shipped())
+        tinydiff.load_denoiser(tinydiff.weights.shipped_weights())

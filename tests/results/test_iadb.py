@@ -7,12 +7,12 @@ import pytest
 from PIL import Image
 
 from tinydiff.datasets.pixels import as_floats, as_pixels
-from tinydiff.weights import load_autoencoder, shipped
+from tinydiff.weights import load_autoencoder, shipped_weights
 
 
 @pytest.fixture(scope="module")
 def autoencoder():
-    return load_autoencoder(shipped())
+    return load_autoencoder(shipped_weights())
 
 
 def test_a_perfect_direction_ends_at_the_other_garment(study, autoencoder):

@@ -8,7 +8,7 @@ from PIL import Image
 
 from tinydiff.diffusion.guidance import GUIDANCE_INTERVAL, GUIDANCE_SCALE
 from tinydiff.errors import InputError
-from tinydiff.weights import shipped
+from tinydiff.weights import shipped_weights
 
 
 def test_the_whole_comparison(study, tmp_path, monkeypatch, capsys):
@@ -33,6 +33,6 @@ def test_the_whole_comparison(study, tmp_path, monkeypatch, capsys):
 
 
 def test_weights_that_did_not_learn_to_deblend_are_refused(study):
-    rows = study.compare(4, [1], iadb=shipped(), samplers=[])
+    rows = study.compare(4, [1], iadb=shipped_weights(), samplers=[])
     with pytest.raises(InputError, match="learnt to predict 'v_prediction'"):
         list(rows)

@@ -7,7 +7,7 @@ import tinydiff
 from tinydiff.apps.summary import multiply_adds
 from tinydiff.errors import InputError
 from tinydiff.viz.architecture import architecture, parts
-from tinydiff.weights import shipped
+from tinydiff.weights import shipped_weights
 
 
 @pytest.fixture(scope="module")
@@ -45,4 +45,4 @@ def test_the_figure_names_shapes_and_sizes(pipe):
 
 def test_a_model_of_pixels_has_no_autoencoder():
     with pytest.raises(InputError, match="works on pixels"):
-        parts(tinydiff.load(shipped() / "pixels"))
+        parts(tinydiff.load(shipped_weights() / "pixels"))

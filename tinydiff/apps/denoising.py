@@ -18,7 +18,7 @@ from tinydiff.diffusion.samplers import Options, ddpm_step, sample
 from tinydiff.errors import InputError
 from tinydiff.models.autoencoder import PixelSpace
 from tinydiff.pipelines.text_to_image import BATCH, TextToImage, load
-from tinydiff.weights import shipped
+from tinydiff.weights import shipped_weights
 
 GREY_LEVELS = 127.5  # in a step of 1 on the scale from −1 to 1
 
@@ -108,7 +108,7 @@ def load_denoiser(folder: str | Path | None = None) -> ImageDenoiser:
 
     Raises InputError for files that are missing or damaged, and for weights that work on latents.
     """
-    return ImageDenoiser(load(shipped() / "pixels" if folder is None else folder))
+    return ImageDenoiser(load(shipped_weights() / "pixels" if folder is None else folder))
 
 
 def nearest_timestep(pipe: TextToImage, sigma: float) -> int:

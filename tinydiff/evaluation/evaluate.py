@@ -25,7 +25,7 @@ from tinydiff.pipelines.text_to_image import TextToImage, load
 from tinydiff.training.loop import Shuffle, Task
 from tinydiff.training.optim import OptimConfig
 from tinydiff.training.tasks import classification_loss
-from tinydiff.weights import load_classifier, shipped
+from tinydiff.weights import load_classifier, shipped_weights
 
 BATCH = 256
 CLASSIFIER = OptimConfig(steps=2_000, batch=64, lr=2e-3, warmup=100, weight_decay=0.02, ema=0.995)
@@ -51,7 +51,7 @@ def evaluate(
     """
     if n < 1:
         raise InputError(f"evaluate: n must be 1 or more, not {n}")
-    pipe, classifier = load(weights), load_classifier(shipped())
+    pipe, classifier = load(weights), load_classifier(shipped_weights())
     pipe.check(["a"], steps, guidance_interval)  # bad numbers are refused before anything is generated
     test = captioned_fashion("test", data)
     figures: dict[str, Any] = {
@@ -134,7 +134,7 @@ def neighbours(
     images, their neighbours, the prompts, and each pair's PSNR: a copy would have 28 dB or more, which is what the
     autoencoder leaves.  `sampling`: options of `TextToImage.generate`.
     """
-    pipe, classifier = load(weights), load_classifier(shipped())
+    pipe, classifier = load(weights), load_classifier(shipped_weights())
     grey, labels, _ = load_fashion("train", data)
     images, asked, prompts = _generate(pipe, count, False, seed, **sampling)
     found = np.empty_like(images)
