@@ -1,5 +1,7 @@
 """What every notebook must have: outputs, no error, its script in step, a header, questions, and no machine's path."""
 
+import ast
+import importlib.util
 import json
 import re
 from pathlib import Path
@@ -77,3 +79,20 @@ def test_an_exercise_names_sections_that_its_chapter_has(path: Path) -> None:
     headings = re.findall(r"^# #+ (.*)$", chapter, re.MULTILINE)
     text = " ".join(line.lstrip("# ") for line in path.read_text(encoding="utf-8").splitlines())
     assert [name for name in re.findall(r"Notebook section: \*(.*?)\*", text) if name not in headings] == []
+
+
+@pytest.mark.parametrize("path", sorted(NOTEBOOKS.rglob("scripts/*.py")), ids=lambda path: "/".join(path.parts[-3:]))
+def test_what_it_imports_from_tinydiff_is_there(path: Path) -> None:
+    """Without running it: a name that was changed in the library is missed here, in a second."""
+    imports = [
+        node for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(node, ast.ImportFrom)
+    ]
+    named = [(node.module or "", alias.name) for node in imports for alias in node.names]
+    missing = [
+        f"{module}.{name}"
+        for module, name in named
+        if module.startswith("tinydiff")
+        and not hasattr(importlib.import_module(module), name)
+        and importlib.util.find_spec(f"{module}.{name}") is None
+    ]
+    assert missing == []

@@ -215,9 +215,9 @@ viz.grid(generated, prompts, columns=6, scale=4)
 # %%
 from tinydiff.datasets import COLOURS, GARMENTS
 from tinydiff.datasets.pixels import as_floats
-from tinydiff.weights import load_classifier, shipped
+from tinydiff.weights import load_classifier, shipped_weights
 
-garment, colour, background = load_classifier(shipped()).classify(as_floats(generated))
+garment, colour, background = load_classifier(shipped_weights()).classify(as_floats(generated))
 named = [f"{list(COLOURS)[c]} {GARMENTS[g]}" for g, c in zip(garment, colour, strict=True)]
 print(*named, sep="\n")
 right = sum(name in asked for name, asked in zip(named, prompts, strict=True))

@@ -42,7 +42,7 @@ from tinydiff.diffusion import (
 from tinydiff.diffusion.iadb import blend, deblend
 from tinydiff.evaluation.metrics import psnr
 from tinydiff.viz.process import exact_direction, plane, reverse_process, schedules
-from tinydiff.weights import shipped
+from tinydiff.weights import shipped_weights
 
 viz.style()
 rng = np.random.default_rng(0)
@@ -284,7 +284,7 @@ viz.grid(np.concatenate([generated[:8], found[:8]]), columns=8, scale=3)
 # never saw: so look for the nearest neighbours of test images, too.
 
 # %%
-classifier = load_classifier(shipped())
+classifier = load_classifier(shipped_weights())
 grey, labels, _ = load_fashion("train", shipped_fashion())
 unseen, unseen_labels, _ = load_fashion("test", shipped_fashion())
 of_unseen = []

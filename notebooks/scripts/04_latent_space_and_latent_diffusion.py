@@ -289,10 +289,10 @@ print("512×512×3 / 64×64×4 =", 512 * 512 * 3 / (64 * 64 * 4), "   here: 32×
 
 # %%
 from tinydiff.apps.summary import multiply_adds
-from tinydiff.weights import shipped
+from tinydiff.weights import shipped_weights
 
 unet, text, t = pipe.denoiser.unet, pipe.encode_prompt(["a red dress"]), np.zeros(1)
-pixels = tinydiff.load(shipped() / "pixels")
+pixels = tinydiff.load(shipped_weights() / "pixels")
 
 
 def cost(network, size: int, channels: int) -> int:
@@ -370,7 +370,7 @@ print(f"latents {in_latents:.2f} s, pixels {in_pixels:.2f} s: {in_pixels / in_la
 # %%
 from tinydiff import checkpoint
 
-training = checkpoint.load(shipped() / "denoiser.safetensors")[1]["training"]
+training = checkpoint.load(shipped_weights() / "denoiser.safetensors")[1]["training"]
 optim = PRESETS[training["preset"]].denoiser_optim
 print(f"the shipped denoiser: {training['seconds']} s of training on {optim.steps * optim.batch:,} images")
 assert "60,000 images" in training["data"] and optim.steps * optim.batch > 500_000

@@ -27,11 +27,11 @@ from tinydiff.datasets import BACKGROUNDS, COLOURS, GARMENTS, UNSEEN
 from tinydiff.datasets.pixels import as_floats
 from tinydiff.models.word2vec import Word2Vec, skip_gram_loss
 from tinydiff.viz.words import attention_table, overlay, word_map
-from tinydiff.weights import load_classifier, shipped
+from tinydiff.weights import load_classifier, shipped_weights
 
 viz.style()
 rng = np.random.default_rng(0)
-pipe, classifier = tinydiff.load(), load_classifier(shipped())
+pipe, classifier = tinydiff.load(), load_classifier(shipped_weights())
 train = datasets.captioned_fashion("train", data=datasets.shipped_fashion())
 
 
