@@ -455,10 +455,17 @@ def test_the_loop_can_begin_on_the_way(name):
     SAMPLERS[name](
         crooked, start(), schedule, 8, np.random.default_rng(0), callback=lambda i, x, x0: seen.update({i: x})
     )
+    counted = []
     out = SAMPLERS[name](
-        lambda x, t: asked.append(t) or crooked(x, t), seen[3], schedule, 8, np.random.default_rng(0), skip=3
+        lambda x, t: asked.append(t) or crooked(x, t),
+        seen[3],
+        schedule,
+        8,
+        np.random.default_rng(0),
+        skip=3,
+        callback=lambda i, x, x0: counted.append(i),
     )
-    assert asked[0] == schedule.timesteps(8)[3]
+    assert asked[0] == schedule.timesteps(8)[3] and counted == [1, 2, 3, 4, 5]
     if name in ("ddim", "heun"):  # DDPM draws other noise, and DPM-Solver++ has forgotten what was before
         np.testing.assert_array_equal(out, seen[8])
 

@@ -4,8 +4,19 @@ import numpy as np
 import pytest
 
 from tinydiff.errors import InputError
-from tinydiff.evaluation.metrics import frechet_distance, nearest, precision_recall
+from tinydiff.evaluation.metrics import frechet_distance, nearest, precision_recall, psnr
 from tinydiff.segmentation.metrics import Objects, objects, overlap
+
+
+def test_psnr_by_hand():
+    images = np.array([[[0, 10], [250, 255]]], np.uint8)
+    others = np.array([[[0, 20], [0, 255]]], np.uint8)  # 0 − 250 must not wrap around
+    assert psnr(images, others) == pytest.approx(10 * np.log10(255**2 / ((10**2 + 250**2) / 4)), rel=1e-12)
+    assert psnr(images, others) == psnr(others, images)
+    assert psnr(images, images) == np.inf
+    for a, b in ((images, others[0]), (images / 255, others), (images, others / 255)):
+        with pytest.raises(InputError, match="psnr: expected two uint8 arrays of one shape"):
+            psnr(a, b)
 
 
 def test_overlap_by_hand():

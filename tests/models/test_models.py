@@ -21,6 +21,7 @@ from tinydiff.models import (
     UNetConfig,
 )
 from tinydiff.models.unet import Denoiser
+from tinydiff.weights import load_classifier, shipped_weights
 
 RNG = np.random.default_rng(0)
 TOKENS, TIMES = np.array([[1, 4, 0]]), np.array([7])
@@ -257,6 +258,12 @@ def test_classifier():
     answers = model.classify(images)
     for answer, logits in zip(answers, model(Tensor(images)), strict=True):
         np.testing.assert_array_equal(answer, logits.data.argmax(1))
+
+
+def test_the_classifier_that_is_shipped_is_the_default():
+    model = Classifier(ClassifierConfig(), rng=None)
+    assert sum(p.data.size for p in model.parameters()) == 484_758
+    assert model.config == load_classifier(shipped_weights()).config
 
 
 @pytest.mark.parametrize(

@@ -42,7 +42,7 @@ CASES = {
     "relu": [((apart(3, 4),), {}), ((apart(1),), {})],
     "silu": [((3 * normal(3, 4),), {}), ((normal(2, 1, 3, 2),), {})],
     "gelu": [((3 * normal(3, 4),), {}), ((normal(2, 1, 3, 2),), {})],
-    "geglu": [((2 * normal(3, 8),), {}), ((normal(2, 3, 2),), {})],
+    "geglu": [((2 * normal(3, 8),), {}), ((normal(2, 3, 2),), {}), ((normal(2, 7, 4),), {})],
     "softmax": [((2 * normal(3, 4),), {}), ((normal(2, 2, 5),), {})],
     "conv2d": [
         ((normal(2, 4, 5, 2), normal(3, 3, 2, 3), normal(3)), {"padding": 1}),
@@ -75,7 +75,11 @@ CASES = {
     "max_pool2d": [((apart(2, 4, 6, 2),), {}), ((apart(1, 3, 3, 3),), {"size": 3})],
     "upsample_nearest": [((normal(2, 3, 2, 3),), {}), ((normal(1, 1, 1, 1),), {})],
     "concat": [((normal(2, 3, 2), normal(2, 3, 4)), {}), ((normal(2, 2, 2, 3), normal(2, 2, 2, 1)), {})],
-    "slice_channels": [((normal(2, 3, 5),), {"start": 1, "stop": 4}), ((normal(2, 4),), {"start": 0, "stop": 2})],
+    "slice_channels": [
+        ((normal(2, 3, 5),), {"start": 1, "stop": 4}),
+        ((normal(2, 4),), {"start": 0, "stop": 2}),
+        ((normal(2, 4),), {"start": 3, "stop": 4}),
+    ],
     "add_channel_bias": [((normal(2, 3, 2, 4), normal(2, 4)), {}), ((normal(3, 2), normal(3, 2, seed=1)), {})],
     "global_avg_pool": [((normal(2, 3, 4, 5),), {}), ((normal(2, 3),), {})],
     "mse_loss": [((normal(3, 4), normal(3, 4, seed=1)), {}), ((normal(1), normal(1, seed=1)), {})],
@@ -187,6 +191,9 @@ ERRORS = [
     ("conv2d", (zeros(1, 4, 4, 3), zeros(3, 3, 3, 2)), {"padding": -1}, "padding ≥ 0"),
     ("conv2d", (zeros(1, 4, 4, 3), zeros(3, 3, 3, 2)), {"padding": (1, 1)}, "one or four numbers"),
     ("conv2d", (zeros(1, 2, 4, 3), zeros(3, 3, 3, 2)), {}, "2×4 does not hold the kernel"),
+    ("conv2d", (zeros(1, 3, 9, 1), zeros(5, 1, 1, 1)), {}, "3×9 does not hold the kernel"),
+    ("conv2d", (zeros(1, 9, 3, 1), zeros(1, 5, 1, 1)), {}, "9×3 does not hold the kernel"),
+    ("conv2d", (zeros(1, 2, 9, 1), zeros(5, 1, 1, 1)), {"padding": (1, 0, 0, 0)}, "3×9 does not hold the kernel"),
     ("linear", (zeros(2, 3), zeros(4, 5)), {}, r"x \(2, 3\), w \(4, 5\), b None"),
     ("linear", (zeros(2, 4), zeros(4, 5), zeros(4)), {}, r"b \(4,\)"),
     ("linear", (zeros(2, 4), zeros(4)), {}, r"w \(C, K\)"),
@@ -217,8 +224,10 @@ ERRORS = [
     ("reparameterize", (zeros(2, 3), zeros(2, 1), zeros(2, 3)), {}, r"shapes \(2, 3\) and \(2, 1\)"),
     ("cross_entropy_loss", (zeros(2, 3), np.array([0])), {}, r"logits \(2, 3\) must be \(…, K\) and labels \(1,\)"),
     ("cross_entropy_loss", (zeros(2, 3), np.array([0, 1]), zeros(1)), {}, r"weights \(1,\), expected one.*\(2,\)"),
-    ("cross_entropy_loss", (zeros(2, 3), np.array([0, 3])), {}, r"labels must be 0 … 2.*\[0 3\]"),
+    ("cross_entropy_loss", (zeros(2, 3), np.array([0, 3])), {}, "labels must be 0 … 2, one or more; got 0 … 3"),
     ("cross_entropy_loss", (zeros(2, 3), np.array([-1, 0])), {}, "labels must be 0 … 2"),
+    ("cross_entropy_loss", (zeros(2, 4, 3), np.array([[0, 3, 0, 0]] * 2)), {}, "labels must be 0 … 2"),
+    ("cross_entropy_loss", (zeros(2, 0, 3), np.zeros((2, 0), int)), {}, "one or more; got none"),
 ]
 
 

@@ -43,6 +43,16 @@ def test_an_ellipse_is_one_cell():
         assert find_cells(np.where((u / 15) ** 2 + (v / 7) ** 2 <= 1, 0.9, 0.1)).max() == 1
 
 
+def test_a_ragged_border_does_not_part_a_cell():
+    """Pixels that are missing along the border make hills in the distance to it, which smoothing takes away."""
+    y, x = np.mgrid[0:40, 0:70]
+    radius = np.hypot((y - 20) / 9, (x - 35) / 16)
+    for seed in range(20):
+        missing = (radius > 0.8) & (np.random.default_rng(seed).random(radius.shape) < 0.3)
+        cells = find_cells(np.where((radius <= 1) & ~missing, 0.9, 0.1))
+        assert cells.max() == 1, seed
+
+
 def test_specks_are_dropped_and_holes_are_filled():
     probability = discs((20, 20, 9))
     probability[20, 20] = probability[50, 50] = 0.2

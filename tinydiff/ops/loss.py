@@ -50,7 +50,8 @@ def cross_entropy_loss(logits: Array, labels: Array, weights: Array | None = Non
     if weights is not None and weights.shape != labels.shape:
         raise InputError(f"cross_entropy_loss: weights {weights.shape}, expected one for each label {labels.shape}")
     if labels.size == 0 or int(labels.min()) < 0 or int(labels.max()) >= logits.shape[-1]:
-        raise InputError(f"cross_entropy_loss: labels must be 0 … {logits.shape[-1] - 1}, one or more; got {labels}")
+        found = f"{labels.min()} … {labels.max()}" if labels.size else "none"
+        raise InputError(f"cross_entropy_loss: labels must be 0 … {logits.shape[-1] - 1}, one or more; got {found}")
     xp, n = array_module(logits), labels.size
     labels = beside(labels, logits)[..., None]  # (…, 1)
     shifted = logits - logits.max(-1, keepdims=True)
