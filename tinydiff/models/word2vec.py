@@ -11,6 +11,7 @@ import numpy as np
 
 from tinydiff.autograd import Array, Backward, op
 from tinydiff.errors import InputError
+from tinydiff.ops.activation import sigmoid
 
 PAD = 0
 
@@ -32,8 +33,8 @@ def skip_gram_loss(centre: Array, context: Array, negatives: Array) -> tuple[Arr
     loss = (np.logaddexp(0, -near).sum() + np.logaddexp(0, random).sum()) / n  # −log σ(s) = log(1 + e^−s)
 
     def backward(dy: Array) -> tuple:
-        d_near = (_sigmoid(near) - 1)[:, None] * (dy / n)  # d(−log σ(s))/ds = σ(s) − 1: (N, 1)
-        d_random = _sigmoid(random)[..., None] * (dy / n)  # (N, k, 1)
+        d_near = (sigmoid(near) - 1)[:, None] * (dy / n)  # d(−log σ(s))/ds = σ(s) − 1: (N, 1)
+        d_random = sigmoid(random)[..., None] * (dy / n)  # (N, k, 1)
         d_centre = d_near * context + np.einsum("nk,nkd->nd", d_random[..., 0], negatives)
         return d_centre, d_near * centre, d_random * centre[:, None]
 
@@ -171,7 +172,3 @@ def _step(table: np.ndarray, words: np.ndarray, gradients: np.ndarray, rate: flo
     found, starts, times = np.unique(words[order], return_index=True, return_counts=True)
     sums = np.add.reduceat(gradients[order], starts, axis=0)
     table[found] -= np.float32(rate) * sums / np.sqrt(times, dtype=np.float32)[:, None]
-
-
-def _sigmoid(x: Array) -> Array:
-    return 0.5 * (1 + np.tanh(0.5 * x))  # never overflows
