@@ -39,7 +39,7 @@ def group_norm(
 
     grouped = x.reshape(x.shape[0], -1, groups, channels // groups)  # (N, H·W, G, C/G)
     mean = grouped.mean((1, 3), keepdims=True)
-    rstd = 1 / array_module(x).sqrt(grouped.var((1, 3), keepdims=True) + x.dtype.type(eps))
+    rstd = 1 / array_module(x).sqrt(grouped.var((1, 3), keepdims=True) + eps)
     xhat = ((grouped - mean) * rstd).reshape(x.shape)  # (N, …, C)
     h = xhat * scale + shift
     s = sigmoid(h) if silu else None
