@@ -10,9 +10,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from tinydiff import ops
-from tinydiff.autograd import Tensor
+from tinydiff.autograd import Array, Tensor
 from tinydiff.errors import InputError
-from tinydiff.nn.module import Generator, Module, Parameter, chain, constant
+from tinydiff.nn.layers import Conv2d
+from tinydiff.nn.module import Generator, Module, Parameter, chain, constant, normal
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ class UNet2015(Module):
         self.down = [DoubleConv(rng, inputs[i], width, padded) for i, width in enumerate(widths)]
         levels = reversed(range(len(widths) - 1))  # from the lowest up
         self.up = [UpBlock(rng, widths[i + 1], widths[i], padded, config.skips) for i in levels]
-        self.classify = Convolution(rng, 1, widths[0], config.num_classes)
+        self.classify = Convolution(rng, widths[0], config.num_classes, size=1)
 
     def forward(self, x: Tensor, rng: np.random.Generator | None = None) -> Tensor:
         """Logits; with a generator as in training, where dropout draws from it at random."""
@@ -83,8 +84,8 @@ class DoubleConv(Module):
     """Two 3×3 convolutions, each followed by ReLU: (N, H, W, C) → (N, H', W', K), H' = H or H − 4."""
 
     def __init__(self, rng: Generator, inputs: int, outputs: int, padded: bool) -> None:
-        self.conv1 = Convolution(rng, 3, inputs, outputs, padded)
-        self.conv2 = Convolution(rng, 3, outputs, outputs, padded)
+        self.conv1 = Convolution(rng, inputs, outputs, padded=padded)
+        self.conv2 = Convolution(rng, outputs, outputs, padded=padded)
 
     def forward(self, x: Tensor) -> Tensor:
         return chain(x, self.conv1, ops.relu, self.conv2, ops.relu)
@@ -108,21 +109,14 @@ class UpBlock(Module):
         return self.double_conv(ops.concat(ops.center_crop(saved, size=x.shape[1:3]), x) if self.skip else x)
 
 
-class Convolution(Module):
-    """A convolution whose weights begin as ReLU wants them: N(0, 2 / fan-in), biases 0."""
+class Convolution(Conv2d):
+    """A convolution whose weights begin as ReLU wants them, and its biases with 0."""
 
-    def __init__(self, rng: Generator, size: int, inputs: int, outputs: int, padded: bool = True) -> None:
-        self.weight = Parameter(he(rng, (size, size, inputs, outputs), fan_in=size * size * inputs))
-        self.bias = Parameter(constant(rng, (outputs,), 0))
-        self.padding = size // 2 if padded else 0
-        self.lost = size // 2 - self.padding  # pixels on every side
-
-    def forward(self, x: Tensor) -> Tensor:
-        return ops.conv2d(x, self.weight, self.bias, padding=self.padding)
+    def __init__(self, rng: Generator, inputs: int, outputs: int, size: int = 3, padded: bool = True) -> None:
+        super().__init__(rng, inputs, outputs, size, padding=None if padded else 0, zero=True)
+        self.weight.assign(he(rng, self.weight.shape, fan_in=size * size * inputs))
 
 
-def he(rng: Generator, shape: tuple[int, ...], fan_in: int) -> np.ndarray:
+def he(rng: Generator, shape: tuple[int, ...], fan_in: int) -> Array:
     """N(0, 2 / fan-in): ReLU halves the variance, this doubles it back.  (He 2015, arXiv:1502.01852)"""
-    if rng is None:
-        return constant(rng, shape, 0)
-    return (math.sqrt(2 / fan_in) * rng.standard_normal(shape)).astype(np.float32)
+    return normal(rng, shape, math.sqrt(2 / fan_in))

@@ -3,15 +3,11 @@
 Linear and Conv2d begin with U(−1/√fan-in, 1/√fan-in), or zero where asked; norms with 1 and 0.
 """
 
-from __future__ import annotations
-
 import math
-
-import numpy as np
 
 from tinydiff import ops
 from tinydiff.autograd import Array, Tensor
-from tinydiff.nn.module import Generator, Module, Parameter, constant, uniform
+from tinydiff.nn.module import Generator, Module, Parameter, constant, normal, uniform
 from tinydiff.ops.conv import Padding
 
 
@@ -79,9 +75,7 @@ class Embedding(Module):
     """A table of `count` vectors: integers (…) → (…, width); weight (count, width), at first N(0, 0.02²) as in CLIP."""
 
     def __init__(self, rng: Generator, count: int, width: int) -> None:
-        shape = (count, width)
-        start = constant(rng, shape, 0) if rng is None else np.float32(0.02 * rng.standard_normal(shape))
-        self.weight = Parameter(start)
+        self.weight = Parameter(normal(rng, (count, width), 0.02))
 
     def forward(self, indices: Array) -> Tensor:
         return ops.embedding(self.weight, indices)

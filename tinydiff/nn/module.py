@@ -138,6 +138,13 @@ def uniform(rng: Generator, shape: tuple[int, ...], bound: float) -> Array:
     return rng.uniform(-bound, bound, shape).astype(np.float32)
 
 
+def normal(rng: Generator, shape: tuple[int, ...], deviation: float) -> Array:
+    """N(0, deviation²), float32; without a generator, zeros that take no memory."""
+    if rng is None:
+        return constant(rng, shape, 0)
+    return (deviation * rng.standard_normal(shape)).astype(np.float32)
+
+
 def constant(rng: Generator, shape: tuple[int, ...], value: float) -> Array:
     """All `value`, float32; without a generator one number that pretends to be many."""
     if rng is None:
