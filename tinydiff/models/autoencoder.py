@@ -147,6 +147,5 @@ class AttentionBlock(Attention):
         super().__init__(rng, channels, heads=1, bias=True)
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
-        n, height, width, channels = x.shape
-        h = super().forward(self.group_norm(x).reshape(n, height * width, channels))  # (N, H·W, C)
-        return x + h.reshape(n, height, width, channels)
+        h = super().forward(self.group_norm(x).reshape(x.shape[0], -1, x.shape[-1]))  # (N, H·W, C)
+        return x + h.reshape(*x.shape)

@@ -1,14 +1,11 @@
 """The blocks that Stable Diffusion is made of, named as in diffusers' weight files."""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np
 
 from tinydiff import ops
 from tinydiff.autograd import Array, Tensor
-from tinydiff.device import beside
 from tinydiff.nn.layers import Conv2d, GroupNorm, LayerNorm, Linear
 from tinydiff.nn.module import Generator, Module, chain
 
@@ -33,9 +30,8 @@ class TimestepEmbedding(Module):
         self.width = width
 
     def forward(self, t: Array) -> Tensor:
-        weight = self.linear_1.weight.data
-        waves = Tensor(beside(timestep_embedding(t, self.width).astype(weight.dtype), weight))
-        return chain(waves, self.linear_1, ops.silu, self.linear_2)
+        waves = timestep_embedding(t, self.width).astype(self.linear_1.weight.dtype)
+        return chain(Tensor(self.place(waves)), self.linear_1, ops.silu, self.linear_2)
 
 
 class ResnetBlock(Module):
@@ -156,8 +152,7 @@ class SpatialTransformer(Module):
         self.proj_out = Conv2d(rng, channels, channels, size=1, zero=True)
 
     def forward(self, x: Tensor, context: Tensor) -> Tensor:
-        n, height, width, channels = x.shape
-        h = self.proj_in(self.norm(x)).reshape(n, height * width, channels)  # (N, H·W, C)
+        h = self.proj_in(self.norm(x)).reshape(x.shape[0], -1, x.shape[-1])  # (N, H·W, C)
         for block in self.transformer_blocks:
             h = block(h, context)
-        return x + self.proj_out(h.reshape(n, height, width, channels))
+        return x + self.proj_out(h.reshape(*x.shape))
