@@ -6,6 +6,7 @@ features saved at the same resolution are "added to the end of the channels".  (
 
 import math
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -13,7 +14,7 @@ from tinydiff import ops
 from tinydiff.autograd import Array, Tensor
 from tinydiff.errors import InputError
 from tinydiff.nn.layers import Conv2d
-from tinydiff.nn.module import Generator, Module, Parameter, chain, constant, normal
+from tinydiff.nn.module import Module, Parameter, Rng, chain, constant, normal
 
 
 @dataclass(frozen=True)
@@ -39,16 +40,16 @@ class UNet2015(Module):
     (1, 16, 16, 2)
     """
 
-    def __init__(self, config: UNet2015Config, rng: Generator) -> None:
+    def __init__(self, config: UNet2015Config, rng: Rng) -> None:
         if len(config.block_out_channels) < 2 or not 0 <= config.dropout < 1:
             raise InputError(f"UNet2015: needs two levels or more and dropout in [0, 1); got {config}")
         self.config = config
-        widths, padded = config.block_out_channels, config.padded
-        inputs = (config.in_channels, *widths)
-        self.down = [DoubleConv(rng, inputs[i], width, padded) for i, width in enumerate(widths)]
-        levels = reversed(range(len(widths) - 1))  # from the lowest up
-        self.up = [UpBlock(rng, widths[i + 1], widths[i], padded, config.skips) for i in levels]
-        self.classify = Convolution(rng, widths[0], config.num_classes, size=1)
+        channels, padded = config.block_out_channels, config.padded
+        self.down = [DoubleConv(rng, *pair, padded) for pair in pairwise((config.in_channels, *channels))]
+        self.up = [
+            UpBlock(rng, *pair, padded, config.skips) for pair in pairwise(reversed(channels))
+        ]  # from the lowest up
+        self.classify = Convolution(rng, channels[0], config.num_classes, size=1)
 
     def forward(self, x: Tensor, rng: np.random.Generator | None = None) -> Tensor:
         """Logits; with a generator as in training, where dropout draws from it at random."""
@@ -83,7 +84,7 @@ class UNet2015(Module):
 class DoubleConv(Module):
     """Two 3×3 convolutions, each followed by ReLU: (N, H, W, C) → (N, H', W', K), H' = H or H − 4."""
 
-    def __init__(self, rng: Generator, inputs: int, outputs: int, padded: bool) -> None:
+    def __init__(self, rng: Rng, inputs: int, outputs: int, padded: bool) -> None:
         self.conv1 = Convolution(rng, inputs, outputs, padded=padded)
         self.conv2 = Convolution(rng, outputs, outputs, padded=padded)
 
@@ -97,7 +98,7 @@ class UpBlock(Module):
     (N, H, W, below) and saved (N, H'', W'', width) → (N, H', W', width).
     """
 
-    def __init__(self, rng: Generator, below: int, width: int, padded: bool, skip: bool = True) -> None:
+    def __init__(self, rng: Rng, below: int, width: int, padded: bool, skip: bool) -> None:
         made = width if skip else 2 * width  # alone it makes all the channels that the first convolution expects
         self.up_weight = Parameter(he(rng, (2, 2, made, below), fan_in=below))  # every output has one tap
         self.up_bias = Parameter(constant(rng, (made,), 0))
@@ -112,11 +113,11 @@ class UpBlock(Module):
 class Convolution(Conv2d):
     """A convolution whose weights begin as ReLU wants them, and its biases with 0."""
 
-    def __init__(self, rng: Generator, inputs: int, outputs: int, size: int = 3, padded: bool = True) -> None:
+    def __init__(self, rng: Rng, inputs: int, outputs: int, size: int = 3, padded: bool = True) -> None:
         super().__init__(rng, inputs, outputs, size, padding=None if padded else 0, zero=True)
         self.weight.assign(he(rng, self.weight.shape, fan_in=size * size * inputs))
 
 
-def he(rng: Generator, shape: tuple[int, ...], fan_in: int) -> Array:
+def he(rng: Rng, shape: tuple[int, ...], fan_in: int) -> Array:
     """N(0, 2 / fan-in): ReLU halves the variance, this doubles it back.  (He 2015, arXiv:1502.01852)"""
     return normal(rng, shape, math.sqrt(2 / fan_in))
