@@ -1,6 +1,7 @@
 """The KL autoencoder, with the names of diffusers' AutoencoderKL: images to a small latent space, and back."""
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -129,9 +130,8 @@ class Level(Module):
 
 def _levels(rng: Rng, config: AutoencoderConfig, channels: tuple[int, ...], layers: int, way: str) -> list[Level]:
     """A level for each number of channels; after the last the resolution stays."""
-    ways = [way] * (len(channels) - 1) + [""]
-    levels = zip((channels[0], *channels[:-1]), channels, ways, strict=True)
-    return [Level(rng, config, inputs, width, layers, onwards) for inputs, width, onwards in levels]
+    *pairs, last = pairwise((channels[0], *channels))
+    return [*(Level(rng, config, *pair, layers, way) for pair in pairs), Level(rng, config, *last, layers, "")]
 
 
 class AttentionBlock(Attention):

@@ -1,7 +1,5 @@
 """Attention: every query q is compared with every key k, and the values v are mixed by how well they match."""
 
-from __future__ import annotations
-
 import math
 
 from tinydiff import kernels

@@ -1,7 +1,5 @@
 """The convolution: every output pixel is the surrounding input pixels times a kernel, summed."""
 
-from __future__ import annotations
-
 from tinydiff import kernels
 from tinydiff.autograd import Array, Backward, op
 from tinydiff.errors import InputError

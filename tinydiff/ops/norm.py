@@ -1,7 +1,5 @@
 """Normalisation: keep activations at one scale, so that deep stacks train."""
 
-from __future__ import annotations
-
 from tinydiff import kernels
 from tinydiff.autograd import Array, Backward, op
 from tinydiff.device import array_module
