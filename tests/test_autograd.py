@@ -6,7 +6,7 @@ import threading
 import numpy as np
 import pytest
 
-from tinydiff import ops
+from tinydiff import autograd, ops
 from tinydiff.autograd import Tensor, no_grad, op, unbroadcast
 
 
@@ -141,7 +141,8 @@ def test_broadcasting_is_undone(operation, shape):
     assert tb.grad.shape == shape
     np.testing.assert_allclose(tb.grad, expected, rtol=1e-12, atol=1e-12)
     np.testing.assert_allclose(ta.grad, by_a, rtol=1e-12)
-    assert unbroadcast(dy, shape).shape == shape
+    assert unbroadcast(dy, b).shape == shape
+    assert unbroadcast(dy, 2.0).shape == ()
 
 
 def test_numbers_and_arrays_stand_on_either_side():
@@ -227,7 +228,7 @@ def test_a_call_promises_a_tensor_and_forward_a_pair():
     signature = inspect.signature(ops.conv2d)
     assert signature.return_annotation is Tensor and ops.conv2d.__annotations__["return"] is Tensor
     assert list(signature.parameters) == ["x", "w", "b", "stride", "padding"]
-    assert "tuple" in inspect.signature(ops.conv2d.forward).return_annotation
+    assert inspect.signature(ops.conv2d.forward).return_annotation == tuple[autograd.Array, autograd.Backward]
 
 
 def test_repr_shows_few_values_and_of_many_the_shape_and_the_range():

@@ -106,8 +106,8 @@ class Tensor:
                     "pass the upstream gradient, backward(dy), or reduce to a scalar loss first"
                 )
             dy = array_module(self._data).ones_like(self._data)
-        elif _shape(dy) != self.shape:
-            raise RuntimeError(f"backward: the upstream gradient has shape {_shape(dy)}, expected {self.shape}")
+        elif (came := getattr(dy, "shape", ())) != self.shape:  # a number has none
+            raise RuntimeError(f"backward: the upstream gradient has shape {came}, expected {self.shape}")
         grads = {id(self): dy}
         order = _parents_first(self)
         while order:
@@ -192,8 +192,9 @@ def op(forward: Any = None, *, selective: bool = False) -> Any:
     return apply
 
 
-def unbroadcast(dy: Array, shape: tuple[int, ...]) -> Array:
-    """Sum `dy` over the axes that broadcasting has added or stretched, back to `shape`."""
+def unbroadcast(dy: Array, operand: Any) -> Array:
+    """Sum `dy` over the axes that broadcasting has added to the operand, an array or a number, or stretched."""
+    shape = getattr(operand, "shape", ())
     if dy.shape == shape:
         return dy
     dy = dy.sum(axis=tuple(range(dy.ndim - len(shape))))
@@ -206,11 +207,6 @@ def read_only(array: Array) -> Array:
     if isinstance(array, np.ndarray):
         array.setflags(write=False)
     return array
-
-
-def _shape(a: Any) -> tuple[int, ...]:
-    """Of an array, on whatever device, or of a number."""
-    return getattr(a, "shape", ())
 
 
 def _parents_first(root: Tensor) -> list[Tensor]:
@@ -232,19 +228,19 @@ def _parents_first(root: Tensor) -> list[Tensor]:
 @op
 def add(a: Array, b: Array) -> tuple[Array, Backward]:
     """a + b, broadcast; both get dy back."""
-    return kernels.add(a, b), lambda dy: (unbroadcast(dy, _shape(a)), unbroadcast(dy, _shape(b)))
+    return kernels.add(a, b), lambda dy: (unbroadcast(dy, a), unbroadcast(dy, b))
 
 
 @op
 def subtract(a: Array, b: Array) -> tuple[Array, Backward]:
     """a − b, broadcast; a gets dy back and b gets −dy."""
-    return a - b, lambda dy: (unbroadcast(dy, _shape(a)), unbroadcast(-dy, _shape(b)))
+    return a - b, lambda dy: (unbroadcast(dy, a), unbroadcast(-dy, b))
 
 
 @op
 def multiply(a: Array, b: Array) -> tuple[Array, Backward]:
     """a·b, elementwise and broadcast; a gets dy·b back and b gets dy·a."""
-    return a * b, lambda dy: (unbroadcast(dy * b, _shape(a)), unbroadcast(dy * a, _shape(b)))
+    return a * b, lambda dy: (unbroadcast(dy * b, a), unbroadcast(dy * a, b))
 
 
 @op

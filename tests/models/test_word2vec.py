@@ -48,9 +48,9 @@ def test_large_scores_do_not_overflow():
 
 def test_negatives_follow_the_three_quarter_power_and_skip_the_target():
     counts = np.array([0, 100, 10, 0, 1, 50, 0])
-    draws = word2vec._negative_sampler(counts)
+    shares = counts**0.75 / (counts**0.75).sum()
     for target in [1, 2, 4, 5]:
-        drawn = draws(np.full(40_000, target), 5, np.random.default_rng(target))
+        drawn = word2vec._negatives(shares, np.full(40_000, target), 5, np.random.default_rng(target))
         expected = counts**0.75
         expected[target] = 0
         share = np.bincount(drawn.ravel(), minlength=len(counts)) / drawn.size

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from tinydiff.autograd import Tensor, no_grad
-from tinydiff.models.unet2015 import Convolution, UpBlock
+from tinydiff.models.unet2015 import UpBlock
 from tinydiff.nn.blocks import Attention
 from tinydiff.nn.layers import Conv2d, Linear
 from tinydiff.nn.module import Module, forward_hook
@@ -112,16 +112,14 @@ def counting() -> Iterator[Counter[int]]:
 
     def count(layer: Module, inputs: tuple, y: Any) -> None:
         size = int(np.prod(y.shape)) if isinstance(y, Tensor) else 0
-        if isinstance(layer, (Conv2d, Linear, Convolution)):
+        if isinstance(layer, (Conv2d, Linear)):
             counts[id(layer)] += size * layer.weight.data.size // layer.weight.shape[-1]  # a sum over the rest each
             keys[id(layer)] = y.shape[1]
         elif isinstance(layer, Attention):
             counts[id(layer)] += 2 * size * keys[id(layer.to_k)]
         elif isinstance(layer, UpBlock):
-            n, height, width, _ = y.shape
-            margin = 2 * (layer.double_conv.conv1.lost + layer.double_conv.conv2.lost)  # since the up-convolution
-            _, _, made, below = layer.up_weight.shape
-            counts[id(layer)] += n * (height + margin) * (width + margin) * made * below  # every output has one tap
+            positions = int(np.prod(inputs[0].shape[:3]))  # the up-convolution's, each times the whole kernel
+            counts[id(layer)] += positions * layer.up_weight.data.size
 
     with forward_hook(count):
         yield counts

@@ -1,9 +1,7 @@
-"""The KL autoencoder, with the names of diffusers' AutoencoderKL: images to a small latent space, and back.
-
-The encoder gives a mean and a variance for each number; a small KL term keeps them near N(0, 1).
-"""
+"""The KL autoencoder, with the names of diffusers' AutoencoderKL: images to a small latent space, and back."""
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -11,7 +9,7 @@ from tinydiff import ops
 from tinydiff.autograd import Array, Tensor, no_grad
 from tinydiff.nn.blocks import Attention, Downsample, ResnetBlock, Upsample
 from tinydiff.nn.layers import Conv2d, GroupNorm
-from tinydiff.nn.module import Generator, Module, chain
+from tinydiff.nn.module import Module, Rng, chain
 
 
 @dataclass(frozen=True)
@@ -39,7 +37,7 @@ class Autoencoder(Module):
     ((1, 8, 8, 4), (1, 32, 32, 3))
     """
 
-    def __init__(self, config: AutoencoderConfig, rng: Generator) -> None:
+    def __init__(self, config: AutoencoderConfig, rng: Rng) -> None:
         self.config = config
         self.channels = latent = config.latent_channels
         self.factor = 2 ** (len(config.block_out_channels) - 1)  # pixels' side that one place of the latent stands for
@@ -52,7 +50,7 @@ class Autoencoder(Module):
         self.decoder = Decoder(rng, config)
 
     def moments(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and log-variance of each number of the latent, unscaled."""
+        """Mean and log-variance of each number of the latent, unscaled; a small KL loss keeps them near N(0, 1)."""
         h, latent = self.quant_conv(self.encoder(x)), self.channels  # (N, H/f, W/f, 2·4)
         return ops.slice_channels(h, start=0, stop=latent), ops.slice_channels(h, start=latent, stop=2 * latent)
 
@@ -86,13 +84,13 @@ class PixelSpace(Module):
 class Encoder(Module):
     """Residual blocks and halvings: (N, H, W, 3) → (N, H/f, W/f, 8), two numbers for each latent number."""
 
-    def __init__(self, rng: Generator, config: AutoencoderConfig) -> None:
-        widths, layers = config.block_out_channels, config.layers_per_block
-        self.conv_in = Conv2d(rng, config.in_channels, widths[0])
-        self.down_blocks = _levels(rng, config, widths, layers, "down")
-        self.mid_block = Level(rng, config, widths[-1], widths[-1], 2, "middle")
-        self.conv_norm_out = GroupNorm(rng, widths[-1], config.norm_num_groups, eps=1e-6, silu=True)
-        self.conv_out = Conv2d(rng, widths[-1], 2 * config.latent_channels)
+    def __init__(self, rng: Rng, config: AutoencoderConfig) -> None:
+        channels, layers = config.block_out_channels, config.layers_per_block
+        self.conv_in = Conv2d(rng, config.in_channels, channels[0])
+        self.down_blocks = _levels(rng, config, channels, layers, "down")
+        self.mid_block = Level(rng, config, channels[-1], channels[-1], 2, "middle")
+        self.conv_norm_out = GroupNorm(rng, channels[-1], config.norm_num_groups, eps=1e-6, silu=True)
+        self.conv_out = Conv2d(rng, channels[-1], 2 * config.latent_channels)
 
     def forward(self, x: Tensor) -> Tensor:
         return chain(x, self.conv_in, *self.down_blocks, self.mid_block, self.conv_norm_out, self.conv_out)
@@ -101,13 +99,13 @@ class Encoder(Module):
 class Decoder(Module):
     """Residual blocks and doublings: (N, H/f, W/f, 4) → the image (N, H, W, 3)."""
 
-    def __init__(self, rng: Generator, config: AutoencoderConfig) -> None:
-        widths, layers = config.block_out_channels[::-1], config.layers_per_block + 1  # from the lowest level up
-        self.conv_in = Conv2d(rng, config.latent_channels, widths[0])
-        self.mid_block = Level(rng, config, widths[0], widths[0], 2, "middle")
-        self.up_blocks = _levels(rng, config, widths, layers, "up")
-        self.conv_norm_out = GroupNorm(rng, widths[-1], config.norm_num_groups, eps=1e-6, silu=True)
-        self.conv_out = Conv2d(rng, widths[-1], config.in_channels)
+    def __init__(self, rng: Rng, config: AutoencoderConfig) -> None:
+        channels, layers = config.block_out_channels[::-1], config.layers_per_block + 1  # from the lowest level up
+        self.conv_in = Conv2d(rng, config.latent_channels, channels[0])
+        self.mid_block = Level(rng, config, channels[0], channels[0], 2, "middle")
+        self.up_blocks = _levels(rng, config, channels, layers, "up")
+        self.conv_norm_out = GroupNorm(rng, channels[-1], config.norm_num_groups, eps=1e-6, silu=True)
+        self.conv_out = Conv2d(rng, channels[-1], config.in_channels)
 
     def forward(self, z: Tensor) -> Tensor:
         return chain(z, self.conv_in, self.mid_block, *self.up_blocks, self.conv_norm_out, self.conv_out)
@@ -116,13 +114,11 @@ class Decoder(Module):
 class Level(Module):
     """Residual blocks at one resolution; then half of it (way "down"), or twice ("up"); the "middle" has attention."""
 
-    def __init__(
-        self, rng: Generator, config: AutoencoderConfig, inputs: int, width: int, layers: int, way: str
-    ) -> None:
+    def __init__(self, rng: Rng, config: AutoencoderConfig, inputs: int, width: int, layers: int, way: str) -> None:
         groups, attention = config.norm_num_groups, way == "middle" and config.mid_block_add_attention
         self.attentions = [AttentionBlock(rng, width, groups)] if attention else []
-        channels = [inputs] + [width] * (layers - 1)
-        self.resnets = [ResnetBlock(rng, count, width, groups, eps=1e-6) for count in channels]
+        counts = [inputs] + [width] * (layers - 1)
+        self.resnets = [ResnetBlock(rng, count, width, groups, eps=1e-6) for count in counts]
         # Padded below and to the right only, as in Stable Diffusion 1.x.
         self.downsamplers = [Downsample(rng, width, padding=(0, 1, 0, 1))] if way == "down" else []
         self.upsamplers = [Upsample(rng, width)] if way == "up" else []
@@ -132,21 +128,19 @@ class Level(Module):
         return chain(x, first, *self.attentions, *others, *self.downsamplers, *self.upsamplers)
 
 
-def _levels(rng: Generator, config: AutoencoderConfig, widths: tuple[int, ...], layers: int, way: str) -> list[Level]:
-    """A level for each width; after the last the resolution stays."""
-    ways = [way] * (len(widths) - 1) + [""]
-    levels = zip((widths[0], *widths[:-1]), widths, ways, strict=True)
-    return [Level(rng, config, inputs, width, layers, onwards) for inputs, width, onwards in levels]
+def _levels(rng: Rng, config: AutoencoderConfig, channels: tuple[int, ...], layers: int, way: str) -> list[Level]:
+    """A level for each number of channels; after the last the resolution stays."""
+    *pairs, last = pairwise((channels[0], *channels))
+    return [*(Level(rng, config, *pair, layers, way) for pair in pairs), Level(rng, config, *last, layers, "")]
 
 
 class AttentionBlock(Attention):
     """Single-head self-attention over the positions of a feature map, with a skip connection: (N, H, W, C) → same."""
 
-    def __init__(self, rng: Generator, channels: int, groups: int) -> None:
+    def __init__(self, rng: Rng, channels: int, groups: int) -> None:
         self.group_norm = GroupNorm(rng, channels, groups, eps=1e-6)
         super().__init__(rng, channels, heads=1, bias=True)
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
-        n, height, width, channels = x.shape
-        h = super().forward(self.group_norm(x).reshape(n, height * width, channels))  # (N, H·W, C)
-        return x + h.reshape(n, height, width, channels)
+        h = super().forward(self.group_norm(x).reshape(x.shape[0], -1, x.shape[-1]))  # (N, H·W, C)
+        return x + h.reshape(*x.shape)

@@ -1,12 +1,13 @@
 """The evaluation classifier: trained on real images, it says what a generated one shows."""
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 from tinydiff import ops
 from tinydiff.autograd import Array, Tensor, no_grad
 from tinydiff.nn.blocks import ResnetBlock
 from tinydiff.nn.layers import Conv2d, GroupNorm, Linear
-from tinydiff.nn.module import Generator, Module
+from tinydiff.nn.module import Module, Rng
 
 
 @dataclass(frozen=True)
@@ -28,13 +29,13 @@ class Classifier(Module):
     [(2,), (2,), (2,)]
     """
 
-    def __init__(self, config: ClassifierConfig, rng: Generator) -> None:
+    def __init__(self, config: ClassifierConfig, rng: Rng) -> None:
         self.config = config
-        widths, groups = config.block_out_channels, config.norm_num_groups
-        self.convs = [Conv2d(rng, inputs, width) for inputs, width in zip((3, *widths), widths, strict=False)]
-        self.resnets = [ResnetBlock(rng, width, width, groups) for width in widths]
-        self.norm = GroupNorm(rng, widths[-1], groups, silu=True)
-        self.heads = [Linear(rng, widths[-1], k) for k in (config.garments, config.colours, config.backgrounds)]
+        channels, groups = config.block_out_channels, config.norm_num_groups
+        self.convs = [Conv2d(rng, *pair) for pair in pairwise((3, *channels))]
+        self.resnets = [ResnetBlock(rng, width, width, groups) for width in channels]
+        self.norm = GroupNorm(rng, channels[-1], groups, silu=True)
+        self.heads = [Linear(rng, channels[-1], k) for k in (config.garments, config.colours, config.backgrounds)]
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         features = self.features(x)

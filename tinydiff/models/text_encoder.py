@@ -8,7 +8,7 @@ from tinydiff import ops
 from tinydiff.autograd import Array, Tensor
 from tinydiff.errors import InputError
 from tinydiff.nn.layers import Embedding, LayerNorm, Linear
-from tinydiff.nn.module import Generator, Module, chain
+from tinydiff.nn.module import Module, Rng, chain
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class TextEncoder(Module):
     (1, 4, 96)
     """
 
-    def __init__(self, config: TextEncoderConfig, rng: Generator) -> None:
+    def __init__(self, config: TextEncoderConfig, rng: Rng) -> None:
         self.config = config
         self.embeddings = Embeddings(rng, config)
         self.encoder = EncoderStack(rng, config)
@@ -54,7 +54,7 @@ class TextEncoder(Module):
 class Embeddings(Module):
     """A vector for each word plus a vector for each position: (N, L) → (N, L, D)."""
 
-    def __init__(self, rng: Generator, config: TextEncoderConfig) -> None:
+    def __init__(self, rng: Rng, config: TextEncoderConfig) -> None:
         self.token_embedding = Embedding(rng, config.vocab_size, config.hidden_size)
         self.position_embedding = Embedding(rng, config.max_position_embeddings, config.hidden_size)
 
@@ -65,7 +65,7 @@ class Embeddings(Module):
 class EncoderStack(Module):
     """One layer after the other: (N, L, D) → same, as are the next three."""
 
-    def __init__(self, rng: Generator, config: TextEncoderConfig) -> None:
+    def __init__(self, rng: Rng, config: TextEncoderConfig) -> None:
         self.layers = [EncoderLayer(rng, config) for _ in range(config.num_hidden_layers)]
 
     def forward(self, x: Tensor) -> Tensor:
@@ -75,7 +75,7 @@ class EncoderStack(Module):
 class EncoderLayer(Module):
     """Self-attention and a two-layer network, each after a layer norm and with a skip connection."""
 
-    def __init__(self, rng: Generator, config: TextEncoderConfig) -> None:
+    def __init__(self, rng: Rng, config: TextEncoderConfig) -> None:
         width = config.hidden_size
         self.layer_norm1, self.self_attn = LayerNorm(rng, width), SelfAttention(rng, width, config.num_attention_heads)
         self.layer_norm2, self.mlp = LayerNorm(rng, width), MLP(rng, width)
@@ -88,7 +88,7 @@ class EncoderLayer(Module):
 class SelfAttention(Module):
     """Every word looks at every word."""
 
-    def __init__(self, rng: Generator, width: int, heads: int) -> None:
+    def __init__(self, rng: Rng, width: int, heads: int) -> None:
         self.q_proj, self.k_proj, self.v_proj, self.out_proj = (Linear(rng, width, width) for _ in range(4))
         self.heads = heads
 
@@ -99,7 +99,7 @@ class SelfAttention(Module):
 class MLP(Module):
     """To four times the width and back, with GELU between."""
 
-    def __init__(self, rng: Generator, width: int) -> None:
+    def __init__(self, rng: Rng, width: int) -> None:
         self.fc1, self.fc2 = Linear(rng, width, 4 * width), Linear(rng, 4 * width, width)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -1,8 +1,4 @@
-"""The U-Net that removes noise, conditioned on the timestep and the text; its names are UNet2DConditionModel's.
-
-Down through the levels, each saving its features; through the middle; and up again, where the saved features are
-"added to the end of the channels".
-"""
+"""The U-Net that removes noise, conditioned on the timestep and the text; its names are UNet2DConditionModel's."""
 
 from dataclasses import dataclass
 
@@ -12,7 +8,7 @@ from tinydiff.errors import InputError
 from tinydiff.models.text_encoder import TextEncoder, TextEncoderConfig
 from tinydiff.nn.blocks import Downsample, ResnetBlock, SpatialTransformer, TimestepEmbedding, Upsample
 from tinydiff.nn.layers import Conv2d, GroupNorm
-from tinydiff.nn.module import Generator, Module
+from tinydiff.nn.module import Module, Rng
 
 CROSS_ATTENTION, PLAIN = "CrossAttnDownBlock2D", "DownBlock2D"  # with transformers and without
 
@@ -41,18 +37,18 @@ class UNet(Module):
     859520964
     """
 
-    def __init__(self, config: UNetConfig, rng: Generator) -> None:
-        widths, types = config.block_out_channels, config.down_block_types
-        if len(types) != len(widths):
-            raise InputError(f"UNet: {len(widths)} block_out_channels, but {len(types)} down_block_types")
+    def __init__(self, config: UNetConfig, rng: Rng) -> None:
+        channels, types = config.block_out_channels, config.down_block_types
+        if len(types) != len(channels):
+            raise InputError(f"UNet: {len(channels)} block_out_channels, but {len(types)} down_block_types")
         self.config = config
-        self.conv_in = Conv2d(rng, config.in_channels, widths[0])
-        self.time_embedding = TimestepEmbedding(rng, widths[0])
-        self.down_blocks = [DownBlock(rng, config, level) for level in range(len(widths))]
+        self.conv_in = Conv2d(rng, config.in_channels, channels[0])
+        self.time_embedding = TimestepEmbedding(rng, channels[0])
+        self.down_blocks = [DownBlock(rng, config, level) for level in range(len(channels))]
         self.mid_block = MidBlock(rng, config)
-        self.up_blocks = [UpBlock(rng, config, level) for level in reversed(range(len(widths)))]
-        self.conv_norm_out = GroupNorm(rng, widths[0], config.norm_num_groups, silu=True)
-        self.conv_out = Conv2d(rng, widths[0], config.out_channels, zero=True)
+        self.up_blocks = [UpBlock(rng, config, level) for level in reversed(range(len(channels)))]
+        self.conv_norm_out = GroupNorm(rng, channels[0], config.norm_num_groups, silu=True)
+        self.conv_out = Conv2d(rng, channels[0], config.out_channels, zero=True)
 
     def forward(self, x: Tensor, t: Array, context: Tensor) -> Tensor:
         time = self.time_embedding(t)  # (N, 4·block_out_channels[0])
@@ -69,7 +65,7 @@ class UNet(Module):
 class Denoiser(Module):
     """A U-Net with the text encoder that learns along: as UNet, from word ids (N, L) in place of the text's vectors."""
 
-    def __init__(self, unet: UNetConfig, text: TextEncoderConfig, rng: Generator) -> None:
+    def __init__(self, unet: UNetConfig, text: TextEncoderConfig, rng: Rng) -> None:
         self.text_encoder = TextEncoder(text, rng)
         self.unet = UNet(unet, rng)
 
@@ -81,14 +77,14 @@ class Level(Module):
     """Residual blocks at one resolution, conditioned on t; after each a transformer, on the text, where configured."""
 
     def __init__(
-        self, rng: Generator, config: UNetConfig, level: int, inputs: list[int], transformers: int | None = None
+        self, rng: Rng, config: UNetConfig, level: int, inputs: list[int], transformers: int | None = None
     ) -> None:
         width, time_width = config.block_out_channels[level], 4 * config.block_out_channels[0]
         heads, groups, text_width = config.num_attention_heads, config.norm_num_groups, config.cross_attention_dim
         if transformers is None:
             transformers = len(inputs) if config.down_block_types[level] == CROSS_ATTENTION else 0
         self.attentions = [SpatialTransformer(rng, width, heads, groups, text_width) for _ in range(transformers)]
-        self.resnets = [ResnetBlock(rng, channels, width, groups, time_width) for channels in inputs]
+        self.resnets = [ResnetBlock(rng, count, width, groups, time_width) for count in inputs]
 
     def step(self, i: int, x: Tensor, time: Tensor, context: Tensor) -> Tensor:
         x = self.resnets[i](x, time)
@@ -98,10 +94,10 @@ class Level(Module):
 class DownBlock(Level):
     """The results of all its blocks are saved; then half the resolution."""
 
-    def __init__(self, rng: Generator, config: UNetConfig, level: int) -> None:
-        widths, layers = config.block_out_channels, config.layers_per_block
-        super().__init__(rng, config, level, [widths[max(0, level - 1)]] + [widths[level]] * (layers - 1))
-        self.downsamplers = [Downsample(rng, widths[level])] if level < len(widths) - 1 else []
+    def __init__(self, rng: Rng, config: UNetConfig, level: int) -> None:
+        channels, layers = config.block_out_channels, config.layers_per_block
+        super().__init__(rng, config, level, [channels[max(0, level - 1)]] + [channels[level]] * (layers - 1))
+        self.downsamplers = [Downsample(rng, channels[level])] if level < len(channels) - 1 else []
 
     def forward(self, x: Tensor, time: Tensor, context: Tensor, saved: list[Tensor]) -> Tensor:
         for i in range(len(self.resnets)):
@@ -116,7 +112,7 @@ class DownBlock(Level):
 class MidBlock(Level):
     """Residual block, transformer, residual block at the lowest resolution."""
 
-    def __init__(self, rng: Generator, config: UNetConfig) -> None:
+    def __init__(self, rng: Rng, config: UNetConfig) -> None:
         super().__init__(rng, config, -1, [config.block_out_channels[-1]] * 2, transformers=1)
 
     def forward(self, x: Tensor, time: Tensor, context: Tensor) -> Tensor:
@@ -126,13 +122,13 @@ class MidBlock(Level):
 class UpBlock(Level):
     """As going down, but each residual block also sees what was saved at its resolution; then twice the resolution."""
 
-    def __init__(self, rng: Generator, config: UNetConfig, level: int) -> None:
-        widths, layers = config.block_out_channels, config.layers_per_block
-        below = widths[min(level + 1, len(widths) - 1)]
-        above = widths[max(0, level - 1)]  # what was saved first at this resolution came from the level above
-        same = [widths[level]] * layers
+    def __init__(self, rng: Rng, config: UNetConfig, level: int) -> None:
+        channels, layers = config.block_out_channels, config.layers_per_block
+        below = channels[min(level + 1, len(channels) - 1)]
+        above = channels[max(0, level - 1)]  # what was saved first at this resolution came from the level above
+        same = [channels[level]] * layers
         super().__init__(rng, config, level, [a + b for a, b in zip([below, *same], [*same, above], strict=True)])
-        self.upsamplers = [Upsample(rng, widths[level])] if level > 0 else []
+        self.upsamplers = [Upsample(rng, channels[level])] if level > 0 else []
 
     def forward(self, x: Tensor, time: Tensor, context: Tensor, saved: list[Tensor]) -> Tensor:
         for i in range(len(self.resnets)):

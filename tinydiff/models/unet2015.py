@@ -6,13 +6,15 @@ features saved at the same resolution are "added to the end of the channels".  (
 
 import math
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
 from tinydiff import ops
-from tinydiff.autograd import Tensor
+from tinydiff.autograd import Array, Tensor
 from tinydiff.errors import InputError
-from tinydiff.nn.module import Generator, Module, Parameter, chain, constant
+from tinydiff.nn.layers import Conv2d
+from tinydiff.nn.module import Module, Parameter, Rng, chain, constant, normal
 
 
 @dataclass(frozen=True)
@@ -38,16 +40,16 @@ class UNet2015(Module):
     (1, 16, 16, 2)
     """
 
-    def __init__(self, config: UNet2015Config, rng: Generator) -> None:
+    def __init__(self, config: UNet2015Config, rng: Rng) -> None:
         if len(config.block_out_channels) < 2 or not 0 <= config.dropout < 1:
             raise InputError(f"UNet2015: needs two levels or more and dropout in [0, 1); got {config}")
         self.config = config
-        widths, padded = config.block_out_channels, config.padded
-        inputs = (config.in_channels, *widths)
-        self.down = [DoubleConv(rng, inputs[i], width, padded) for i, width in enumerate(widths)]
-        levels = reversed(range(len(widths) - 1))  # from the lowest up
-        self.up = [UpBlock(rng, widths[i + 1], widths[i], padded, config.skips) for i in levels]
-        self.classify = Convolution(rng, 1, widths[0], config.num_classes)
+        channels, padded = config.block_out_channels, config.padded
+        self.down = [DoubleConv(rng, *pair, padded) for pair in pairwise((config.in_channels, *channels))]
+        self.up = [
+            UpBlock(rng, *pair, padded, config.skips) for pair in pairwise(reversed(channels))
+        ]  # from the lowest up
+        self.classify = Convolution(rng, channels[0], config.num_classes, size=1)
 
     def forward(self, x: Tensor, rng: np.random.Generator | None = None) -> Tensor:
         """Logits; with a generator as in training, where dropout draws from it at random."""
@@ -82,9 +84,9 @@ class UNet2015(Module):
 class DoubleConv(Module):
     """Two 3×3 convolutions, each followed by ReLU: (N, H, W, C) → (N, H', W', K), H' = H or H − 4."""
 
-    def __init__(self, rng: Generator, inputs: int, outputs: int, padded: bool) -> None:
-        self.conv1 = Convolution(rng, 3, inputs, outputs, padded)
-        self.conv2 = Convolution(rng, 3, outputs, outputs, padded)
+    def __init__(self, rng: Rng, inputs: int, outputs: int, padded: bool) -> None:
+        self.conv1 = Convolution(rng, inputs, outputs, padded=padded)
+        self.conv2 = Convolution(rng, outputs, outputs, padded=padded)
 
     def forward(self, x: Tensor) -> Tensor:
         return chain(x, self.conv1, ops.relu, self.conv2, ops.relu)
@@ -96,7 +98,7 @@ class UpBlock(Module):
     (N, H, W, below) and saved (N, H'', W'', width) → (N, H', W', width).
     """
 
-    def __init__(self, rng: Generator, below: int, width: int, padded: bool, skip: bool = True) -> None:
+    def __init__(self, rng: Rng, below: int, width: int, padded: bool, skip: bool) -> None:
         made = width if skip else 2 * width  # alone it makes all the channels that the first convolution expects
         self.up_weight = Parameter(he(rng, (2, 2, made, below), fan_in=below))  # every output has one tap
         self.up_bias = Parameter(constant(rng, (made,), 0))
@@ -108,21 +110,14 @@ class UpBlock(Module):
         return self.double_conv(ops.concat(ops.center_crop(saved, size=x.shape[1:3]), x) if self.skip else x)
 
 
-class Convolution(Module):
-    """A convolution whose weights begin as ReLU wants them: N(0, 2 / fan-in), biases 0."""
+class Convolution(Conv2d):
+    """A convolution whose weights begin as ReLU wants them, and its biases with 0."""
 
-    def __init__(self, rng: Generator, size: int, inputs: int, outputs: int, padded: bool = True) -> None:
-        self.weight = Parameter(he(rng, (size, size, inputs, outputs), fan_in=size * size * inputs))
-        self.bias = Parameter(constant(rng, (outputs,), 0))
-        self.padding = size // 2 if padded else 0
-        self.lost = size // 2 - self.padding  # pixels on every side
-
-    def forward(self, x: Tensor) -> Tensor:
-        return ops.conv2d(x, self.weight, self.bias, padding=self.padding)
+    def __init__(self, rng: Rng, inputs: int, outputs: int, size: int = 3, padded: bool = True) -> None:
+        super().__init__(rng, inputs, outputs, size, padding=None if padded else 0, zero=True)
+        self.weight.assign(he(rng, self.weight.shape, fan_in=size * size * inputs))
 
 
-def he(rng: Generator, shape: tuple[int, ...], fan_in: int) -> np.ndarray:
+def he(rng: Rng, shape: tuple[int, ...], fan_in: int) -> Array:
     """N(0, 2 / fan-in): ReLU halves the variance, this doubles it back.  (He 2015, arXiv:1502.01852)"""
-    if rng is None:
-        return constant(rng, shape, 0)
-    return (math.sqrt(2 / fan_in) * rng.standard_normal(shape)).astype(np.float32)
+    return normal(rng, shape, math.sqrt(2 / fan_in))

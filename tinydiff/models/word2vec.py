@@ -1,8 +1,4 @@
-"""Word2Vec: words that stand in the same places get vectors that point the same way; the text encoder begins with them.
-
-Skip-gram with negative sampling (Mikolov et al. 2013, arXiv:1310.4546): a word's vector is trained to tell the words
-that stood near it from words drawn at random.
-"""
+"""Word2Vec: words that stand in the same places get vectors that point the same way."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,6 +7,7 @@ import numpy as np
 
 from tinydiff.autograd import Array, Backward, op
 from tinydiff.errors import InputError
+from tinydiff.ops.activation import sigmoid
 
 PAD = 0
 
@@ -20,7 +17,7 @@ def skip_gram_loss(centre: Array, context: Array, negatives: Array) -> tuple[Arr
     """−mean over N of [log σ(u·v) + Σᵢ log σ(−uᵢ·v)]: v (N, D), u (N, D), uᵢ (N, k, D) → a scalar.
 
     v is the word's vector, u that of a word near it, uᵢ those of k words drawn at random.
-    (Mikolov 2013, arXiv:1310.4546, equation 4)
+    (Skip-gram with negative sampling: Mikolov 2013, arXiv:1310.4546, equation 4)
 
     >>> round(skip_gram_loss(np.zeros((1, 4)), np.zeros((1, 4)), np.zeros((1, 5, 4))).item(), 4)  # 6·log 2
     4.1589
@@ -32,8 +29,8 @@ def skip_gram_loss(centre: Array, context: Array, negatives: Array) -> tuple[Arr
     loss = (np.logaddexp(0, -near).sum() + np.logaddexp(0, random).sum()) / n  # −log σ(s) = log(1 + e^−s)
 
     def backward(dy: Array) -> tuple:
-        d_near = (_sigmoid(near) - 1)[:, None] * (dy / n)  # d(−log σ(s))/ds = σ(s) − 1: (N, 1)
-        d_random = _sigmoid(random)[..., None] * (dy / n)  # (N, k, 1)
+        d_near = (sigmoid(near) - 1)[:, None] * (dy / n)  # d(−log σ(s))/ds = σ(s) − 1: (N, 1)
+        d_random = sigmoid(random)[..., None] * (dy / n)  # (N, k, 1)
         d_centre = d_near * context + np.einsum("nk,nkd->nd", d_random[..., 0], negatives)
         return d_centre, d_near * centre, d_random * centre[:, None]
 
@@ -78,7 +75,7 @@ class Word2Vec:
         sentences = np.asarray(sentences)
         _check(sentences, vocabulary)
         counts = np.bincount(sentences[sentences != PAD], minlength=vocabulary)
-        draw = _negative_sampler(counts)
+        share = counts**0.75 / (counts**0.75).sum()  # of each word among those drawn at random
         inputs = ((rng.random((vocabulary, width), np.float32) - 0.5) / width).astype(np.float32)
         outputs = np.zeros((vocabulary, width), np.float32)
         losses = []
@@ -88,7 +85,7 @@ class Word2Vec:
             total = 0.0
             for start in range(0, len(pairs), batch):
                 centre, context = pairs[start : start + batch].T  # (batch,) both
-                random = draw(context, negatives, rng)  # (batch, negatives)
+                random = _negatives(share, context, negatives, rng)  # (batch, negatives)
                 loss, backward = skip_gram_loss.forward(inputs[centre], outputs[context], outputs[random])
                 total += float(loss) * len(centre)
                 # The paper takes one step a pair: a batch's step is their sum, so its mean is scaled by the pairs.
@@ -125,19 +122,13 @@ def _check(sentences: np.ndarray, vocabulary: int) -> None:
         raise InputError("Word2Vec: the sentences hold fewer than two distinct words: there is nothing to tell apart")
 
 
-def _negative_sampler(counts: np.ndarray) -> Callable[[np.ndarray, int, np.random.Generator], np.ndarray]:
-    """Draws words with probability ∝ count^¾, never the target itself: (N,) → (N, k)."""
-    share = counts**0.75 / (counts**0.75).sum()
+def _negatives(share: np.ndarray, target: np.ndarray, k: int, rng: np.random.Generator) -> np.ndarray:
+    """Words with probability ∝ `share`, one number a word, but never the target itself: (N,) → (N, k)."""
     upto = np.cumsum(share)
-    last = np.flatnonzero(counts)[-1]
-
-    def draw(target: np.ndarray, k: int, rng: np.random.Generator) -> np.ndarray:
-        gap = share[target][:, None]
-        u = rng.random((len(target), k)) * (1 - gap)  # a point on the line of shares with the target's cut out
-        u += gap * (u >= (upto - share)[target][:, None])
-        return np.minimum(np.searchsorted(upto, u, side="right"), last)
-
-    return draw
+    gap = share[target][:, None]
+    u = rng.random((len(target), k)) * (1 - gap)  # a point on the line of shares with the target's cut out
+    u += gap * (u >= (upto - share)[target][:, None])
+    return np.minimum(np.searchsorted(upto, u, side="right"), np.flatnonzero(share)[-1])
 
 
 def _subsample(sentences: np.ndarray, counts: np.ndarray, threshold: float, rng: np.random.Generator) -> np.ndarray:
@@ -171,7 +162,3 @@ def _step(table: np.ndarray, words: np.ndarray, gradients: np.ndarray, rate: flo
     found, starts, times = np.unique(words[order], return_index=True, return_counts=True)
     sums = np.add.reduceat(gradients[order], starts, axis=0)
     table[found] -= np.float32(rate) * sums / np.sqrt(times, dtype=np.float32)[:, None]
-
-
-def _sigmoid(x: Array) -> Array:
-    return 0.5 * (1 + np.tanh(0.5 * x))  # never overflows

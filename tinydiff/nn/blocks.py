@@ -1,16 +1,13 @@
 """The blocks that Stable Diffusion is made of, named as in diffusers' weight files."""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np
 
 from tinydiff import ops
 from tinydiff.autograd import Array, Tensor
-from tinydiff.device import beside
 from tinydiff.nn.layers import Conv2d, GroupNorm, LayerNorm, Linear
-from tinydiff.nn.module import Generator, Module, chain
+from tinydiff.nn.module import Module, Rng, chain
 
 
 def timestep_embedding(t: Array, width: int) -> np.ndarray:
@@ -27,15 +24,14 @@ def timestep_embedding(t: Array, width: int) -> np.ndarray:
 class TimestepEmbedding(Module):
     """The sinusoids of t through a small network: (N,) → (N, 4·width)."""
 
-    def __init__(self, rng: Generator, width: int) -> None:
+    def __init__(self, rng: Rng, width: int) -> None:
         self.linear_1 = Linear(rng, width, 4 * width)
         self.linear_2 = Linear(rng, 4 * width, 4 * width)
         self.width = width
 
     def forward(self, t: Array) -> Tensor:
-        weight = self.linear_1.weight.data
-        waves = Tensor(beside(timestep_embedding(t, self.width).astype(weight.dtype), weight))
-        return chain(waves, self.linear_1, ops.silu, self.linear_2)
+        waves = timestep_embedding(t, self.width).astype(self.linear_1.weight.dtype)
+        return chain(Tensor(self.place(waves)), self.linear_1, ops.silu, self.linear_2)
 
 
 class ResnetBlock(Module):
@@ -48,7 +44,7 @@ class ResnetBlock(Module):
     """
 
     def __init__(
-        self, rng: Generator, inputs: int, outputs: int, groups: int, time_width: int | None = None, eps: float = 1e-5
+        self, rng: Rng, inputs: int, outputs: int, groups: int, time_width: int | None = None, eps: float = 1e-5
     ) -> None:
         self.norm1 = GroupNorm(rng, inputs, groups, eps, silu=True)
         self.conv1 = Conv2d(rng, inputs, outputs)
@@ -69,7 +65,7 @@ class ResnetBlock(Module):
 class Downsample(Module):
     """Half the height and width by a 3×3 convolution of stride 2: (N, H, W, C) → (N, H/2, W/2, C)."""
 
-    def __init__(self, rng: Generator, channels: int, padding: int | tuple[int, int, int, int] = 1) -> None:
+    def __init__(self, rng: Rng, channels: int, padding: int | tuple[int, int, int, int] = 1) -> None:
         self.conv = Conv2d(rng, channels, channels, stride=2, padding=padding)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -79,7 +75,7 @@ class Downsample(Module):
 class Upsample(Module):
     """Twice the height and width: nearest ×2, then a 3×3 convolution: (N, H, W, C) → (N, 2H, 2W, C)."""
 
-    def __init__(self, rng: Generator, channels: int) -> None:
+    def __init__(self, rng: Rng, channels: int) -> None:
         self.conv = Conv2d(rng, channels, channels)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -92,9 +88,7 @@ class Attention(Module):
     x (N, L, width), context (N, M, context_width) or None → (N, L, width).  (Vaswani 2017, arXiv:1706.03762)
     """
 
-    def __init__(
-        self, rng: Generator, width: int, heads: int, context_width: int | None = None, bias: bool = False
-    ) -> None:
+    def __init__(self, rng: Rng, width: int, heads: int, context_width: int | None = None, bias: bool = False) -> None:
         self.to_q = Linear(rng, width, width, bias=bias)
         self.to_k = Linear(rng, context_width or width, width, bias=bias)
         self.to_v = Linear(rng, context_width or width, width, bias=bias)
@@ -109,7 +103,7 @@ class Attention(Module):
 class GEGLU(Module):
     """A linear layer whose one half is gated by the GELU of the other: (…, inputs) → (…, outputs)."""
 
-    def __init__(self, rng: Generator, inputs: int, outputs: int) -> None:
+    def __init__(self, rng: Rng, inputs: int, outputs: int) -> None:
         self.proj = Linear(rng, inputs, 2 * outputs)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -119,7 +113,7 @@ class GEGLU(Module):
 class FeedForward(Module):
     """GEGLU to four times the width, and back: (…, D) → same.  (diffusers' `net.1` is a dropout without parameters)"""
 
-    def __init__(self, rng: Generator, width: int) -> None:
+    def __init__(self, rng: Rng, width: int) -> None:
         self.net: list = [GEGLU(rng, width, 4 * width), None, Linear(rng, 4 * width, width)]
 
     def forward(self, x: Tensor) -> Tensor:
@@ -132,7 +126,7 @@ class TransformerBlock(Module):
     x (N, L, width), context (N, M, context_width) → (N, L, width)
     """
 
-    def __init__(self, rng: Generator, width: int, heads: int, context_width: int) -> None:
+    def __init__(self, rng: Rng, width: int, heads: int, context_width: int) -> None:
         self.norm1, self.attn1 = LayerNorm(rng, width), Attention(rng, width, heads)
         self.norm2, self.attn2 = LayerNorm(rng, width), Attention(rng, width, heads, context_width)
         self.norm3, self.ff = LayerNorm(rng, width), FeedForward(rng, width)
@@ -149,15 +143,14 @@ class SpatialTransformer(Module):
     The last convolution starts at zero: a new one is the identity.  (Rombach 2022, arXiv:2112.10752, appendix E)
     """
 
-    def __init__(self, rng: Generator, channels: int, heads: int, groups: int, context_width: int) -> None:
+    def __init__(self, rng: Rng, channels: int, heads: int, groups: int, context_width: int) -> None:
         self.norm = GroupNorm(rng, channels, groups, eps=1e-6)
         self.proj_in = Conv2d(rng, channels, channels, size=1)
         self.transformer_blocks = [TransformerBlock(rng, channels, heads, context_width)]
         self.proj_out = Conv2d(rng, channels, channels, size=1, zero=True)
 
     def forward(self, x: Tensor, context: Tensor) -> Tensor:
-        n, height, width, channels = x.shape
-        h = self.proj_in(self.norm(x)).reshape(n, height * width, channels)  # (N, H·W, C)
+        h = self.proj_in(self.norm(x)).reshape(x.shape[0], -1, x.shape[-1])  # (N, H·W, C)
         for block in self.transformer_blocks:
             h = block(h, context)
-        return x + self.proj_out(h.reshape(n, height, width, channels))
+        return x + self.proj_out(h.reshape(*x.shape))

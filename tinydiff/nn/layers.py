@@ -3,22 +3,18 @@
 Linear and Conv2d begin with U(−1/√fan-in, 1/√fan-in), or zero where asked; norms with 1 and 0.
 """
 
-from __future__ import annotations
-
 import math
-
-import numpy as np
 
 from tinydiff import ops
 from tinydiff.autograd import Array, Tensor
-from tinydiff.nn.module import Generator, Module, Parameter, constant, uniform
+from tinydiff.nn.module import Module, Parameter, Rng, constant, normal, uniform
 from tinydiff.ops.conv import Padding
 
 
 class Linear(Module):
     """y = x·weight + bias: (…, inputs) → (…, outputs); weight (inputs, outputs), bias (outputs,)."""
 
-    def __init__(self, rng: Generator, inputs: int, outputs: int, bias: bool = True, zero: bool = False) -> None:
+    def __init__(self, rng: Rng, inputs: int, outputs: int, bias: bool = True, zero: bool = False) -> None:
         bound = 0.0 if zero else 1 / math.sqrt(inputs)
         self.weight = Parameter(uniform(rng, (inputs, outputs), bound))
         self.bias = Parameter(uniform(rng, (outputs,), bound)) if bias else None
@@ -35,7 +31,7 @@ class Conv2d(Module):
 
     def __init__(
         self,
-        rng: Generator,
+        rng: Rng,
         inputs: int,
         outputs: int,
         size: int = 3,
@@ -55,7 +51,7 @@ class Conv2d(Module):
 class GroupNorm(Module):
     """Group norm, followed by SiLU where asked: (N, …, C) → same; weight (C,) is the scale and bias (C,) the shift."""
 
-    def __init__(self, rng: Generator, channels: int, groups: int, eps: float = 1e-5, silu: bool = False) -> None:
+    def __init__(self, rng: Rng, channels: int, groups: int, eps: float = 1e-5, silu: bool = False) -> None:
         self.weight = Parameter(constant(rng, (channels,), 1))
         self.bias = Parameter(constant(rng, (channels,), 0))
         self.groups, self.eps, self.silu = groups, eps, silu
@@ -67,7 +63,7 @@ class GroupNorm(Module):
 class LayerNorm(Module):
     """Layer norm over the last axis: (…, D) → same; weight (D,) is the scale and bias (D,) the shift."""
 
-    def __init__(self, rng: Generator, width: int) -> None:
+    def __init__(self, rng: Rng, width: int) -> None:
         self.weight = Parameter(constant(rng, (width,), 1))
         self.bias = Parameter(constant(rng, (width,), 0))
 
@@ -78,10 +74,8 @@ class LayerNorm(Module):
 class Embedding(Module):
     """A table of `count` vectors: integers (…) → (…, width); weight (count, width), at first N(0, 0.02²) as in CLIP."""
 
-    def __init__(self, rng: Generator, count: int, width: int) -> None:
-        shape = (count, width)
-        start = constant(rng, shape, 0) if rng is None else np.float32(0.02 * rng.standard_normal(shape))
-        self.weight = Parameter(start)
+    def __init__(self, rng: Rng, count: int, width: int) -> None:
+        self.weight = Parameter(normal(rng, (count, width), 0.02))
 
     def forward(self, indices: Array) -> Tensor:
         return ops.embedding(self.weight, indices)

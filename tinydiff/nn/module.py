@@ -12,7 +12,7 @@ import numpy as np
 from tinydiff.autograd import Array, Tensor, read_only
 from tinydiff.device import beside, to_device
 
-Generator = np.random.Generator | None  # None: nothing is drawn at random, a module then knows its shapes and no more
+Rng = np.random.Generator | None  # None: nothing is drawn at random, a module then knows its shapes and no more
 _hooks: ContextVar[tuple[tuple[Callable, Callable], ...]] = ContextVar("hooks", default=())  # (before, after) each
 
 
@@ -131,14 +131,21 @@ def forward_hook(after: Callable = lambda *_: None, before: Callable = lambda *_
         _hooks.reset(token)
 
 
-def uniform(rng: Generator, shape: tuple[int, ...], bound: float) -> Array:
+def uniform(rng: Rng, shape: tuple[int, ...], bound: float) -> Array:
     """U(−bound, bound), float32; without a generator, zeros that take no memory."""
     if rng is None or bound == 0:
         return constant(rng, shape, 0)
     return rng.uniform(-bound, bound, shape).astype(np.float32)
 
 
-def constant(rng: Generator, shape: tuple[int, ...], value: float) -> Array:
+def normal(rng: Rng, shape: tuple[int, ...], deviation: float) -> Array:
+    """N(0, deviation²), float32; without a generator, zeros that take no memory."""
+    if rng is None:
+        return constant(rng, shape, 0)
+    return (deviation * rng.standard_normal(shape)).astype(np.float32)
+
+
+def constant(rng: Rng, shape: tuple[int, ...], value: float) -> Array:
     """All `value`, float32; without a generator one number that pretends to be many."""
     if rng is None:
         return np.broadcast_to(np.float32(value), shape)

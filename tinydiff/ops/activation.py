@@ -1,7 +1,5 @@
 """Activations: what makes a stack of linear maps more than one linear map."""
 
-from __future__ import annotations
-
 import math
 
 from tinydiff import kernels

@@ -1,7 +1,5 @@
 """Attention: every query q is compared with every key k, and the values v are mixed by how well they match."""
 
-from __future__ import annotations
-
 import math
 
 from tinydiff import kernels
@@ -44,7 +42,7 @@ def attention(q: Array, k: Array, v: Array, *, heads: int = 1) -> tuple[Array, B
     def join(x: Array) -> Array:  # and back
         return x.transpose(0, 2, 1, 3).reshape(n, -1, width)
 
-    factor = q.dtype.type(1 / math.sqrt(width // heads))
+    factor = 1 / math.sqrt(width // heads)
     qh, kh, vh = split(q), split(k), split(v)
     p, softmax_backward = softmax.forward(qh @ kh.swapaxes(2, 3) * factor)  # (N, heads, L, M)
 

@@ -1,7 +1,5 @@
 """The convolution: every output pixel is the surrounding input pixels times a kernel, summed."""
 
-from __future__ import annotations
-
 from tinydiff import kernels
 from tinydiff.autograd import Array, Backward, op
 from tinydiff.errors import InputError
@@ -52,11 +50,10 @@ def conv_transpose2d(x: Array, w: Array, b: Array | None = None, *, stride: int 
     dx is that convolution of dy, and dw sums, at each tap, dy times x over images and positions.
     Raises InputError where shapes do not fit.  (Dumoulin & Visin 2016, arXiv:1603.07285, section 4)
     """
-    shapes = f"(x {x.shape}, w {w.shape}, b {None if b is None else b.shape})"
-    if x.ndim != 4 or w.ndim != 4 or x.shape[3] != w.shape[3] or 0 in x.shape + w.shape or stride < 1:
-        raise InputError(f"conv_transpose2d: x must be (N, H, W, C) and w (KH, KW, K, C), stride ≥ 1, not {shapes}")
-    if b is not None and b.shape != w.shape[2:3]:
-        raise InputError(f"conv_transpose2d: w has {w.shape[2]} filters but b does not {shapes}")
+    fit = x.ndim == w.ndim == 4 and x.shape[3] == w.shape[3] and (b is None or b.shape == w.shape[2:3])
+    if not fit or 0 in x.shape + w.shape or stride < 1:
+        came = f"x {x.shape}, w {w.shape}, b {None if b is None else b.shape}, stride {stride}"
+        raise InputError(f"conv_transpose2d: x must be (N, H, W, C), w (KH, KW, K, C), b (K,), stride ≥ 1, not {came}")
     n, height, width, _ = x.shape
     kernel_h, kernel_w, filters, _ = w.shape
     shape = n, (height - 1) * stride + kernel_h, (width - 1) * stride + kernel_w, filters

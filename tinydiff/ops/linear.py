@@ -1,7 +1,5 @@
 """The fully connected layer, where every output looks at every input, and the embedding, a table of vectors."""
 
-from __future__ import annotations
-
 from tinydiff.autograd import Array, Backward, op
 from tinydiff.device import array_module, beside
 from tinydiff.errors import InputError

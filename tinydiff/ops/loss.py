@@ -1,7 +1,5 @@
 """Losses: one number that says how wrong, and the direction in which it would be less."""
 
-from __future__ import annotations
-
 from tinydiff.autograd import Array, Backward, op
 from tinydiff.device import array_module, beside
 from tinydiff.errors import InputError

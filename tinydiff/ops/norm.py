@@ -1,12 +1,10 @@
 """Normalisation: keep activations at one scale, so that deep stacks train."""
 
-from __future__ import annotations
-
 from tinydiff import kernels
 from tinydiff.autograd import Array, Backward, op
 from tinydiff.device import array_module
 from tinydiff.errors import InputError
-from tinydiff.ops.activation import sigmoid
+from tinydiff.ops import activation
 
 
 @op
@@ -39,19 +37,19 @@ def group_norm(
 
     grouped = x.reshape(x.shape[0], -1, groups, channels // groups)  # (N, H·W, G, C/G)
     mean = grouped.mean((1, 3), keepdims=True)
-    rstd = 1 / array_module(x).sqrt(grouped.var((1, 3), keepdims=True) + x.dtype.type(eps))
+    rstd = 1 / array_module(x).sqrt(grouped.var((1, 3), keepdims=True) + eps)
     xhat = ((grouped - mean) * rstd).reshape(x.shape)  # (N, …, C)
     h = xhat * scale + shift
-    s = sigmoid(h) if silu else None
+    y, silu_backward = activation.silu.forward(h) if silu else (h, lambda dy: (dy,))
 
     def backward(dy: Array) -> tuple:
-        dh = dy if s is None else dy * s * (1 + h * (1 - s))
+        (dh,) = silu_backward(dy)
         axes = tuple(range(x.ndim - 1))
         d, xh = (dh * scale).reshape(grouped.shape), xhat.reshape(grouped.shape)  # (N, H·W, G, C/G)
         dx = rstd * (d - d.mean((1, 3), keepdims=True) - xh * (d * xh).mean((1, 3), keepdims=True))
         return dx.reshape(x.shape), (dh * xhat).sum(axes), dh.sum(axes)
 
-    return (h if s is None else h * s), backward
+    return y, backward
 
 
 @op

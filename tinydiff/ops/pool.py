@@ -1,7 +1,5 @@
 """Max-pool, the contraction path's way to see further, and nearest ×2, the expansion path's way back."""
 
-from __future__ import annotations
-
 from tinydiff import kernels
 from tinydiff.autograd import Array, Backward, op
 from tinydiff.errors import InputError

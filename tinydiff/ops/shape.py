@@ -1,7 +1,5 @@
 """Joining, parting and shifting channels: what skip connections and the time embedding are made of."""
 
-from __future__ import annotations
-
 from tinydiff import kernels
 from tinydiff.autograd import Array, Backward, op
 from tinydiff.device import array_module
