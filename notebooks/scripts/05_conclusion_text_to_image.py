@@ -250,7 +250,7 @@ start = np.random.default_rng(7).standard_normal((1, *pipe.latent_shape), np.flo
 images = []
 for guidance_scale in (0.0, 1.0, 5.0):
     low, high = (share * pipe.schedule.num_train_timesteps for share in GUIDANCE_INTERVAL)
-    predict = classifier_free_guidance(pipe.predict, (text,), (empty,), guidance_scale, (low, high))
+    predict = classifier_free_guidance(pipe.predict, text, empty, guidance_scale, (low, high))
     latents = sample(ddim_step, predict, start, pipe.schedule, 25, rng, pipe.prediction_type)
     images.append(pipe.decode(latents)[0])
 same = pipe.generate(["a green coat on a black background"], seed=7)[0]  # guidance scale 5 is its default

@@ -121,7 +121,7 @@ class TextToImage:
             empty = self._unconditional(min(together, len(noise)), negative_prompt)
             for i in range(0, len(noise), together):
                 c = text[i : i + together]
-                predict = classifier_free_guidance(self.predict, (c,), (empty[: len(c)],), guidance_scale, (low, high))
+                predict = classifier_free_guidance(self.predict, c, empty[: len(c)], guidance_scale, (low, high))
                 x = self.denoiser.place(noise[i : i + together])
                 step = SAMPLERS[sampler]
                 latents.append(sample(step, predict, x, self.schedule, steps, rng, self.prediction_type, options))
