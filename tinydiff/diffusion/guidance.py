@@ -22,7 +22,8 @@ def classifier_free_guidance(
 
     predict(x_t (M, …), t, text) is the network; conditional and unconditional are its texts for N images, arrays
     (N, …): the encoded prompt, and the empty (or negative) one.  scale 1 is the prompt alone and 0 the empty prompt
-    alone, at half the work; else both run as one batch of 2N, the empty prompt first.  As u and c enter with weights that sum to 1, it holds for predicted noise and for predicted v alike.
+    alone, at half the work; else both run as one batch of 2N, the empty prompt first.  As u and c enter with weights
+    that sum to 1, it holds for predicted noise and for predicted v alike.
     (Ho & Salimans 2022, arXiv:2207.12598, equation 6, where scale is 1 + w)  timestep_interval: only at low ≤ t < high,
     as at the noisiest levels guidance takes diversity and gives little.  (Kynkäänniemi 2024, arXiv:2404.07724)
     Raises InputError for a scale that is not finite, or where the two differ in shape.
@@ -46,10 +47,3 @@ def classifier_free_guidance(
         return u + weight * (c - u)
 
     return predict_guided
-
-
-def check_interval(interval: tuple[float, float]) -> None:
-    """Raise InputError unless it is (low, high) with 0 ≤ low < high ≤ 1."""
-    low, high = interval
-    if not 0 <= low < high <= 1:
-        raise InputError(f"guidance_interval must be low, high with 0 ≤ low < high ≤ 1; got {low}, {high}")
