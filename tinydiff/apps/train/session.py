@@ -23,7 +23,6 @@ from tinydiff.kernels import reuse_memory
 from tinydiff.nn.module import Module, forward_hook
 from tinydiff.training.loop import Task, training_loop
 from tinydiff.training.optim import AdamW
-from tinydiff.weights import as_stored
 
 SAVE_EVERY = 120.0  # seconds
 
@@ -94,8 +93,8 @@ def fit(
 
 
 def load_ema(model: Module, ema: dict[str, Array]) -> None:
-    """Give a model the EMA of its weights, as the file will hold them."""
-    model.load_state_dict({name: as_stored(a) for name, a in ema.items()})
+    """Give a model the EMA of its weights in float16, as the file will hold them: what is used is what is loaded."""
+    model.load_state_dict({name: a.astype(np.float16).astype(np.float32) for name, a in ema.items()})
 
 
 def _arrays_of(optimiser: AdamW, losses: np.ndarray) -> dict[str, Array]:
