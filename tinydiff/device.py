@@ -46,8 +46,7 @@ def check_device(device: str) -> None:
     """Raises InputError, one line, unless this device can be used here."""
     if device not in DEVICES:
         raise InputError(f"no device {device!r}; there are {' and '.join(DEVICES)}")
-    why = cuda_missing() if device == "cuda" else None
-    if why is not None:
+    if device == "cuda" and (why := cuda_missing()):
         raise InputError(f"the device cuda cannot be used here: {why}")
 
 

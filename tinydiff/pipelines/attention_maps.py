@@ -14,7 +14,7 @@ import numpy as np
 
 from tinydiff import ops
 from tinydiff.autograd import Array, Tensor
-from tinydiff.datasets.captions import tokens
+from tinydiff.datasets.captions import split_words
 from tinydiff.device import to_numpy
 from tinydiff.diffusion.guidance import GUIDANCE_INTERVAL, GUIDANCE_SCALE
 from tinydiff.diffusion.samplers import Options
@@ -44,7 +44,7 @@ def attention_maps(
     seed: int = 0,
 ) -> AttentionMaps:
     """Generate an image by DDIM and record every cross-attention.  Raises InputError as `pipe.generate` does."""
-    words = tokens(prompt)
+    words = split_words(prompt)
     of_this_step: list[np.ndarray] = []  # weights (positions, tokens), one array a layer
     maps: list[np.ndarray] = []
     predicted: list[np.ndarray] = []

@@ -19,7 +19,7 @@ from tinydiff.models.autoencoder import Autoencoder, PixelSpace
 from tinydiff.models.unet import Denoiser
 from tinydiff.pipelines.attention_maps import attention_maps
 from tinydiff.pipelines.editing import edit, interpolate, invert, reconstruct
-from tinydiff.weights import load_autoencoder, load_denoiser, shipped_weights
+from tinydiff.weights import load_autoencoder, load_denoiser_network, shipped_weights
 
 BATCH = 32  # images that go through the networks together: what bounds the memory
 
@@ -177,7 +177,7 @@ def load(folder: str | Path | None = None) -> TextToImage:
     Raises InputError for files that are missing, damaged, of another version or shape, or that do not belong together.
     """
     where = shipped_weights() if folder is None else Path(folder)
-    denoiser, config = load_denoiser(where)
+    denoiser, config = load_denoiser_network(where)
     autoencoder = PixelSpace() if config.get("space") == "pixels" else load_autoencoder(where)
     channels, latent_shape = autoencoder.channels, tuple(config["latent_shape"])
     if len(latent_shape) != 3 or not channels == latent_shape[2] == denoiser.unet.config.in_channels:
