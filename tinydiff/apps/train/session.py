@@ -158,13 +158,10 @@ def _first_non_finite(task: Task, step: int, rng: np.random.Generator) -> str:
 
 
 def _write_losses(path: Path, losses: np.ndarray) -> None:
-    try:
-        with written_whole(path) as temporary, open(temporary, "w", newline="") as file:
-            rows = csv.writer(file)
-            rows.writerow(["step", "loss"])
-            rows.writerows((i + 1, f"{loss:.6g}") for i, loss in enumerate(losses))
-    except OSError as error:
-        raise InputError(f"{path}: not saved, {error.strerror or error}; an older file there is kept") from error
+    with written_whole(path) as temporary, open(temporary, "w", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow(["step", "loss"])
+        rows.writerows((i + 1, f"{loss:.6g}") for i, loss in enumerate(losses))
 
 
 def _as_json(value: Any) -> Any:
