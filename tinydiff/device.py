@@ -21,7 +21,7 @@ def array_module(x: Any) -> Any:
     return cupy if cupy is not None and isinstance(x, cupy.ndarray) else np
 
 
-def beside(x: Any, other: Any) -> Any:
+def to_device_of(x: Any, other: Any) -> Any:
     """x, a NumPy array or one of CuPy's, where the array `other` lives."""
     xp = array_module(other)
     return xp.asarray(to_numpy(x) if xp is np else x)

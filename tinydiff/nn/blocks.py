@@ -8,7 +8,7 @@ import numpy as np
 
 from tinydiff import ops
 from tinydiff.autograd import Array, Tensor
-from tinydiff.device import beside
+from tinydiff.device import to_device_of
 from tinydiff.nn.layers import Conv2d, GroupNorm, LayerNorm, Linear
 from tinydiff.nn.module import Generator, Module, chain
 
@@ -34,7 +34,7 @@ class TimestepEmbedding(Module):
 
     def forward(self, t: Array) -> Tensor:
         weight = self.linear_1.weight.data
-        waves = Tensor(beside(timestep_embedding(t, self.width).astype(weight.dtype), weight))
+        waves = Tensor(to_device_of(timestep_embedding(t, self.width).astype(weight.dtype), weight))
         return chain(waves, self.linear_1, ops.silu, self.linear_2)
 
 

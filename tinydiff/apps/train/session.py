@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from tinydiff import checkpoint
 from tinydiff.autograd import Array
-from tinydiff.device import array_module, beside
+from tinydiff.device import array_module, to_device_of
 from tinydiff.errors import InputError
 from tinydiff.files import written_whole
 from tinydiff.kernels import reuse_memory
@@ -118,8 +118,8 @@ def _restore(
     losses[:] = arrays["losses"]
     for key, p in optimiser.parameters.items():
         for moment in ("m", "v", "ema"):
-            getattr(optimiser, moment)[key] = beside(arrays[f"{moment}/{key}"], p.data)
-        p.assign(beside(arrays[f"weights/{key}"], p.data))
+            getattr(optimiser, moment)[key] = to_device_of(arrays[f"{moment}/{key}"], p.data)
+        p.assign(to_device_of(arrays[f"weights/{key}"], p.data))
     return restore_generator(state["generator"]), state["step"]
 
 
