@@ -17,7 +17,6 @@ from tinydiff.errors import InputError
 from tinydiff.kernels import constant_weights, reuse_memory
 from tinydiff.models.autoencoder import Autoencoder, PixelSpace
 from tinydiff.models.unet import Denoiser
-from tinydiff.pipelines.attention_maps import attention_maps
 from tinydiff.pipelines.editing import edit, interpolate, invert, reconstruct
 from tinydiff.weights import load_autoencoder, load_denoiser_network, shipped_weights
 
@@ -38,8 +37,7 @@ class TextToImage:
     prediction_type: str
     latent_shape: tuple[int, int, int]  # (h, w, C)
 
-    # Methods that are written elsewhere, editing.py and attention_maps.py.
-    edit, interpolate, invert, reconstruct, attention_maps = edit, interpolate, invert, reconstruct, attention_maps
+    edit, interpolate, invert, reconstruct = edit, interpolate, invert, reconstruct  # methods written in editing.py
 
     def __repr__(self) -> str:
         latent = "×".join(map(str, self.latent_shape))

@@ -5,10 +5,8 @@ softmax over them (`ops/attention.py`).  These weights, seen for one word over a
 word acts.  (Hertz 2022, arXiv:2208.01626)
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -20,9 +18,7 @@ from tinydiff.diffusion.guidance import GUIDANCE_INTERVAL, GUIDANCE_SCALE
 from tinydiff.diffusion.samplers import Options
 from tinydiff.nn.blocks import Attention
 from tinydiff.nn.module import Module, forward_hook
-
-if TYPE_CHECKING:
-    from tinydiff.pipelines.text_to_image import TextToImage
+from tinydiff.pipelines.text_to_image import TextToImage
 
 
 @dataclass(frozen=True)
