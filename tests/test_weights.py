@@ -17,7 +17,14 @@ from tinydiff.models.classifier import Classifier, ClassifierConfig
 from tinydiff.models.text_encoder import TextEncoderConfig
 from tinydiff.models.unet import Denoiser, UNetConfig
 from tinydiff.training.presets import SchedulerConfig
-from tinydiff.weights import load_autoencoder, load_classifier, load_denoiser, load_words, save_weights, shipped_weights
+from tinydiff.weights import (
+    load_autoencoder,
+    load_classifier,
+    load_denoiser_network,
+    load_words,
+    save_weights,
+    shipped_weights,
+)
 
 WORDS = Vocabulary().words
 AUTOENCODER = AutoencoderConfig(scaling_factor=0.3, block_out_channels=(8, 8), layers_per_block=1, norm_num_groups=4)
@@ -35,7 +42,7 @@ CLASSIFIER = ClassifierConfig(block_out_channels=(8, 8), norm_num_groups=4)
 LOADERS = {
     "autoencoder": load_autoencoder,
     "words": load_words,
-    "denoiser": load_denoiser,
+    "denoiser": load_denoiser_network,
     "classifier": load_classifier,
 }
 CONFIGS = {
@@ -109,7 +116,7 @@ def test_what_is_saved_comes_back_as_float16_holds_it(tmp_path, part):
 def test_the_configuration_comes_back(tmp_path):
     for part in LOADERS:
         save_weights(tmp_path, part, arrays_of(part), CONFIGS[part])
-    autoencoder, (denoiser, config) = load_autoencoder(tmp_path), load_denoiser(tmp_path)
+    autoencoder, (denoiser, config) = load_autoencoder(tmp_path), load_denoiser_network(tmp_path)
     assert autoencoder.config == AUTOENCODER
     assert denoiser.unet.config == UNET and denoiser.text_encoder.config == TEXT
     assert {key: config[key] for key in CONFIGS["denoiser"]} == json.loads(json.dumps(CONFIGS["denoiser"]))

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         training,
         viz,
     )
+    from tinydiff.apps.attention_maps import attention_maps
     from tinydiff.apps.denoising import load_denoiser
     from tinydiff.apps.summary import summary
     from tinydiff.apps.train.run import train
@@ -41,6 +42,7 @@ __version__ = "0.2.0"
 _HOMES = {
     "InputError": "errors",
     "Tensor": "autograd",
+    "attention_maps": "apps.attention_maps",
     "evaluate": "evaluation.evaluate",
     "load": "pipelines.text_to_image",
     "load_denoiser": "apps.denoising",
@@ -55,6 +57,7 @@ __all__ = [
     "InputError",
     "Tensor",
     "apps",
+    "attention_maps",
     "datasets",
     "diffusion",
     "evaluate",

@@ -38,13 +38,10 @@ def save(path: str | Path, arrays: dict[str, np.ndarray], config: dict, *, requi
         raise InputError(f"{path}: not saved, the configuration must be JSON: {error}") from error
     # safetensors takes the memory as it lies, so a transposed array would come back with its values in another order.
     content = to_bytes({name: np.asarray(array, order="C") for name, array in arrays.items()}, header)
-    try:
-        with written_whole(path) as beside, open(beside, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())  # the content must be on the disk before its name is
-    except OSError as error:
-        raise InputError(f"{path}: not saved, {error.strerror or error}; an older file there is kept") from error
+    with written_whole(path) as beside, open(beside, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())  # the content must be on the disk before its name is
     # The folder too, for the new name; where folders can't be synced the file is whole all the same.
     with contextlib.suppress(OSError):
         descriptor = os.open(path.parent, os.O_RDONLY)

@@ -21,7 +21,7 @@ def array_module(x: Any) -> Any:
     return cupy if cupy is not None and isinstance(x, cupy.ndarray) else np
 
 
-def beside(x: Any, other: Any) -> Any:
+def to_device_of(x: Any, other: Any) -> Any:
     """x, a NumPy array or one of CuPy's, where the array `other` lives."""
     xp = array_module(other)
     return xp.asarray(to_numpy(x) if xp is np else x)
@@ -46,8 +46,7 @@ def check_device(device: str) -> None:
     """Raises InputError, one line, unless this device can be used here."""
     if device not in DEVICES:
         raise InputError(f"no device {device!r}; there are {' and '.join(DEVICES)}")
-    why = cuda_missing() if device == "cuda" else None
-    if why is not None:
+    if device == "cuda" and (why := cuda_missing()):
         raise InputError(f"the device cuda cannot be used here: {why}")
 
 

@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from tinydiff.errors import InputError
+
 
 def shipped(*names: str) -> Path:
     """A file or folder of the data that comes with tinydiff: in the checkout's `data/`, or in the installed package."""
@@ -18,7 +20,7 @@ def written_whole(path: str | Path) -> Iterator[Path]:
     """A name beside `path` to write to; renamed to `path` at the end, removed if anything went wrong on the way.
 
     A rename is all or nothing, so whoever opens the path finds the whole old file or the whole new one, whatever stops
-    the writer: a full disk, Ctrl-C, kill −9.
+    the writer: a full disk, Ctrl-C, kill −9.  Raises InputError, which names the file, where it can't be written.
     """
     path = Path(path)
     # Always the same name: what a killed process left behind is overwritten by the next one, and never piles up.
@@ -26,5 +28,7 @@ def written_whole(path: str | Path) -> Iterator[Path]:
     try:
         yield beside
         os.replace(beside, path)
+    except OSError as error:
+        raise InputError(f"{path}: not saved, {error.strerror or error}; an older file there is kept") from error
     finally:
         beside.unlink(missing_ok=True)

@@ -1,18 +1,17 @@
 """Weight files: each trained part is one safetensors file, float16, with its configuration in the header."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 
 from tinydiff import checkpoint, files
-from tinydiff.autograd import Array
 from tinydiff.errors import InputError
 from tinydiff.models.autoencoder import Autoencoder, AutoencoderConfig
 from tinydiff.models.classifier import Classifier, ClassifierConfig
 from tinydiff.models.text_encoder import TextEncoderConfig
 from tinydiff.models.unet import Denoiser, UNetConfig
-from tinydiff.models.unet2015 import UNet2015, UNet2015Config
 from tinydiff.nn.module import Module
 
 Model = TypeVar("Model", bound=Module)
@@ -30,14 +29,18 @@ def save_weights(folder: Path, name: str, arrays: dict[str, np.ndarray], config:
     return path
 
 
-def as_stored(array: Array) -> Array:
-    """Rounded to float16, as the files hold it: what is measured and used further is what will be loaded."""
-    return array.astype(np.float16).astype(np.float32)
+def load_model(folder: Path, part: str, model: Callable[..., Model], config_class: type) -> Model:
+    """A part that is one model; as all loaders do, InputError where its file is missing, damaged or does not fit."""
+    arrays, config, path = _read(folder, part)
+    return _filled(model(_configuration(config_class, config, "model", path), rng=None), arrays, path)
 
 
 def load_autoencoder(folder: Path) -> Autoencoder:
-    arrays, config, path = _read(folder, "autoencoder")
-    return _filled(Autoencoder(_configuration(AutoencoderConfig, config, "model", path), rng=None), arrays, path)
+    return load_model(folder, "autoencoder", Autoencoder, AutoencoderConfig)
+
+
+def load_classifier(folder: Path) -> Classifier:
+    return load_model(folder, "classifier", Classifier, ClassifierConfig)
 
 
 def load_words(folder: Path) -> tuple[np.ndarray, list[str]]:
@@ -48,7 +51,7 @@ def load_words(folder: Path) -> tuple[np.ndarray, list[str]]:
     return arrays["vectors"].astype(np.float32), _entry(config, "words", path)
 
 
-def load_denoiser(folder: Path) -> tuple[Denoiser, dict[str, Any]]:
+def load_denoiser_network(folder: Path) -> tuple[Denoiser, dict[str, Any]]:
     """The model, and its configuration: scheduler, latent shape, words."""
     arrays, config, path = _read(folder, "denoiser")
     for key in ("scheduler", "latent_shape", "words"):
@@ -56,16 +59,6 @@ def load_denoiser(folder: Path) -> tuple[Denoiser, dict[str, Any]]:
     unet = _configuration(UNetConfig, config, "unet", path)
     text = _configuration(TextEncoderConfig, config, "text_encoder", path)
     return _filled(Denoiser(unet, text, rng=None), arrays, path), config
-
-
-def load_classifier(folder: Path) -> Classifier:
-    arrays, config, path = _read(folder, "classifier")
-    return _filled(Classifier(_configuration(ClassifierConfig, config, "model", path), rng=None), arrays, path)
-
-
-def load_unet2015(folder: Path) -> UNet2015:
-    arrays, config, path = _read(folder, "segmentation")
-    return _filled(UNet2015(_configuration(UNet2015Config, config, "model", path), rng=None), arrays, path)
 
 
 def _read(folder: Path, part: str) -> tuple[dict[str, np.ndarray], dict[str, Any], Path]:

@@ -11,7 +11,7 @@
 # - **Know first.** Notebooks 03 and 04. The softmax; the chain rule.
 # - **Time.** 1 minute on two cores.
 # - **Reads.** [models/word2vec.py](../tinydiff/models/word2vec.py), [ops/attention.py](../tinydiff/ops/attention.py),
-#   [models/text_encoder.py](../tinydiff/models/text_encoder.py), [pipelines/attention_maps.py](../tinydiff/pipelines/attention_maps.py),
+#   [models/text_encoder.py](../tinydiff/models/text_encoder.py), [apps/attention_maps.py](../tinydiff/apps/attention_maps.py),
 #   [diffusion/guidance.py](../tinydiff/diffusion/guidance.py)
 # - **Exercises.** [exercises/05](exercises/05_conclusion_text_to_image.ipynb)
 
@@ -195,10 +195,8 @@ assert cosine < 0.9
 # Over the steps, for one word:
 
 # %%
-from tinydiff.pipelines.attention_maps import attention_maps
-
 prompt = "a red dress on a gray background"
-maps = attention_maps(pipe, prompt, seed=4)  # .maps (steps, words, 4, 4)
+maps = tinydiff.attention_maps(pipe, prompt, seed=4)  # .maps (steps, words, 4, 4)
 
 
 def frame(step: int):
@@ -250,7 +248,7 @@ start = np.random.default_rng(7).standard_normal((1, *pipe.latent_shape), np.flo
 images = []
 for guidance_scale in (0.0, 1.0, 5.0):
     low, high = (share * pipe.schedule.num_train_timesteps for share in GUIDANCE_INTERVAL)
-    predict = classifier_free_guidance(pipe.predict, (text,), (empty,), guidance_scale, (low, high))
+    predict = classifier_free_guidance(pipe.predict, text, empty, guidance_scale, (low, high))
     latents = sample(ddim_step, predict, start, pipe.schedule, 25, rng, pipe.prediction_type)
     images.append(pipe.decode(latents)[0])
 same = pipe.generate(["a green coat on a black background"], seed=7)[0]  # guidance scale 5 is its default

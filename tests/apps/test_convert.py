@@ -16,8 +16,9 @@ from tinydiff.models.text_encoder import TextEncoderConfig
 from tinydiff.models.unet import Denoiser, UNetConfig
 from tinydiff.models.unet2015 import UNet2015, UNet2015Config
 from tinydiff.segmentation.presets import segmentation_preset
+from tinydiff.segmentation.segmenter import load_segmenter
 from tinydiff.training.optim import OptimConfig
-from tinydiff.weights import load_autoencoder, load_classifier, load_denoiser, load_unet2015, load_words
+from tinydiff.weights import load_autoencoder, load_classifier, load_denoiser_network, load_words
 
 RNG = np.random.default_rng(0)
 UNET = UNetConfig(
@@ -87,14 +88,14 @@ def test_every_weights_file_loads_and_keeps_its_bits(folder):
         assert after.keys() == arrays.keys()
         assert all(after[name].tobytes() == a.tobytes() and after[name].dtype == a.dtype for name, a in arrays.items())
     assert load_autoencoder(folder).config == AUTOENCODER
-    denoiser, config = load_denoiser(folder)
+    denoiser, config = load_denoiser_network(folder)
     assert denoiser.unet.config == UNET and denoiser.text_encoder.config == TEXT
     assert config["scheduler"] == {
         **{"num_train_timesteps": 1000, "beta_schedule": "squaredcos_cap_v2", "prediction_type": "v_prediction"}
     }
     assert config["latent_shape"] == [4, 4, 4] and config["space"] == "latent" and config["training"]["seconds"] == 5
     assert load_classifier(folder).config == ClassifierConfig(block_out_channels=(8,), norm_num_groups=4)
-    assert load_unet2015(folder).config == UNet2015Config(block_out_channels=(2, 4))
+    assert load_segmenter(folder).model.config == UNet2015Config(block_out_channels=(2, 4))
     training = checkpoint.load(folder / "segmentation.safetensors")[1]["training"]
     assert training["validation_iou"] == [[10, 0.5]] and "judged" not in training
     assert load_words(folder)[1] == ["a", "b"]

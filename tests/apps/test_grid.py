@@ -8,6 +8,7 @@ from PIL import Image, ImageFont
 
 import tinydiff
 from tinydiff import viz
+from tinydiff.errors import InputError
 
 
 @pytest.fixture
@@ -60,7 +61,7 @@ def test_the_file_appears_whole_or_not_at_all(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(Image.Image, "save", full_disk)
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(InputError, match="not saved, No space left on device"):
         viz.save_grid(images, file)
     assert file.read_bytes() == before and list(tmp_path.iterdir()) == [file]
 

@@ -10,7 +10,7 @@ import pytest
 import standin
 
 from tinydiff import device, ops
-from tinydiff.apps.train.session import fit
+from tinydiff.apps.train.session import fit, load_ema
 from tinydiff.autograd import Tensor
 from tinydiff.datasets import Vocabulary
 from tinydiff.datasets.captions import LENGTH
@@ -27,7 +27,6 @@ from tinydiff.segmentation.training import train_on_pairs
 from tinydiff.training.optim import AdamW, OptimConfig
 from tinydiff.training.presets import PRESETS
 from tinydiff.training.tasks import autoencoder_task, measured_scaling_factor
-from tinydiff.weights import as_stored
 
 UNET = UNetConfig(
     in_channels=2,
@@ -128,9 +127,9 @@ def test_training_that_stops_and_goes_on(gpu, tmp_path):
 
     def trained(where, steps, folder):
         settings = replace(preset, autoencoder_optim=OptimConfig(steps=steps, batch=2, warmup=1))
-        task = autoencoder_task(images, settings, where)
-        ema = fit(task, folder, resume=True)
-        task.model.load_state_dict({name: as_stored(a) for name, a in ema.items()})
+        task = autoencoder_task(images, settings)
+        task.model.to(where)
+        load_ema(task.model, fit(task, folder, resume=True))
         scale = measured_scaling_factor(task.model, images, settings.seed)
         return {name: device.to_numpy(a) for name, a in task.model.state_dict().items()}, scale
 

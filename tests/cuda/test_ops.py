@@ -56,7 +56,7 @@ def test_on_the_gpu(gpu, name):
         placed = [device.to_device(a, name) if a.dtype == np.float32 else a for a in inputs]  # indices stay behind
         y, backward = op.forward(*placed, **options)
         dy = normal(*y.shape, seed=9) if y.shape else np.float32(0.7)
-        gradients = backward(device.beside(dy, y) if y.shape else dy)
+        gradients = backward(device.to_device_of(dy, y) if y.shape else dy)
         return [device.to_numpy(a) for a in (y, *gradients) if a is not None]
 
     results, expected = both("cuda"), both("cpu")

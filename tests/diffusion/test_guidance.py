@@ -9,20 +9,19 @@ from tinydiff.errors import InputError
 
 
 class Network:
-    """A stand-in for the denoiser that notes what it was given: text (M, D) and mask (M, D) move every image."""
+    """A stand-in for the denoiser that notes what it was given: text (M, L, D) moves every image."""
 
     def __init__(self):
         self.calls = []
 
-    def __call__(self, x, t, text, mask):
-        self.calls.append((x, t, text, mask))
-        return np.tanh(x + (text * mask).sum(1)[:, None]) * t
+    def __call__(self, x, t, text):
+        self.calls.append((x, t, text))
+        return np.tanh(x + text.sum((1, 2))[:, None]) * t
 
 
 def arrays(dtype=np.float64):
     rng = np.random.default_rng(0)
-    x, text, null = (rng.standard_normal(shape).astype(dtype) for shape in [(3, 4), (3, 2), (3, 2)])
-    return x, (text, np.ones_like(text)), (null, np.array([[1, 0]] * 3, dtype))
+    return tuple(rng.standard_normal(shape).astype(dtype) for shape in [(3, 4), (3, 5, 2), (3, 5, 2)])
 
 
 @pytest.mark.parametrize("scale", [-1.0, 0.5, 3.0, 7.5])
@@ -30,13 +29,12 @@ def test_formula_from_one_call_on_both_halves(scale):
     x, condition, null = arrays()
     network = Network()
     out = classifier_free_guidance(network, condition, null, scale)(x, 7)
-    u, c = Network()(x, 7, *null), Network()(x, 7, *condition)
+    u, c = Network()(x, 7, null), Network()(x, 7, condition)
     np.testing.assert_allclose(out, u + scale * (c - u), rtol=1e-12)
-    ((xs, t, text, mask),) = network.calls
+    ((xs, t, text),) = network.calls
     assert t == 7
     np.testing.assert_array_equal(xs, np.concatenate([x, x]))
-    np.testing.assert_array_equal(text, np.concatenate([null[0], condition[0]]))
-    np.testing.assert_array_equal(mask, np.concatenate([null[1], condition[1]]))
+    np.testing.assert_array_equal(text, np.concatenate([null, condition]))
 
 
 @pytest.mark.parametrize("scale", [0, 1, 0.0, 1.0])
@@ -44,7 +42,7 @@ def test_0_is_unconditional_and_1_conditional_at_half_the_work(scale):
     x, condition, null = arrays()
     network = Network()
     out = classifier_free_guidance(network, condition, null, scale)(x, 7)
-    np.testing.assert_array_equal(out, Network()(x, 7, *(condition if scale else null)))
+    np.testing.assert_array_equal(out, Network()(x, 7, condition if scale else null))
     assert [len(call[0]) for call in network.calls] == [3]
 
 
@@ -65,8 +63,8 @@ def test_bad_input_is_refused():
     for scale in [np.nan, np.inf]:
         with pytest.raises(InputError, match="finite"):
             classifier_free_guidance(Network(), condition, null, scale)
-    with pytest.raises(InputError, match=r"\(3, 2\).*\(2, 2\)"):
-        classifier_free_guidance(Network(), condition, [a[:2] for a in null], 3.0)
+    with pytest.raises(InputError, match=r"\(3, 5, 2\).*\(2, 5, 2\)"):
+        classifier_free_guidance(Network(), condition, null[:2], 3.0)
 
 
 def test_outside_the_interval_the_prompt_alone_is_asked():
@@ -83,7 +81,7 @@ def test_outside_the_interval_the_prompt_alone_is_asked():
 def test_0_is_the_empty_prompt_outside_the_interval_too():
     x, condition, null = arrays()
     out = classifier_free_guidance(Network(), condition, null, 0, timestep_interval=(3, 8))(x, 9)
-    np.testing.assert_array_equal(out, Network()(x, 9, *null))
+    np.testing.assert_array_equal(out, Network()(x, 9, null))
 
 
 def test_a_pipeline_s_interval_is_in_shares_of_its_schedule(monkeypatch):

@@ -97,9 +97,9 @@ def test_one_step_of_it_is_ddim_s():
 
 def test_bad_input():
     x = np.zeros((2, 3))
-    with pytest.raises(InputError, match=r"x0 \(2, 3\), x1 \(3,\), alpha"):
+    with pytest.raises(InputError, match=r"x0 is \(2, 3\) but x1 \(3,\)"):
         blend(x, x[0], 0.5)
-    with pytest.raises(InputError, match="one α each"):
+    with pytest.raises(InputError, match=r"alpha is \(3,\), but x \(2, 3\) needs a number or one each"):
         blend(x, x, np.zeros(3))
     with pytest.raises(InputError, match=r"alpha must lie in \[0, 1\]"):
         blend(x, x, 1.5)

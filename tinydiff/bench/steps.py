@@ -49,14 +49,12 @@ def tasks() -> Iterator[Task]:
     """Made one after the other, so that one model's memory is free before the next is made."""
     yield shipped_denoiser()
     yield autoencoder_task("autoencoder, 32×32×3, batch 32", preset("full").autoencoder, 32)
-    pixels = replace(
-        preset("pixels").denoiser, block_out_channels=(32, 64, 128), layers_per_block=2, num_attention_heads=8
-    )
+    pixels = replace(preset("pixels").unet, block_out_channels=(32, 64, 128), layers_per_block=2, num_attention_heads=8)
     yield denoiser_task("pixel-space denoiser, 32×32×3, batch 32", pixels, 32, 32)
 
 
 def shipped_denoiser(device: str = "cpu") -> Task:
-    return denoiser_task("denoiser, 8×8×4, batch 64", preset("full").denoiser, 8, 64, device)
+    return denoiser_task("denoiser, 8×8×4, batch 64", preset("full").unet, 8, 64, device)
 
 
 def denoiser_task(name: str, config: UNetConfig, size: int, batch: int, device: str = "cpu") -> Task:

@@ -66,10 +66,11 @@ def invert(args: argparse.Namespace) -> None:
 
 
 def attention(args: argparse.Namespace) -> None:
+    from tinydiff.apps.attention_maps import attention_maps
     from tinydiff.viz.attention import attention_figure
     from tinydiff.viz.figures import save_figure
 
-    found = _loaded(args).attention_maps(args.prompt, **_sampling(args))
+    found = attention_maps(_loaded(args), args.prompt, **_sampling(args))
     save_figure(attention_figure(found), args.output)
     print(f"{args.output}: where each of {len(found.words)} words acts, in {len(found.maps)} steps")
 

@@ -1,8 +1,9 @@
 """Data sets: Fashion-MNIST in colour, with captions, from IDX files."""
 
-from tinydiff.datasets.captions import BACKGROUNDS, COLOURS, GARMENTS, UNSEEN, Vocabulary, canonical, caption
+from tinydiff.datasets.captions import BACKGROUNDS, COLOURS, GARMENTS, UNSEEN, Vocabulary, canonical
 from tinydiff.datasets.fashion import (
     CaptionedImages,
+    Fashion,
     captioned_fashion,
     draw_training,
     load_fashion,

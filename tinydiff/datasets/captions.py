@@ -60,17 +60,12 @@ def canonical(garment: int, colour: int, background: int) -> str:
     return plain_sentences(garment, colour, background)[-1]
 
 
-def caption(garment: int, colour: int, background: int, rng: np.random.Generator) -> str:
-    """One sentence of the grammar for three indices, drawn at random; a third of them are canonical."""
-    return captions([garment], [colour], [background], rng)[0]
-
-
 def captions(garment: Indices, colour: Indices, background: Indices, rng: np.random.Generator) -> list[str]:
-    """One drawn sentence for each image; the arguments are indices, (N,) each."""
+    """A sentence of the grammar for each image, a third of them canonical; the arguments are indices, (N,) each."""
     drawn, draws = [], rng.random((len(garment), 2)).tolist()
-    for indices, (share, place) in zip(np.stack([garment, colour, background], 1).tolist(), draws, strict=True):
+    for indices, (share, which) in zip(np.stack([garment, colour, background], 1).tolist(), draws, strict=True):
         choices = plain_sentences(*indices) if share < CANONICAL_SHARE else sentences(*indices)
-        drawn.append(choices[int(place * len(choices))])
+        drawn.append(choices[int(which * len(choices))])
     return drawn
 
 
@@ -124,7 +119,7 @@ def with_article(phrase: str) -> str:
     return f"{'an' if phrase[0] in 'aeiou' else 'a'} {phrase}"
 
 
-def tokens(text: str) -> list[str]:
+def split_words(text: str) -> list[str]:
     """Lower-case words of a text; commas and full stops are dropped, a hyphenated word is one word."""
     return text.lower().replace(",", " ").replace(".", " ").split()
 
@@ -132,7 +127,7 @@ def tokens(text: str) -> list[str]:
 def grammar_words() -> set[str]:
     """Every word of the grammar."""
     every = itertools.product(range(len(GARMENTS)), range(len(COLOURS)), range(len(BACKGROUNDS)))
-    return {word for indices in every for word in tokens(" ".join(sentences(*indices)))}
+    return {word for indices in every for word in split_words(" ".join(sentences(*indices)))}
 
 
 class Vocabulary:
@@ -144,31 +139,24 @@ class Vocabulary:
         self.words = sorted(set(grammar_words() if words is None else words))
         self.ids = {word: i for i, word in enumerate(self.words, SPECIAL)}
 
-    @classmethod
-    def of(cls, captions: Sequence[str]) -> "Vocabulary":
-        """Every word of these captions, and room for the longest of them."""
-        longest = max(len(tokens(caption)) for caption in captions)
-        return cls(tokens(" ".join(captions)), max(LENGTH, longest + 2))
-
     def __len__(self) -> int:
         """The number of ids: words and special tokens."""
         return SPECIAL + len(self.words)
 
-    def encode(self, prompts: Sequence[str], length: int | None = None) -> np.ndarray:
+    def encode(self, prompts: Sequence[str]) -> np.ndarray:
         """Token ids of prompts, int64 (N, length): begin, the words, end, then padding.
 
         Raises InputError on a prompt that is empty or too long, or has an unknown word (the nearest are named).
         """
         if isinstance(prompts, str):
             raise InputError(f"encode: one string {prompts!r}, expected a list of prompts")
-        length = length or self.length
-        encoded = np.full((len(prompts), length), PAD, np.int64)
+        encoded = np.full((len(prompts), self.length), PAD, np.int64)
         for row, prompt in zip(encoded, prompts, strict=True):
-            words = tokens(prompt)
+            words = split_words(prompt)
             if not words:
                 raise InputError(f"prompt {prompt!r} is empty, expected words such as {canonical(3, 0, 1)!r}")
-            if len(words) > length - 2:
-                raise InputError(f"prompt {prompt!r} has {len(words)} words, expected at most {length - 2}")
+            if len(words) > self.length - 2:
+                raise InputError(f"prompt {prompt!r} has {len(words)} words, expected at most {self.length - 2}")
             for word in words:
                 if word not in self.ids:
                     near = ", ".join(difflib.get_close_matches(word, self.words, n=3, cutoff=0.0))
@@ -176,6 +164,6 @@ class Vocabulary:
             row[: len(words) + 2] = [BEGIN, *(self.ids[word] for word in words), END]
         return encoded
 
-    def unconditional(self, n: int, length: int | None = None) -> np.ndarray:
+    def unconditional(self, n: int) -> np.ndarray:
         """The empty caption n times, int64 (n, length): what guidance leads away from."""
-        return np.array([[BEGIN, END] + [PAD] * ((length or self.length) - 2)] * n, np.int64)
+        return np.array([[BEGIN, END] + [PAD] * (self.length - 2)] * n, np.int64)

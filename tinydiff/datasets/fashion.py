@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tinydiff.datasets.captions import BACKGROUNDS, COLOURS, GARMENTS, UNSEEN, captions
+from tinydiff.datasets.captions import BACKGROUNDS, COLOURS, GARMENTS, UNSEEN, Vocabulary, captions
 from tinydiff.datasets.idx import read_labelled
 from tinydiff.errors import InputError
 from tinydiff.files import shipped
@@ -47,8 +47,8 @@ def captioned_fashion(split: str, data: str | Path | None = None, seed: int = 0)
     # Each garment begins elsewhere, and the background moves with the colour, so that a few images show many.
     turn = np.empty(len(labels), np.int64)
     for label in range(len(GARMENTS)):
-        place = np.flatnonzero(labels == label)
-        turn[place] = 3 * label + np.arange(len(place))
+        rows = np.flatnonzero(labels == label)
+        turn[rows] = 3 * label + np.arange(len(rows))
     background = (turn + turn // len(COLOURS)) % len(BACKGROUNDS)
     return captioned(grey, labels, turn % len(COLOURS), background, np.random.default_rng(0), source)
 
@@ -62,11 +62,33 @@ def draw_training(
     """
     colour = np.empty(len(labels), np.int64)
     for label in range(len(GARMENTS)):
-        place = np.flatnonzero(labels == label)
+        rows = np.flatnonzero(labels == label)
         colours = [i for i in range(len(COLOURS)) if every_pair or (label, i) not in UNSEEN]
-        colour[place] = rng.choice(colours, len(place))
+        colour[rows] = rng.choice(colours, len(rows))
     background = rng.integers(0, len(BACKGROUNDS), len(labels))
     return captioned(grey, labels, colour, background, rng, source)
+
+
+class Fashion:
+    """The training garments, with colours, backgrounds and captions drawn at random anew each epoch."""
+
+    def __init__(self, grey: Array, labels: Array, source: str, seed: int, every_pair: bool = False) -> None:
+        self.grey, self.labels, self.source, self.seed = grey, labels, source, seed
+        self.every_pair, self.vocabulary = every_pair, Vocabulary()
+        self._epoch = -1
+        self._drawn: CaptionedImages | None = None
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def epoch(self, number: int) -> CaptionedImages:
+        """All garments as drawn for this epoch; it depends on the seed and the number alone."""
+        if number != self._epoch or self._drawn is None:
+            self._drawn = None  # the old images' memory is free before the new ones are made
+            rng = np.random.default_rng([self.seed, 1, number])
+            self._drawn = draw_training(self.grey, self.labels, rng, self.source, self.every_pair)
+            self._epoch = number
+        return self._drawn
 
 
 def captioned(

@@ -16,8 +16,7 @@ and its step is DDIM's.  (Heitz 2023, arXiv:2305.03486, algorithms 1 to 4)
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-
+from tinydiff.diffusion.prediction import shares
 from tinydiff.errors import InputError
 
 Direction = Callable[[Any, float], Any]  # (x_α (N, …), α) → E[x1 − x0] (N, …)
@@ -28,14 +27,9 @@ def blend(x0: Any, x1: Any, alpha: Any) -> Any:
 
     Raises InputError where shapes do not fit or α lies outside.
     """
-    alpha = np.asarray(alpha, x0.dtype)
-    if x0.shape != x1.shape or (alpha.ndim and alpha.shape != x0.shape[:1]):
-        raise InputError(
-            f"blend: x0 {x0.shape}, x1 {x1.shape}, alpha {alpha.shape}; expected one shape, and one α each"
-        )
-    if not ((alpha >= 0) & (alpha <= 1)).all():
-        raise InputError("blend: alpha must lie in [0, 1]")
-    alpha = alpha.reshape(-1, *[1] * (x0.ndim - 1)) if alpha.ndim else alpha
+    if x0.shape != x1.shape:
+        raise InputError(f"blend: x0 is {x0.shape} but x1 {x1.shape}, expected one shape")
+    alpha = shares("blend: alpha", alpha, x0).astype(x0.dtype)
     return (1 - alpha) * x0 + alpha * x1
 
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from tinydiff import ops
 from tinydiff.autograd import Array, Tensor
-from tinydiff.device import beside
+from tinydiff.device import to_device_of
 from tinydiff.diffusion.prediction import add_noise, target
 from tinydiff.diffusion.schedule import Schedule
 
@@ -26,7 +26,7 @@ def diffusion_loss(
         loss = diffusion_loss(lambda x_t, t: unet(x_t, t, text), latents, schedule, rng)
     """
     t = rng.integers(0, schedule.num_train_timesteps, len(x0))  # (N,)
-    noise = beside(rng.standard_normal(x0.shape, np.float32), x0)  # (N, …)
+    noise = to_device_of(rng.standard_normal(x0.shape, np.float32), x0)  # (N, …)
     alpha_bar = schedule.alpha_bar[t]  # (N,)
     x_t = add_noise(x0, noise, alpha_bar)
     prediction = predict(Tensor(x_t), t)

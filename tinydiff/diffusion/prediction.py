@@ -72,6 +72,16 @@ def check_prediction_type(prediction_type: str) -> None:
         raise InputError(f"prediction_type must be one of {', '.join(PREDICTION_TYPES)}; got {prediction_type!r}")
 
 
+def shares(name: str, share: Any, x: Any) -> np.ndarray:
+    """A share in [0, 1], a number or one each, (N,), in float64 and shaped to multiply x (N, …); else InputError."""
+    share = np.asarray(share, np.float64)
+    if share.ndim and share.shape != x.shape[:1]:
+        raise InputError(f"{name} is {share.shape}, but x {tuple(x.shape)} needs a number or one each")
+    if not np.all((share >= 0) & (share <= 1)):
+        raise InputError(f"{name} must lie in [0, 1]")
+    return share.reshape(-1, *[1] * (x.ndim - 1)) if share.ndim else share  # (N, 1, …), or one number
+
+
 def _roots(caller: str, x: Any, other: Any, alpha_bar: Any) -> tuple[Any, Any]:
     """√ᾱ and √(1 − ᾱ) in x's type, shaped to multiply x (N, …); taken in float64, where 1 − ᾱ keeps its digits."""
     if x.shape != other.shape or x.dtype != other.dtype or x.dtype.kind != "f":
@@ -79,12 +89,6 @@ def _roots(caller: str, x: Any, other: Any, alpha_bar: Any) -> tuple[Any, Any]:
             f"{caller}: two float arrays of one shape and type are needed; "
             f"got {x.dtype} {tuple(x.shape)} and {other.dtype} {tuple(other.shape)}"
         )
-    alpha_bar = np.asarray(alpha_bar, dtype=np.float64)
-    if alpha_bar.ndim and alpha_bar.shape != x.shape[:1]:
-        raise InputError(f"{caller}: alpha_bar is {alpha_bar.shape}, but x {tuple(x.shape)} needs a number or one each")
-    if not np.all((alpha_bar >= 0) & (alpha_bar <= 1)):
-        raise InputError(f"{caller}: alpha_bar must lie in [0, 1]")
-    if alpha_bar.ndim:
-        alpha_bar = alpha_bar.reshape(-1, *[1] * (x.ndim - 1))  # (N,) → (N, 1, …)
+    alpha_bar = shares(f"{caller}: alpha_bar", alpha_bar, x)
     xp = array_module(x)
     return xp.asarray(np.sqrt(alpha_bar), dtype=x.dtype), xp.asarray(np.sqrt(1 - alpha_bar), dtype=x.dtype)

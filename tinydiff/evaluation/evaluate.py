@@ -119,7 +119,7 @@ def train_classifier(images: np.ndarray, truth: np.ndarray, optim: OptimConfig, 
     batches = Shuffle(len(images), optim.batch, seed)
 
     def loss(step: int, rng: np.random.Generator) -> Tensor:
-        return classification_loss(model, images, tuple(truth), batches.at(step).indices)
+        return classification_loss(model, images, tuple(truth), batches.at(step)[1])
 
     load_ema(model, fit(Task("classifier", model, loss, optim, seed, {"images": len(images)}), out))
     return model

@@ -119,7 +119,7 @@ def classifier_free_guidance(answer: Answer) -> None:
     for seed, (scale, t) in enumerate(cases):
         shape = ((2, 3, 5, 4), (3, 4, 2, 1))[seed % 2]
         u, c = drawn(shape, shape, seed=6 + seed)
-        predict = guidance.classifier_free_guidance(lambda x, t, asked: asked, [c], [u], scale, (low, high))
+        predict = guidance.classifier_free_guidance(lambda x, t, asked: asked, c, u, scale, (low, high))
         everywhere = u + scale * (c - u)
         hints: dict[str, np.ndarray] = {}
         if scale == 0:

@@ -43,7 +43,7 @@ def conv2d_weight_grad(x: Array, dy: Array, kernel_size: tuple[int, int], stride
 
 
 def max_pool2d_forward(x: Array, size: int) -> tuple[Array, Array]:
-    """The largest value of each window, and its place in the window."""
+    """The largest value of each window, and its position in the window."""
     n, height, width, c = x.shape
     windows = x.reshape(n, height // size, size, width // size, size, c).transpose(0, 1, 3, 5, 2, 4)
     windows = windows.reshape(*windows.shape[:4], size * size)
@@ -52,7 +52,7 @@ def max_pool2d_forward(x: Array, size: int) -> tuple[Array, Array]:
 
 
 def max_pool2d_backward(dy: Array, argmax: Array, size: int) -> Array:
-    """dx: the gradient goes to the place of the largest value."""
+    """dx: the gradient goes to the position of the largest value."""
     n, out_h, out_w, c = dy.shape
     windows = np.zeros((*dy.shape, size * size), dy.dtype)
     np.put_along_axis(windows, argmax[..., None].astype(np.int64), dy[..., None], -1)

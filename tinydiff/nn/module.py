@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from tinydiff.autograd import Array, Tensor, read_only
-from tinydiff.device import beside, to_device
+from tinydiff.device import to_device, to_device_of
 
 Rng = np.random.Generator | None  # None: nothing is drawn at random, a module then knows its shapes and no more
 _hooks: ContextVar[tuple[tuple[Callable, Callable], ...]] = ContextVar("hooks", default=())  # (before, after) each
@@ -82,7 +82,7 @@ class Module:
 
     def place(self, x: Array) -> Array:
         """x where the parameters are."""
-        return beside(x, self.parameters()[0].data)
+        return to_device_of(x, self.parameters()[0].data)
 
     def astype(self, dtype: Any) -> Module:
         """Turn all parameters into another float type, in place."""

@@ -1,7 +1,7 @@
 """The fully connected layer, where every output looks at every input, and the embedding, a table of vectors."""
 
 from tinydiff.autograd import Array, Backward, op
-from tinydiff.device import array_module, beside
+from tinydiff.device import array_module, to_device_of
 from tinydiff.errors import InputError
 from tinydiff.kernels import matmul, sum_rows
 
@@ -38,7 +38,7 @@ def embedding(table: Array, indices: Array) -> tuple[Array, Backward]:
     rows = table.shape[0]
     if indices.size and (indices.min() < 0 or indices.max() >= rows):
         raise InputError(f"embedding: indices reach from {indices.min()} to {indices.max()}, the table has {rows} rows")
-    indices = beside(indices, table)
+    indices = to_device_of(indices, table)
 
     def backward(dy: Array) -> tuple:
         dtable = array_module(table).zeros(table.shape, dy.dtype)

@@ -1,7 +1,7 @@
 """Losses: one number that says how wrong, and the direction in which it would be less."""
 
 from tinydiff.autograd import Array, Backward, op
-from tinydiff.device import array_module, beside
+from tinydiff.device import array_module, to_device_of
 from tinydiff.errors import InputError
 
 
@@ -51,11 +51,11 @@ def cross_entropy_loss(logits: Array, labels: Array, weights: Array | None = Non
         found = f"{labels.min()} … {labels.max()}" if labels.size else "none"
         raise InputError(f"cross_entropy_loss: labels must be 0 … {logits.shape[-1] - 1}, one or more; got {found}")
     xp, n = array_module(logits), labels.size
-    labels = beside(labels, logits)[..., None]  # (…, 1)
+    labels = to_device_of(labels, logits)[..., None]  # (…, 1)
     shifted = logits - logits.max(-1, keepdims=True)
     log_p = shifted - xp.log(xp.exp(shifted).sum(-1, keepdims=True))  # (…, K)
     picked = xp.take_along_axis(log_p, labels, -1)[..., 0]  # (…)
-    w = xp.ones_like(picked) if weights is None else beside(weights, logits).astype(logits.dtype)
+    w = xp.ones_like(picked) if weights is None else to_device_of(weights, logits).astype(logits.dtype)
 
     def backward(dy: Array) -> tuple:
         one_hot = labels == xp.arange(logits.shape[-1])

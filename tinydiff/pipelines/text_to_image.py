@@ -1,7 +1,7 @@
 """From a prompt to an image: text → vectors → noise → many small steps → latent → pixels."""
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -10,41 +10,34 @@ from tinydiff.autograd import Array, Tensor, no_grad
 from tinydiff.datasets.captions import Vocabulary
 from tinydiff.datasets.pixels import as_pixels
 from tinydiff.device import array_module, to_numpy
-from tinydiff.diffusion.guidance import GUIDANCE_INTERVAL, GUIDANCE_SCALE, check_interval, classifier_free_guidance
+from tinydiff.diffusion.guidance import GUIDANCE_INTERVAL, GUIDANCE_SCALE, classifier_free_guidance
 from tinydiff.diffusion.samplers import DEFAULTS, SAMPLERS, Options, sample
 from tinydiff.diffusion.schedule import Schedule, make_schedule
 from tinydiff.errors import InputError
 from tinydiff.kernels import constant_weights, reuse_memory
 from tinydiff.models.autoencoder import Autoencoder, PixelSpace
 from tinydiff.models.unet import Denoiser
-from tinydiff.pipelines.attention_maps import attention_maps
 from tinydiff.pipelines.editing import edit, interpolate, invert, reconstruct
-from tinydiff.weights import load_autoencoder, load_denoiser, shipped_weights
+from tinydiff.weights import load_autoencoder, load_denoiser_network, shipped_weights
 
 BATCH = 32  # images that go through the networks together: what bounds the memory
 
 
+@dataclass(eq=False, repr=False)
 class TextToImage:
     """The latent diffusion model: `encode_prompt`, `sample`, `decode`, and `generate`, which is all three in a row.
 
     (Rombach 2022, arXiv:2112.10752)
     """
 
-    # Methods that are written elsewhere, editing.py and attention_maps.py.
-    edit, interpolate, invert, reconstruct, attention_maps = edit, interpolate, invert, reconstruct, attention_maps
+    autoencoder: Autoencoder | PixelSpace
+    denoiser: Denoiser
+    vocabulary: Vocabulary
+    schedule: Schedule
+    prediction_type: str
+    latent_shape: tuple[int, int, int]  # (h, w, C)
 
-    def __init__(
-        self,
-        autoencoder: Autoencoder | PixelSpace,
-        denoiser: Denoiser,
-        vocabulary: Vocabulary,
-        schedule: Schedule,
-        prediction_type: str,
-        latent_shape: tuple[int, int, int],
-    ) -> None:
-        self.autoencoder, self.denoiser, self.vocabulary = autoencoder, denoiser, vocabulary
-        self.schedule, self.prediction_type, self.latent_shape = schedule, prediction_type, latent_shape
-        self.clip = 1.0 if isinstance(autoencoder, PixelSpace) else None  # pixels have bounds, latents have none
+    edit, interpolate, invert, reconstruct = edit, interpolate, invert, reconstruct  # methods written in editing.py
 
     def __repr__(self) -> str:
         latent = "×".join(map(str, self.latent_shape))
@@ -58,6 +51,11 @@ class TextToImage:
     def size(self) -> int:
         """Pixels of an image's side."""
         return self.latent_shape[0] * self.autoencoder.factor
+
+    @property
+    def clip(self) -> float | None:
+        """The bound of x̂0: pixels have one, latents have none."""
+        return 1.0 if isinstance(self.autoencoder, PixelSpace) else None
 
     def to(self, device: str) -> "TextToImage":
         """Move the networks to "cpu" or "cuda", in place.  Raises InputError where the device cannot be used."""
@@ -74,12 +72,14 @@ class TextToImage:
         negative_prompt: str | None = None,
         seed: int = 0,
         sampler: str = "ddim",
+        options: Options = DEFAULTS,
     ) -> np.ndarray:
         """One image for each prompt, uint8 (N, H, W, 3); the same seed gives the same images.
 
         steps: of the schedule's timesteps.  guidance_scale: how far from the unconditional prediction, or from that of
         the negative_prompt, towards the prompt's; 1 is no guidance.  guidance_interval (low, high): there is guidance
-        only where low ≤ t/T < high; (0, 1) is everywhere.  sampler: "ddim", "ddpm", "dpm" or "heun".
+        only where low ≤ t/T < high; (0, 1) is everywhere.  sampler: "ddim", "ddpm", "dpm" or "heun";
+        options: what else it may be told, such as a callback after each step.
         Noise is drawn on the CPU, so that a seed means the same images on a GPU, up to rounding.
         Raises InputError for what does not fit, FloatingPointError where an image is not finite.
 
@@ -91,7 +91,7 @@ class TextToImage:
         noise = rng.standard_normal((len(prompts), *self.latent_shape), np.float32)
         text = self.encode_prompt(prompts)
         guidance = guidance_scale, guidance_interval, negative_prompt
-        return self.decode(self.sample(text, noise, steps, rng, *guidance, sampler=sampler))
+        return self.decode(self.sample(text, noise, steps, rng, *guidance, sampler, options))
 
     def encode_prompt(self, prompts: Sequence[str]) -> Array:
         """Prompts as the vectors that the U-Net is conditioned on, (N, L, D)."""
@@ -121,7 +121,7 @@ class TextToImage:
             empty = self._unconditional(min(together, len(noise)), negative_prompt)
             for i in range(0, len(noise), together):
                 c = text[i : i + together]
-                predict = classifier_free_guidance(self.predict, (c,), (empty[: len(c)],), guidance_scale, (low, high))
+                predict = classifier_free_guidance(self.predict, c, empty[: len(c)], guidance_scale, (low, high))
                 x = self.denoiser.place(noise[i : i + together])
                 step = SAMPLERS[sampler]
                 latents.append(sample(step, predict, x, self.schedule, steps, rng, self.prediction_type, options))
@@ -150,7 +150,9 @@ class TextToImage:
             raise InputError(f"prompts must be a list of at least one string, not {prompts!r}")
         self.vocabulary.encode(list(prompts))
         self.schedule.timesteps(steps)
-        check_interval(guidance_interval)
+        low, high = guidance_interval
+        if not 0 <= low < high <= 1:
+            raise InputError(f"guidance_interval must be low, high with 0 ≤ low < high ≤ 1; got {low}, {high}")
         if sampler not in SAMPLERS:
             raise InputError(f"no sampler {sampler!r}; there are {', '.join(SAMPLERS)}")
         if seed < 0:
@@ -173,7 +175,7 @@ def load(folder: str | Path | None = None) -> TextToImage:
     Raises InputError for files that are missing, damaged, of another version or shape, or that do not belong together.
     """
     where = shipped_weights() if folder is None else Path(folder)
-    denoiser, config = load_denoiser(where)
+    denoiser, config = load_denoiser_network(where)
     autoencoder = PixelSpace() if config.get("space") == "pixels" else load_autoencoder(where)
     channels, latent_shape = autoencoder.channels, tuple(config["latent_shape"])
     if len(latent_shape) != 3 or not channels == latent_shape[2] == denoiser.unet.config.in_channels:

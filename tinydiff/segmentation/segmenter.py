@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 
 from tinydiff.errors import InputError
-from tinydiff.models.unet2015 import UNet2015
+from tinydiff.models.unet2015 import UNet2015, UNet2015Config
 from tinydiff.segmentation.cells import find_cells
 from tinydiff.segmentation.tiles import TILE, predict
-from tinydiff.weights import load_unet2015, shipped_weights
+from tinydiff.weights import load_model, shipped_weights
 
 SAMPLE = 1 << 20  # pixels that the levels of a large image are measured on
 
@@ -62,7 +62,8 @@ class Segmenter:
 
 def load_segmenter(folder: str | Path | None = None) -> Segmenter:
     """What finds cells, from a folder that `train segmentation` wrote, or with the shipped weights."""
-    return Segmenter(load_unet2015(Path(folder) if folder is not None else shipped_weights()))
+    folder = shipped_weights() if folder is None else Path(folder)
+    return Segmenter(load_model(folder, "segmentation", UNet2015, UNet2015Config))
 
 
 def normaliser(image: np.ndarray, channels: int = 3) -> Callable[[np.ndarray], np.ndarray]:

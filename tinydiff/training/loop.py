@@ -48,14 +48,6 @@ def training_loop(
         yield step, loss.item()
 
 
-@dataclass(frozen=True)
-class Position:
-    """Where a run stands in its data: the epoch, and the examples of this batch."""
-
-    epoch: int
-    indices: np.ndarray
-
-
 class Shuffle:
     """Batches in an order that is new in each epoch and depends on the seed and the step alone."""
 
@@ -65,9 +57,9 @@ class Shuffle:
         self.count, self.batch, self.seed = count, batch, seed
         self._epoch, self._order = -1, np.empty(0, np.int64)
 
-    def at(self, step: int) -> Position:
-        """The batch of a step; an epoch's last examples, too few for a batch, are left out."""
-        epoch, place = divmod(step, self.count // self.batch)
+    def at(self, step: int) -> tuple[int, np.ndarray]:
+        """The epoch of a step and its batch's indices; an epoch's last examples, too few for a batch, are left out."""
+        epoch, i = divmod(step, self.count // self.batch)
         if epoch != self._epoch:
             self._epoch, self._order = epoch, np.random.default_rng([self.seed, epoch]).permutation(self.count)
-        return Position(epoch, self._order[place * self.batch : (place + 1) * self.batch])
+        return epoch, self._order[i * self.batch : (i + 1) * self.batch]

@@ -66,8 +66,8 @@ class AdamW:
         Raises FloatingPointError, before anything is changed, where a gradient is not finite.
         """
         moved = {name: p for name, p in self.parameters.items() if p.grad is not None}
-        gradients = [array_module(p.grad).ascontiguousarray(p.grad) for p in moved.values()]
-        norm = _norm(dict(zip(moved, gradients, strict=True)))
+        gradients = {name: array_module(p.grad).ascontiguousarray(p.grad) for name, p in moved.items()}
+        norm = _norm(gradients)
         config, t = self.config, step + 1
         beta1, beta2 = config.betas
         update = Update(
@@ -86,7 +86,7 @@ class AdamW:
         on_cpu = [array for array in weights if isinstance(array, np.ndarray)]
         for array in on_cpu:
             array.setflags(write=True)
-        adamw_step(weights, gradients, m, v, ema, decays, update)
+        adamw_step(weights, list(gradients.values()), m, v, ema, decays, update)
         for array in on_cpu:
             array.setflags(write=False)
         for p in moved.values():

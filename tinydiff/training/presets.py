@@ -8,8 +8,6 @@ from tinydiff.models.classifier import ClassifierConfig
 from tinydiff.models.unet import CROSS_ATTENTION, PLAIN, UNetConfig
 from tinydiff.training.optim import OptimConfig
 
-TEXT_WIDTH = 96
-
 
 @dataclass(frozen=True)
 class WordsConfig:
@@ -36,7 +34,7 @@ class Preset:
 
     autoencoder: AutoencoderConfig
     autoencoder_optim: OptimConfig
-    denoiser: UNetConfig
+    unet: UNetConfig
     denoiser_optim: OptimConfig
     classifier_optim: OptimConfig = OptimConfig(
         steps=5_000, batch=64, lr=2e-3, warmup=200, weight_decay=0.02, ema=0.998
@@ -67,20 +65,20 @@ def _unet(*channels: int, attention: tuple[bool, ...], in_channels: int = 4) -> 
         down_block_types=tuple(CROSS_ATTENTION if present else PLAIN for present in attention),
         num_attention_heads=4,
         norm_num_groups=8,
-        cross_attention_dim=TEXT_WIDTH,
+        cross_attention_dim=96,  # and the text encoder's width
     )
 
 
 _FULL = Preset(
     autoencoder=_autoencoder(16, 48, 64),  # 32×32×3 → 8×8×4
     autoencoder_optim=OptimConfig(steps=5_000, batch=32, lr=2e-3, ema=0.998),
-    denoiser=_unet(64, 128, attention=(False, True)),
+    unet=_unet(64, 128, attention=(False, True)),
     denoiser_optim=OptimConfig(steps=6_000, batch=96, lr=1.5e-3, warmup=200, ema=0.999),
 )
 _PIXELS = replace(
     _FULL,
     space="pixels",
-    denoiser=_unet(32, 48, 96, attention=(False, False, True), in_channels=3),
+    unet=_unet(32, 48, 96, attention=(False, False, True), in_channels=3),
     denoiser_optim=OptimConfig(steps=3_500, batch=32, lr=1.5e-3, warmup=200, ema=0.999),
     names=("words", "denoiser"),
 )
@@ -90,12 +88,12 @@ PRESETS = {
     "quick": Preset(
         autoencoder=_autoencoder(16, 32, 32),
         autoencoder_optim=OptimConfig(steps=800, batch=32, lr=2e-3, warmup=50, ema=0.99),
-        denoiser=_unet(48, 96, attention=(False, True)),
+        unet=_unet(48, 96, attention=(False, True)),
         denoiser_optim=OptimConfig(steps=2_500, batch=64, lr=1.5e-3, ema=0.995),
     ),
     "full": _FULL,
     "full-48": replace(  # 32×32×3 → 4×4×4, the article's 48 times
-        _FULL, autoencoder=_autoencoder(16, 48, 64, 64), denoiser=_unet(96, 160, attention=(True, True))
+        _FULL, autoencoder=_autoencoder(16, 48, 64, 64), unet=_unet(96, 160, attention=(True, True))
     ),
     "pixels": _PIXELS,
     # The same networks, data and steps, as iterative α-(de)blending learns.

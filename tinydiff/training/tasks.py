@@ -7,7 +7,7 @@ import numpy as np
 
 from tinydiff import ops
 from tinydiff.autograd import Tensor, no_grad
-from tinydiff.datasets import CaptionedImages, Vocabulary, draw_training
+from tinydiff.datasets import Fashion, Vocabulary
 from tinydiff.datasets.pixels import as_floats
 from tinydiff.device import to_numpy
 from tinydiff.diffusion.loss import diffusion_loss
@@ -18,7 +18,7 @@ from tinydiff.models.text_encoder import TextEncoderConfig
 from tinydiff.models.unet import Denoiser
 from tinydiff.models.word2vec import Word2Vec
 from tinydiff.training.loop import Shuffle, Task
-from tinydiff.training.presets import TEXT_WIDTH, Preset
+from tinydiff.training.presets import Preset
 
 
 class TrainingImages(Protocol):
@@ -32,38 +32,15 @@ class TrainingImages(Protocol):
     def epoch(self, number: int) -> Any: ...  # with .images, uint8 (N, H, W, 3), and .captions
 
 
-class Fashion:
-    """The training garments, with colours, backgrounds and captions drawn at random anew each epoch."""
-
-    def __init__(self, grey: np.ndarray, labels: np.ndarray, source: str, seed: int, every_pair: bool = False) -> None:
-        self.grey, self.labels, self.source, self.seed = grey, labels, source, seed
-        self.every_pair, self.vocabulary = every_pair, Vocabulary()
-        self._epoch = -1
-        self._drawn: CaptionedImages | None = None
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def epoch(self, number: int) -> CaptionedImages:
-        """All garments as drawn for this epoch; it depends on the seed and the number alone."""
-        if number != self._epoch or self._drawn is None:
-            self._drawn = None  # the old images' memory is free before the new ones are made
-            rng = np.random.default_rng([self.seed, 1, number])
-            self._drawn = draw_training(self.grey, self.labels, rng, self.source, self.every_pair)
-            self._epoch = number
-        return self._drawn
-
-
-def autoencoder_task(images: TrainingImages, preset: Preset, device: str = "cpu") -> Task:
+def autoencoder_task(images: TrainingImages, preset: Preset) -> Task:
     """Reconstruct images through the latent space: L1 + MSE + a little KL."""
     model = Autoencoder(preset.autoencoder, np.random.default_rng([preset.seed, 10]))
-    model.to(device)
     optim = preset.autoencoder_optim
     batches = Shuffle(len(images), optim.batch, preset.seed)
 
     def loss(step: int, rng: np.random.Generator) -> Tensor:
-        position = batches.at(step)
-        x = Tensor(model.place(as_floats(images.epoch(position.epoch).images[position.indices])))  # (N, H, W, 3)
+        epoch, indices = batches.at(step)
+        x = Tensor(model.place(as_floats(images.epoch(epoch).images[indices])))  # (N, H, W, 3)
         mean, log_variance = model.moments(x)  # (N, h, w, C) each
         noise = model.place(rng.standard_normal(mean.shape, np.float32))
         y = model.reconstruct(ops.reparameterize(mean, log_variance, noise))
@@ -88,8 +65,9 @@ def train_words(images: TrainingImages, vocabulary: Vocabulary, preset: Preset) 
     """Word2Vec on the captions of the first epoch."""
     words, rng = preset.words, np.random.default_rng([preset.seed, 20])
     captions = vocabulary.encode(images.epoch(0).captions[: words.captions])
+    width = preset.unet.cross_attention_dim
     return Word2Vec.train(
-        captions, len(vocabulary), TEXT_WIDTH, rng, epochs=words.epochs, window=words.window, negatives=words.negatives
+        captions, len(vocabulary), width, rng, epochs=words.epochs, window=words.window, negatives=words.negatives
     )
 
 
@@ -99,30 +77,28 @@ def denoiser_task(
     word_vectors: np.ndarray,
     vocabulary: Vocabulary,
     preset: Preset,
-    device: str = "cpu",
 ) -> Task:
     """The diffusion loss of latents, conditioned on captions, a share of which are left empty, for guidance."""
-    text = TextEncoderConfig(len(vocabulary), vocabulary.length, TEXT_WIDTH, preset.text_layers, preset.text_heads)
-    model = Denoiser(preset.denoiser, text, np.random.default_rng([preset.seed, 30]))
+    width = preset.unet.cross_attention_dim
+    text = TextEncoderConfig(len(vocabulary), vocabulary.length, width, preset.text_layers, preset.text_heads)
+    model = Denoiser(preset.unet, text, np.random.default_rng([preset.seed, 30]))
     model.text_encoder.start_from(word_vectors)
-    model.to(device)
-    autoencoder.to(device)
     schedule = make_schedule(preset.scheduler.beta_schedule, preset.scheduler.num_train_timesteps)
     optim = preset.denoiser_optim
     batches = Shuffle(len(images), optim.batch, preset.seed + 1)
     empty = vocabulary.unconditional(1)
 
     def loss(step: int, rng: np.random.Generator) -> Tensor:
-        position = batches.at(step)
-        batch = images.epoch(position.epoch)
-        latents = autoencoder.encode(model.place(as_floats(batch.images[position.indices])))  # (N, h, w, C)
-        tokens = vocabulary.encode([batch.captions[i] for i in position.indices])  # (N, L)
+        epoch, indices = batches.at(step)
+        batch = images.epoch(epoch)
+        latents = autoencoder.encode(model.place(as_floats(batch.images[indices])))  # (N, h, w, C)
+        tokens = vocabulary.encode([batch.captions[i] for i in indices])  # (N, L)
         tokens[rng.random(len(tokens)) < preset.caption_dropout] = empty
         prediction_type = preset.scheduler.prediction_type
         return diffusion_loss(lambda x, t: model(x, t, tokens), latents, schedule, rng, prediction_type)
 
     run_config = {
-        "model": asdict(preset.denoiser),
+        "model": asdict(preset.unet),
         "text_encoder": asdict(text),
         "scheduler": asdict(preset.scheduler),
         "caption_dropout": preset.caption_dropout,
@@ -131,7 +107,7 @@ def denoiser_task(
     return Task("denoiser", model, loss, optim, preset.seed, run_config)
 
 
-def classifier_task(fashion: Fashion, preset: Preset, device: str = "cpu") -> Task:
+def classifier_task(fashion: Fashion, preset: Preset) -> Task:
     """Name garment, colour and background of real images: the evaluation classifier.
 
     It learns from every pair of garment and colour: one that never saw a green dress would call it anything but a
@@ -139,14 +115,13 @@ def classifier_task(fashion: Fashion, preset: Preset, device: str = "cpu") -> Ta
     """
     fashion = Fashion(fashion.grey, fashion.labels, fashion.source, preset.seed, every_pair=True)
     model = Classifier(preset.classifier, np.random.default_rng([preset.seed, 40]))
-    model.to(device)
     batches = Shuffle(len(fashion), preset.classifier_optim.batch, preset.seed + 2)
 
     def loss(step: int, rng: np.random.Generator) -> Tensor:
-        position = batches.at(step)
-        batch = fashion.epoch(position.epoch)
+        epoch, indices = batches.at(step)
+        batch = fashion.epoch(epoch)
         truth = batch.garment, batch.colour, batch.background
-        return classification_loss(model, batch.images, truth, position.indices)
+        return classification_loss(model, batch.images, truth, indices)
 
     run_config = {"model": asdict(preset.classifier), "data": fashion.source}
     return Task("classifier", model, loss, preset.classifier_optim, preset.seed, run_config)
@@ -159,9 +134,3 @@ def classification_loss(
     logits = model(Tensor(model.place(as_floats(images[indices]))))
     losses = [ops.cross_entropy_loss(own, right[indices]) for own, right in zip(logits, truth, strict=True)]
     return losses[0] + losses[1] + losses[2]
-
-
-def latent_shape(autoencoder: Autoencoder | PixelSpace, images: TrainingImages) -> tuple[int, int, int]:
-    """(h, w, C) of an image's latent."""
-    _, height, width, _ = images.epoch(0).images.shape
-    return height // autoencoder.factor, width // autoencoder.factor, autoencoder.channels

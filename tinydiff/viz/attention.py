@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tinydiff.pipelines.attention_maps import AttentionMaps
+from tinydiff.apps.attention_maps import AttentionMaps
 from tinydiff.viz.figures import subplots
 
 if TYPE_CHECKING:

@@ -50,12 +50,9 @@ def reverse_process(
     pipe: TextToImage, prompt: str, steps: int = 25, guidance_scale: float = 1.0, seed: int = 0, sampler: str = "ddim"
 ) -> Process:
     """Generate an image and keep what each step had.  Raises InputError as `pipe.generate` does."""
-    pipe.check([prompt], steps, sampler=sampler)
     seen: list[tuple[np.ndarray, np.ndarray]] = []
-    rng = np.random.default_rng(seed)
-    noise = rng.standard_normal((1, *pipe.latent_shape), np.float32)
     options = Options(callback=lambda _, x, x0: seen.append((x[0], x0[0])))
-    pipe.sample(pipe.encode_prompt([prompt]), noise, steps, rng, guidance_scale, sampler=sampler, options=options)
+    pipe.generate([prompt], steps, guidance_scale, seed=seed, sampler=sampler, options=options)
 
     def decoded(place: int) -> np.ndarray:
         return shown(pipe.autoencoder.decode(np.stack([pair[place] for pair in seen])))

@@ -9,7 +9,7 @@ from tinydiff.models.classifier import ClassifierConfig
 from tinydiff.models.unet import UNetConfig
 from tinydiff.training import presets
 from tinydiff.training.optim import OptimConfig
-from tinydiff.training.presets import TEXT_WIDTH, Preset, WordsConfig
+from tinydiff.training.presets import Preset, WordsConfig
 
 QUICK = presets.PRESETS["quick"]
 
@@ -17,13 +17,13 @@ QUICK = presets.PRESETS["quick"]
 TINY = Preset(
     autoencoder=AutoencoderConfig(block_out_channels=(8, 8, 8), layers_per_block=1, norm_num_groups=4),
     autoencoder_optim=OptimConfig(steps=12, batch=8, lr=3e-3, warmup=3, ema=0.9),
-    denoiser=UNetConfig(
+    unet=UNetConfig(
         block_out_channels=(8, 16),
         layers_per_block=1,
         down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
         num_attention_heads=2,
         norm_num_groups=4,
-        cross_attention_dim=TEXT_WIDTH,
+        cross_attention_dim=96,
     ),
     denoiser_optim=OptimConfig(steps=12, batch=8, lr=2e-3, warmup=3, ema=0.9),
     classifier_optim=OptimConfig(steps=3, batch=8, lr=2e-3),

@@ -12,7 +12,7 @@ from tinydiff.errors import InputError
 from tinydiff.models.autoencoder import AutoencoderConfig
 from tinydiff.models.unet import UNetConfig
 from tinydiff.training.optim import OptimConfig
-from tinydiff.training.presets import PRESETS, TEXT_WIDTH
+from tinydiff.training.presets import PRESETS
 
 AUTOENCODER = AutoencoderConfig(block_out_channels=(8, 8, 8), layers_per_block=1, norm_num_groups=4)
 COLOURS = {"karminrot": (200, 0, 40), "türkis": (0, 200, 200), "ocker": (200, 150, 30)}
@@ -22,7 +22,7 @@ UNET = UNetConfig(
     down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
     num_attention_heads=2,
     norm_num_groups=4,
-    cross_attention_dim=TEXT_WIDTH,
+    cross_attention_dim=96,
 )
 
 
@@ -31,10 +31,10 @@ def tiny(monkeypatch):
     """`quick` and `pixels` in seconds."""
     optim = OptimConfig(steps=3, batch=64, warmup=1)
     small = {"autoencoder_optim": optim, "denoiser_optim": optim}
-    monkeypatch.setitem(PRESETS, "quick", replace(PRESETS["quick"], autoencoder=AUTOENCODER, denoiser=UNET, **small))
+    monkeypatch.setitem(PRESETS, "quick", replace(PRESETS["quick"], autoencoder=AUTOENCODER, unet=UNET, **small))
     pixels = replace(UNET, in_channels=3, out_channels=3)
     for name in ("pixels", "pixels-iadb"):
-        monkeypatch.setitem(PRESETS, name, replace(PRESETS[name], denoiser=pixels, **small))
+        monkeypatch.setitem(PRESETS, name, replace(PRESETS[name], unet=pixels, **small))
 
 
 @pytest.fixture

@@ -9,8 +9,7 @@ from PIL import Image
 import tinydiff
 from tinydiff.apps.train.report import EXAMPLES, Strips, strips
 from tinydiff.apps.train.run import examples, train
-from tinydiff.datasets import load_fashion
-from tinydiff.training.tasks import Fashion
+from tinydiff.datasets import Fashion, load_fashion
 from tinydiff.viz import grid
 
 

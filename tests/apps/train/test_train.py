@@ -19,15 +19,15 @@ from tinydiff.apps.train import run, session
 from tinydiff.apps.train.folder import folder_lock
 from tinydiff.apps.train.run import train
 from tinydiff.autograd import no_grad
-from tinydiff.datasets import UNSEEN, load_fashion
+from tinydiff.datasets import UNSEEN, Fashion, load_fashion
 from tinydiff.datasets.pixels import as_floats
 from tinydiff.errors import InputError
 from tinydiff.files import shipped
 from tinydiff.models.autoencoder import Autoencoder
 from tinydiff.training import presets, tasks
 from tinydiff.training.optim import AdamW
-from tinydiff.training.tasks import Fashion, autoencoder_task
-from tinydiff.weights import load_autoencoder, load_classifier, load_denoiser, load_words
+from tinydiff.training.tasks import autoencoder_task
+from tinydiff.weights import load_autoencoder, load_classifier, load_denoiser_network, load_words
 
 SHIPPED = shipped("fashion-mnist")
 TRAINED = ("autoencoder", "denoiser")  # by the loop; the words are done in a second
@@ -104,9 +104,13 @@ def last_line(capfd):
 
 def test_a_whole_run_writes_files_that_load(whole, tiny, data, capfd):
     assert (whole / "loss.png").stat().st_size > 0
-    autoencoder, (denoiser, config), (vectors, words) = load_autoencoder(whole), load_denoiser(whole), load_words(whole)
+    autoencoder, (denoiser, config), (vectors, words) = (
+        load_autoencoder(whole),
+        load_denoiser_network(whole),
+        load_words(whole),
+    )
     assert replace(autoencoder.config, scaling_factor=tiny.autoencoder.scaling_factor) == tiny.autoencoder
-    assert denoiser.unet.config == tiny.denoiser
+    assert denoiser.unet.config == tiny.unet
     scheduler = {"num_train_timesteps": 1000, "beta_schedule": "squaredcos_cap_v2", "prediction_type": "v_prediction"}
     assert config["latent_shape"] == [8, 8, 4] and config["scheduler"] == scheduler
     assert len(vectors) == len(words) + 3
@@ -137,7 +141,7 @@ def test_the_words_are_where_the_text_encoder_begins(whole, data, cut, tiny, mon
     still = replace(tiny, denoiser_optim=replace(tiny.denoiser_optim, steps=1, lr=0.0))
     monkeypatch.setitem(presets.PRESETS, "quick", still)
     folder = train("denoiser", data=data, out=cut("denoiser"))
-    table = load_denoiser(folder)[0].text_encoder.embeddings.token_embedding.weight.data.ravel()
+    table = load_denoiser_network(folder)[0].text_encoder.embeddings.token_embedding.weight.data.ravel()
     vectors = load_words(whole)[0].ravel()
     np.testing.assert_allclose(table, vectors * (0.02 / vectors.std()), rtol=2e-3, atol=1e-6)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from tinydiff.apps.data.image_files import read_square
-from tinydiff.datasets.captions import Vocabulary, tokens
+from tinydiff.datasets.captions import LENGTH, Vocabulary, split_words
 from tinydiff.errors import InputError
 
 SIZES = (32, 64)
@@ -21,7 +21,8 @@ class OwnImages:
         self.images, self.captions = images, captions
         digest = hashlib.sha256(images.tobytes() + "\n".join(captions).encode()).hexdigest()[:12]
         self.source = f"{source} ({len(captions)} images, {digest})"
-        self.vocabulary = Vocabulary.of(captions)
+        longest = max(len(split_words(caption)) for caption in captions)
+        self.vocabulary = Vocabulary(split_words(" ".join(captions)), max(LENGTH, longest + 2))
 
     def __len__(self) -> int:
         return len(self.captions)
@@ -57,7 +58,7 @@ def load_own_images(folder: str | Path, table: str | Path, size: int = 32) -> Ow
         if len(line) != 2:
             raise InputError(f"{table}, line {number}: {len(line)} columns, expected a file name and a caption")
         name, caption = line[0].strip(), line[1].strip()
-        if not tokens(caption):
+        if not split_words(caption):
             raise InputError(f"{table}, line {number}: the caption of {name} is empty")
         if name not in read:
             if not (folder / name).is_file():

@@ -12,7 +12,7 @@ from tinydiff.apps.train.folder import folder_lock, refuse_another_run, refuse_e
 from tinydiff.apps.train.report import EXAMPLES, Strips, write_report
 from tinydiff.apps.train.session import fit, load_ema
 from tinydiff.autograd import Array
-from tinydiff.datasets import GARMENTS, Vocabulary, load_fashion
+from tinydiff.datasets import GARMENTS, Fashion, Vocabulary, load_fashion
 from tinydiff.datasets.captions import BACKGROUNDS, COLOURS, canonical
 from tinydiff.datasets.pixels import as_floats, as_pixels
 from tinydiff.device import check_device, to_numpy
@@ -25,7 +25,6 @@ from tinydiff.pipelines.text_to_image import TextToImage
 from tinydiff.training import presets, tasks
 from tinydiff.training.loop import Task
 from tinydiff.training.presets import Preset
-from tinydiff.training.tasks import Fashion
 from tinydiff.weights import load_autoencoder, load_words, save_weights
 
 PARTS = ("autoencoder", "words", "denoiser", "classifier")
@@ -97,44 +96,51 @@ def _train_part(
         return {"vectors": words.vectors}, {"words": images.vocabulary.words, "losses": list(words.losses)}
     if name == "classifier":
         assert isinstance(images, Fashion)
-        model = _trained(tasks.classifier_task(images, settings, device), folder, resume)
+        model = _trained(tasks.classifier_task(images, settings), folder, resume, device)
         return model.state_dict(), {"model": asdict(settings.classifier)}
     if name == "autoencoder":
         strips = Strips(folder, name, resume, lambda ema: _reconstructed(settings, images, ema, device), rows=2)
-        model = _trained(tasks.autoencoder_task(images, settings, device), folder, resume, strips)
+        model = _trained(tasks.autoencoder_task(images, settings), folder, resume, device, strips)
         assert isinstance(model, Autoencoder)
         scaling_factor = tasks.measured_scaling_factor(model, images, settings.seed)
         return model.state_dict(), {"model": asdict(replace(settings.autoencoder, scaling_factor=scaling_factor))}
     autoencoder = PixelSpace() if settings.space == "pixels" else load_autoencoder(folder)
+    autoencoder.to(device)
     vectors, known = load_words(folder)
     vocabulary = Vocabulary(known, images.vocabulary.length)
-    task = tasks.denoiser_task(images, autoencoder, vectors, vocabulary, settings, device)
+    task = tasks.denoiser_task(images, autoencoder, vectors, vocabulary, settings)
     assert isinstance(task.model, Denoiser)
-    text, shape = task.model.text_encoder.config, tasks.latent_shape(autoencoder, images)
+    text, (height, width) = task.model.text_encoder.config, images.epoch(0).images.shape[1:3]
+    latent_shape = height // autoencoder.factor, width // autoencoder.factor, autoencoder.channels
 
     def generated(ema: dict[str, Array]) -> np.ndarray:
-        model = Denoiser(settings.denoiser, text, rng=None)
+        model = Denoiser(settings.unet, text, rng=None)
         model.to(device)
         load_ema(model, ema)
         scheduler = settings.scheduler
         schedule = make_schedule(scheduler.beta_schedule, scheduler.num_train_timesteps)
-        pipe = TextToImage(autoencoder, model, vocabulary, schedule, scheduler.prediction_type, shape)
+        pipe = TextToImage(autoencoder, model, vocabulary, schedule, scheduler.prediction_type, latent_shape)
         return pipe.generate(examples(images))
 
-    return _trained(task, folder, resume, Strips(folder, name, resume, generated)).state_dict(), {
-        "unet": asdict(settings.denoiser),
+    return _trained(task, folder, resume, device, Strips(folder, name, resume, generated)).state_dict(), {
+        "unet": asdict(settings.unet),
         "text_encoder": asdict(text),
         "scheduler": asdict(settings.scheduler),
         "space": settings.space,
-        "latent_shape": list(shape),
+        "latent_shape": list(latent_shape),
         "words": known,
     }
 
 
 def _trained(
-    task: Task, folder: Path, resume: bool, on_checkpoint: Callable[[int, dict[str, Array]], None] | None = None
+    task: Task,
+    folder: Path,
+    resume: bool,
+    device: str,
+    on_checkpoint: Callable[[int, dict[str, Array]], None] | None = None,
 ) -> Module:
     """The task's model with the EMA of its weights, as the file will hold them."""
+    task.model.to(device)
     load_ema(task.model, fit(task, folder, resume=resume, on_checkpoint=on_checkpoint))
     return task.model
 

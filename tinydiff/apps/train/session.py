@@ -16,14 +16,13 @@ from tqdm import tqdm
 
 from tinydiff import checkpoint
 from tinydiff.autograd import Array
-from tinydiff.device import array_module, beside
+from tinydiff.device import array_module, to_device_of
 from tinydiff.errors import InputError
 from tinydiff.files import written_whole
 from tinydiff.kernels import reuse_memory
 from tinydiff.nn.module import Module, forward_hook
 from tinydiff.training.loop import Task, training_loop
 from tinydiff.training.optim import AdamW
-from tinydiff.weights import as_stored
 
 SAVE_EVERY = 120.0  # seconds
 
@@ -94,8 +93,8 @@ def fit(
 
 
 def load_ema(model: Module, ema: dict[str, Array]) -> None:
-    """Give a model the EMA of its weights, as the file will hold them."""
-    model.load_state_dict({name: as_stored(a) for name, a in ema.items()})
+    """Give a model the EMA of its weights in float16, as the file will hold them: what is used is what is loaded."""
+    model.load_state_dict({name: a.astype(np.float16).astype(np.float32) for name, a in ema.items()})
 
 
 def _arrays_of(optimiser: AdamW, losses: np.ndarray) -> dict[str, Array]:
@@ -119,8 +118,8 @@ def _restore(
     losses[:] = arrays["losses"]
     for key, p in optimiser.parameters.items():
         for moment in ("m", "v", "ema"):
-            getattr(optimiser, moment)[key] = beside(arrays[f"{moment}/{key}"], p.data)
-        p.assign(beside(arrays[f"weights/{key}"], p.data))
+            getattr(optimiser, moment)[key] = to_device_of(arrays[f"{moment}/{key}"], p.data)
+        p.assign(to_device_of(arrays[f"weights/{key}"], p.data))
     return restore_generator(state["generator"]), state["step"]
 
 
@@ -159,13 +158,10 @@ def _first_non_finite(task: Task, step: int, rng: np.random.Generator) -> str:
 
 
 def _write_losses(path: Path, losses: np.ndarray) -> None:
-    try:
-        with written_whole(path) as temporary, open(temporary, "w", newline="") as file:
-            rows = csv.writer(file)
-            rows.writerow(["step", "loss"])
-            rows.writerows((i + 1, f"{loss:.6g}") for i, loss in enumerate(losses))
-    except OSError as error:
-        raise InputError(f"{path}: not saved, {error.strerror or error}; an older file there is kept") from error
+    with written_whole(path) as temporary, open(temporary, "w", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow(["step", "loss"])
+        rows.writerows((i + 1, f"{loss:.6g}") for i, loss in enumerate(losses))
 
 
 def _as_json(value: Any) -> Any:

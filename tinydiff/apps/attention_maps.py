@@ -1,36 +1,29 @@
-"""Which words each place of the image attends to: cross-attention made visible.
+"""Which words each position of the image attends to: cross-attention made visible.
 
 At every denoising step each position of the U-Net's feature maps asks all words, and mixes what they answer by a
 softmax over them (`ops/attention.py`).  These weights, seen for one word over all positions, are an image of where that
 word acts.  (Hertz 2022, arXiv:2208.01626)
 """
 
-from __future__ import annotations
-
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from tinydiff import ops
 from tinydiff.autograd import Array, Tensor
-from tinydiff.datasets.captions import tokens
+from tinydiff.datasets.captions import split_words
 from tinydiff.device import to_numpy
 from tinydiff.diffusion.guidance import GUIDANCE_INTERVAL, GUIDANCE_SCALE
 from tinydiff.diffusion.samplers import Options
-from tinydiff.models.unet import UNet
-from tinydiff.nn.blocks import Attention, TransformerBlock
+from tinydiff.nn.blocks import Attention
 from tinydiff.nn.module import Module, forward_hook
-
-if TYPE_CHECKING:
-    from tinydiff.pipelines.text_to_image import TextToImage
+from tinydiff.pipelines.text_to_image import TextToImage
 
 
 @dataclass(frozen=True)
 class AttentionMaps:
-    """How much each place attends to each word, while an image is generated."""
+    """How much each position attends to each word, while an image is generated."""
 
     image: np.ndarray  # uint8 (H, W, 3)
     words: list[str]  # of the prompt, L of them
@@ -47,39 +40,27 @@ def attention_maps(
     seed: int = 0,
 ) -> AttentionMaps:
     """Generate an image by DDIM and record every cross-attention.  Raises InputError as `pipe.generate` does."""
-    pipe.check([prompt], steps, guidance_interval, seed=seed)
-    words = tokens(prompt)
-    places = list(range(1, len(words) + 1))  # behind the token that begins a prompt
+    words = split_words(prompt)
+    of_this_step: list[np.ndarray] = []  # weights (positions, tokens), one array a layer
     maps: list[np.ndarray] = []
     predicted: list[np.ndarray] = []
-    with recorded(pipe.denoiser.unet) as seen:
 
-        def callback(done: int, x: Array, x0: Array) -> None:
-            side = int(np.sqrt(max(weights.shape[1] for weights in seen)))  # of the largest feature map
+    def record(layer: Module, inputs: tuple, y: Any) -> None:
+        if isinstance(layer, Attention) and len(inputs) == 2:  # an image and a text
             # The last of the batch: guidance puts the empty prompt first.
-            maps.append(np.mean([_enlarged(weights[-1], side) for weights in seen], 0)[..., places])
-            predicted.append(pipe.decode(x0)[0])
-            seen.clear()
+            of_this_step.append(cross_attention_weights(layer, *inputs)[-1])
 
-        rng = np.random.default_rng(seed)
-        noise = rng.standard_normal((1, *pipe.latent_shape), np.float32)
-        text, options = pipe.encode_prompt([prompt]), Options(callback=callback)
-        latents = pipe.sample(text, noise, steps, rng, guidance_scale, guidance_interval, options=options)
-    return AttentionMaps(pipe.decode(latents)[0], words, np.stack(maps).transpose(0, 3, 1, 2), np.stack(predicted))
-
-
-@contextmanager
-def recorded(unet: UNet) -> Iterator[list[np.ndarray]]:
-    """Within this block each cross-attention leaves its weights in the list, (N, L, M): positions L, words M."""
-    seen: list[np.ndarray] = []
-    layers = {id(module.attn2) for _, module in unet.named_modules() if isinstance(module, TransformerBlock)}
-
-    def record(module: Module, inputs: tuple, y: Any) -> None:
-        if isinstance(module, Attention) and id(module) in layers:
-            seen.append(cross_attention_weights(module, *inputs))
+    def after_step(done: int, x: Array, x0: Array) -> None:
+        side = int(np.sqrt(max(len(weights) for weights in of_this_step)))  # of the largest feature map
+        mean = np.mean([_enlarged(weights, side) for weights in of_this_step], 0)
+        maps.append(mean[..., 1 : len(words) + 1])  # behind the token that begins a prompt
+        predicted.append(pipe.decode(x0)[0])
+        of_this_step.clear()
 
     with forward_hook(record):
-        yield seen
+        options = Options(callback=after_step)
+        image = pipe.generate([prompt], steps, guidance_scale, guidance_interval, seed=seed, options=options)[0]
+    return AttentionMaps(image, words, np.stack(maps).transpose(0, 3, 1, 2), np.stack(predicted))
 
 
 def cross_attention_weights(layer: Attention, x: Tensor, context: Tensor) -> np.ndarray:
