@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-LIMITS = {"core": 4_850, "engine": 3_000, "whole": 14_500}  # lines, docstrings and all
+LIMITS = {"face": 150, "core": 4_500, "engine": 3_000, "whole": 14_500}  # lines, docstrings and all
 LONGEST = 330  # lines of a file
+FACE = ("__init__.py", "errors.py")  # what dispatches to all rings
 WORKSHOP = ("apps", "segmentation", "evaluation", "viz", "exercises", "bench", "cli", "playground", "__main__.py")
 
 
@@ -16,7 +17,7 @@ def ring(module: Path) -> str:
     first, *rest = module.relative_to(ROOT / "tinydiff").parts
     if first == "kernels" and rest[0] in ("cpu", "cuda"):
         return "engine"
-    return "workshop" if first in WORKSHOP else "core"
+    return "face" if first in FACE else "workshop" if first in WORKSHOP else "core"
 
 
 def lines_of(path: Path) -> int:
@@ -25,7 +26,7 @@ def lines_of(path: Path) -> int:
 
 @pytest.fixture(scope="module")
 def lines() -> dict[str, int]:
-    counted = {"core": 0, "engine": 0, "workshop": 0}
+    counted = {"face": 0, "core": 0, "engine": 0, "workshop": 0}
     for path in (ROOT / "tinydiff").rglob("*.py"):
         counted[ring(path)] += lines_of(path)
     return {**counted, "whole": sum(counted.values())}
@@ -41,7 +42,7 @@ def test_no_file_is_too_long_to_read_at_one_sitting() -> None:
     assert {name: count for name, count in counts.items() if count > LONGEST} == {}
 
 
-@pytest.mark.parametrize("name", ["core", "engine", "workshop"])
+@pytest.mark.parametrize("name", ["face", "core", "engine", "workshop"])
 def test_the_readme_says_how_long_each_ring_is(name: str, lines: dict[str, int]) -> None:
     row = re.search(rf"^\| {name} \| ([\d,]+) lines \| ", (ROOT / "README.md").read_text("utf-8"), re.MULTILINE)
     assert row is not None

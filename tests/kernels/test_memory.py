@@ -5,7 +5,7 @@ import resource
 import numpy as np
 import pytest
 
-from tinydiff.kernels import reuse_memory
+from tinydiff.kernels.cpu.arrays import reuse_memory
 
 
 def test_the_same_memory_is_used_again():

@@ -80,7 +80,7 @@ class ImageDenoiser:
                 x0 = to_x0_and_noise(predict(x, level), x, alpha_bar, pipe.prediction_type)[0]
             else:
                 count = min(steps, level + 1)
-                options = Options(clip=pipe.clip, last=level)
+                options = Options(clip=pipe.autoencoder.clip, last=level)
                 x0 = sample(ddpm_step, predict, x, pipe.schedule, count, rng, pipe.prediction_type, options)
             cleaned.append(to_numpy(x0).clip(-1, 1))
         return np.concatenate(cleaned)

@@ -4,8 +4,6 @@ A ratio above 1 says that tinydiff is the faster one.  Where PyTorch is not inst
 that this machine reaches on multiply-adds alone.
 """
 
-from __future__ import annotations
-
 import platform
 from collections.abc import Callable, Iterator, Sequence
 from importlib.metadata import version
@@ -43,9 +41,9 @@ def bench(
     for group in groups:
         if group not in known:
             raise InputError(f"bench: no group {group!r}; there are {', '.join(known)}")
-    from tinydiff.kernels import reuse_memory
-
     _start_torch()
+    from tinydiff.kernels.cpu.arrays import reuse_memory
+
     reuse_memory()
     rows = []
     for group in groups:

@@ -1,7 +1,5 @@
 """Convolutions: against PyTorch shape by shape, and the ladder from the plain loops to Winograd."""
 
-from __future__ import annotations
-
 import importlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass

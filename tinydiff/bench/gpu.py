@@ -4,8 +4,6 @@ The count is a roofline model: a kernel takes at least as long as its multiply-a
 at the memory's rate, each array read or written once.  (Williams 2009, doi:10.1145/1498765.1498785)
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """Peak memory of training steps, each side in a process of its own: `python -m tinydiff.bench.memory ours|theirs`."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -30,7 +28,7 @@ def _in_a_process(side: str) -> float:
 
 def _measure(side: str) -> int:
     from tinydiff.bench import steps
-    from tinydiff.kernels import reuse_memory
+    from tinydiff.kernels.cpu.arrays import reuse_memory
 
     reuse_memory()
     task = steps.shipped_denoiser()

@@ -1,7 +1,5 @@
 """What the processor can do at most: multiply-adds on numbers that stay in the first cache."""
 
-from __future__ import annotations
-
 import numpy as np
 from numba import get_num_threads, prange
 

@@ -4,8 +4,6 @@ Numba compiles to PTX where NVIDIA's compiler library NVVM is installed, and ptx
 into the machine code of one compute capability and says what a thread of it needs.
 """
 
-from __future__ import annotations
-
 import re
 import shutil
 import subprocess

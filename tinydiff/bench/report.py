@@ -1,7 +1,5 @@
 """Benchmark rows as lines of text, as JSON, and as an image."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path

@@ -3,8 +3,6 @@
 Both hold the same weights; their outputs, gradients and first ten losses must be the same before anything is timed.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial

@@ -1,7 +1,5 @@
 """Interleaved timing: contenders take turns, so that a slow moment of the machine hits them all; medians count."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable
 from dataclasses import dataclass

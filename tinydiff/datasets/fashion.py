@@ -117,9 +117,8 @@ def render(grey: Array, colour: Array, background: Array) -> Array:
         part = slice(start, start + CHUNK)
         padded = np.pad(grey[part], ((0, 0), (MARGIN, MARGIN), (MARGIN, MARGIN)))
         first = 256 * (colour[part] * len(BACKGROUNDS) + background[part])  # of the table's rows for an image
-        np.take(
-            pixel_table(), padded + first[:, None, None], axis=0, out=images[part], mode="clip"
-        )  # "raise" would copy out
+        rows = padded + first[:, None, None]
+        np.take(pixel_table(), rows, axis=0, out=images[part], mode="clip")  # "raise" would copy out
     return images
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from tinydiff.apps.train.classifier import classification_loss
 from tinydiff.apps.train.session import fit, load_ema
 from tinydiff.autograd import Tensor, no_grad
 from tinydiff.datasets import COLOURS, GARMENTS, UNSEEN, CaptionedImages, captioned_fashion, load_fashion, render
@@ -24,7 +25,6 @@ from tinydiff.models.classifier import Classifier, ClassifierConfig
 from tinydiff.pipelines.text_to_image import TextToImage, load
 from tinydiff.training.loop import Shuffle, Task
 from tinydiff.training.optim import OptimConfig
-from tinydiff.training.tasks import classification_loss
 from tinydiff.weights import load_classifier, shipped_weights
 
 BATCH = 256

@@ -1,14 +1,21 @@
-"""The hot loops behind one face: each backend has the same names and signatures, listed in `selection.py`.
+"""The hot loops behind one face: `kernels.conv2d_forward(x, …)` is that of the backend for x, its first array.
 
-`reference` is the definition (plain loops), `numpy` the same in NumPy for any float type, `cpu` compiled by Numba,
-`cuda` for a GPU.  Unless `use` chooses, CuPy's arrays go to `cuda`, NumPy's to `cpu` if float32, else to `numpy`.
+Each backend has the same names and signatures, listed in `selection.py`: `reference` is the definition (plain loops),
+`numpy` the same in NumPy for any float type, `cpu` compiled by Numba, `cuda` for a GPU.  Unless `use` chooses, CuPy's
+arrays go to `cuda`, NumPy's to `cpu` if float32, else to `numpy`.
 """
 
 from collections.abc import Callable
 from typing import Any
 
-from tinydiff.kernels.memory import constant_weights, reuse_memory
+from tinydiff.kernels.memory import constant_weights
 from tinydiff.kernels.selection import BACKENDS, FASTER, MANDATORY, backend_of, module_of, use, winograd_allowed
+
+
+def __getattr__(name: str) -> Callable[..., Any]:
+    if name not in MANDATORY + FASTER:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return lambda x, *others, **options: kernel(name, x)(x, *others, **options)
 
 
 def kernel(name: str, x: Any) -> Callable[..., Any]:
@@ -26,16 +33,6 @@ def find_kernel(name: str, x: Any) -> Callable[..., Any] | None:
     return getattr(module_of(backend_of(x)), name, None)
 
 
-def matmul(a: Any, b: Any, transpose_a: bool = False, transpose_b: bool = False, bias: Any = None) -> Any:
-    """a (M, C) · b (C, K), either one transposed first, + bias (K,) unless it is None: (M, K)."""
-    return kernel("matmul", a)(a, b, transpose_a, transpose_b, bias)
-
-
 def add(a: Any, b: Any) -> Any:
     """a + b; arrays and numbers, broadcast."""
     return kernel("add", a)(a, b) if hasattr(a, "dtype") and hasattr(b, "dtype") else a + b
-
-
-def sum_rows(x: Any) -> Any:
-    """The sum of x (…, C) over all axes but the last, (C,): the gradient of a bias."""
-    return kernel("sum_rows", x)(x)

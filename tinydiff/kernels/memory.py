@@ -1,29 +1,10 @@
-"""What is kept from one call to the next: freed memory, and what is made of weights that do not change."""
+"""What is kept from one call to the next: what kernels make of weights that do not change."""
 
 import contextlib
-import ctypes
-import functools
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 
 import numpy as np
-
-_TRIM_THRESHOLD, _MMAP_THRESHOLD, _LARGEST = -1, -3, (1 << 31) - 1  # malloc.h
-
-
-@functools.cache
-def reuse_memory() -> bool:
-    """Keep freed memory in this process from here on; False where the C library knows no such thing.
-
-    The C library gives large freed blocks back to the operating system, which clears every page anew at its next use:
-    up to a fifth of a training step.
-    """
-    try:
-        mallopt = ctypes.CDLL(None).mallopt
-    except (OSError, AttributeError, TypeError):
-        return False
-    return bool(mallopt(_MMAP_THRESHOLD, _LARGEST) and mallopt(_TRIM_THRESHOLD, _LARGEST))
-
 
 _Cache = dict[tuple, tuple[np.ndarray, np.ndarray]]
 _cache: ContextVar[_Cache | None] = ContextVar("cache", default=None)

@@ -37,6 +37,8 @@ class Autoencoder(Module):
     ((1, 8, 8, 4), (1, 32, 32, 3))
     """
 
+    clip: float | None = None  # the bound that samplers hold x̂0 to: pixels have one, latents have none
+
     def __init__(self, config: AutoencoderConfig, rng: Rng) -> None:
         self.config = config
         self.channels = latent = config.latent_channels
@@ -73,6 +75,7 @@ class PixelSpace(Module):
     """In the autoencoder's place where diffusion works on the pixels themselves: nothing is encoded."""
 
     channels, factor = 3, 1
+    clip: float | None = 1.0
 
     def encode(self, images: Array) -> Array:
         return images

@@ -26,7 +26,7 @@ def gelu(x: Array) -> tuple[Array, Backward]:
     """x·Φ(x), elementwise, Φ the normal distribution function; its slope is Φ(x) + x·φ(x).  (As SiLU, 2016)"""
     fast = kernels.find_kernel("gelu", x)
     if fast is not None:
-        return fast(x), lambda dy: (kernels.kernel("gelu_backward", dy)(x, dy),)
+        return fast(x), lambda dy: (kernels.gelu_backward(x, dy),)
     cdf, density = _normal(x)
     return x * cdf, lambda dy: (dy * (cdf + x * density),)
 
@@ -43,7 +43,7 @@ def geglu(x: Array) -> tuple[Array, Backward]:
         raise InputError(f"geglu: the last axis of x {x.shape} must be even, to part into values and gates")
     fast = kernels.find_kernel("geglu", x)
     if fast is not None:
-        return fast(x), lambda dy: (kernels.kernel("geglu_backward", dy)(x, dy),)
+        return fast(x), lambda dy: (kernels.geglu_backward(x, dy),)
     xp, width = array_module(x), x.shape[-1] // 2
     u, g = x[..., :width], x[..., width:]  # (…, D) both
     cdf, density = _normal(g)

@@ -34,7 +34,7 @@ def attention(q: Array, k: Array, v: Array, *, heads: int = 1) -> tuple[Array, B
     fast = kernels.find_kernel("attention", q)
     if fast is not None:
         y, lse = fast(q, k, v, heads)
-        return y, lambda dy: kernels.kernel("attention_backward", dy)(q, k, v, heads, lse, y, dy)
+        return y, lambda dy: kernels.attention_backward(q, k, v, heads, lse, y, dy)
 
     def split(x: Array) -> Array:  # (N, L, D) → (N, heads, L, d)
         return x.reshape(n, -1, heads, width // heads).transpose(0, 2, 1, 3)

@@ -28,12 +28,12 @@ def conv2d(
     """
     sides = (padding,) * 4 if isinstance(padding, int) else tuple(padding)
     _check(x, w, b, stride, sides)
-    y = kernels.kernel("conv2d_forward", x)(x, w, b, stride, sides)
+    y = kernels.conv2d_forward(x, w, b, stride, sides)
 
     def backward(dy: Array, needs_input_grad: tuple[bool, ...] = (True, True, True)) -> tuple:
         needs_dx, needs_dw, needs_db = needs_input_grad
-        dx = kernels.kernel("conv2d_input_grad", dy)(dy, w, x.shape, stride, sides) if needs_dx else None
-        dw = kernels.kernel("conv2d_weight_grad", dy)(x, dy, w.shape[:2], stride, sides) if needs_dw else None
+        dx = kernels.conv2d_input_grad(dy, w, x.shape, stride, sides) if needs_dx else None
+        dw = kernels.conv2d_weight_grad(x, dy, w.shape[:2], stride, sides) if needs_dw else None
         db = kernels.sum_rows(dy) if b is not None and needs_db else None
         return dx, dw, db
 
@@ -57,12 +57,12 @@ def conv_transpose2d(x: Array, w: Array, b: Array | None = None, *, stride: int 
     n, height, width, _ = x.shape
     kernel_h, kernel_w, filters, _ = w.shape
     shape = n, (height - 1) * stride + kernel_h, (width - 1) * stride + kernel_w, filters
-    y = kernels.kernel("conv2d_input_grad", x)(x, w, shape, stride, _NO_PADDING)
+    y = kernels.conv2d_input_grad(x, w, shape, stride, _NO_PADDING)
 
     def backward(dy: Array, needs_input_grad: tuple[bool, ...] = (True, True, True)) -> tuple:
         needs_dx, needs_dw, needs_db = needs_input_grad
-        dx = kernels.kernel("conv2d_forward", dy)(dy, w, None, stride, _NO_PADDING) if needs_dx else None
-        dw = kernels.kernel("conv2d_weight_grad", dy)(dy, x, w.shape[:2], stride, _NO_PADDING) if needs_dw else None
+        dx = kernels.conv2d_forward(dy, w, None, stride, _NO_PADDING) if needs_dx else None
+        dw = kernels.conv2d_weight_grad(dy, x, w.shape[:2], stride, _NO_PADDING) if needs_dw else None
         db = kernels.sum_rows(dy) if b is not None and needs_db else None
         return dx, dw, db
 

@@ -1,9 +1,9 @@
 """The fully connected layer, where every output looks at every input, and the embedding, a table of vectors."""
 
+from tinydiff import kernels
 from tinydiff.autograd import Array, Backward, op
 from tinydiff.device import array_module, to_device_of
 from tinydiff.errors import InputError
-from tinydiff.kernels import matmul, sum_rows
 
 
 @op(selective=True)
@@ -16,14 +16,14 @@ def linear(x: Array, w: Array, b: Array | None = None) -> tuple[Array, Backward]
         shapes = f"x {x.shape}, w {w.shape}, b {None if b is None else b.shape}"
         raise InputError(f"linear: x must be (…, C), w (C, K) and b (K,), not {shapes}")
     rows = x.reshape(-1, w.shape[0])  # (rows, C)
-    y = matmul(rows, w, bias=b)
+    y = kernels.matmul(rows, w, bias=b)
 
     def backward(dy: Array, needs_input_grad: tuple[bool, ...] = (True, True, True)) -> tuple:
         needs_dx, needs_dw, needs_db = needs_input_grad
         dy = dy.reshape(-1, w.shape[1])  # (rows, K)
-        dx = matmul(dy, w, transpose_b=True).reshape(x.shape) if needs_dx else None
-        dw = matmul(rows, dy, transpose_a=True) if needs_dw else None
-        db = sum_rows(dy) if b is not None and needs_db else None
+        dx = kernels.matmul(dy, w, transpose_b=True).reshape(x.shape) if needs_dx else None
+        dw = kernels.matmul(rows, dy, transpose_a=True) if needs_dw else None
+        db = kernels.sum_rows(dy) if b is not None and needs_db else None
         return dx, dw, db
 
     return y.reshape(*x.shape[:-1], w.shape[1]), backward

@@ -16,8 +16,8 @@ def max_pool2d(x: Array, *, size: int = 2) -> tuple[Array, Backward]:
     """
     if x.ndim != 4 or size < 1 or x.shape[1] % size or x.shape[2] % size or 0 in x.shape:
         raise InputError(f"max_pool2d: x {x.shape} must be (N, H, W, C) with H and W multiples of size {size}")
-    y, argmax = kernels.kernel("max_pool2d_forward", x)(x, size)
-    return y, lambda dy: (kernels.kernel("max_pool2d_backward", dy)(dy, argmax, size),)
+    y, argmax = kernels.max_pool2d_forward(x, size)
+    return y, lambda dy: (kernels.max_pool2d_backward(dy, argmax, size),)
 
 
 @op
@@ -31,5 +31,5 @@ def upsample_nearest(x: Array) -> tuple[Array, Backward]:
     """
     if x.ndim != 4 or 0 in x.shape:
         raise InputError(f"upsample_nearest: x must be (N, H, W, C), not {x.shape}")
-    y = kernels.kernel("upsample_nearest_forward", x)(x)
-    return y, lambda dy: (kernels.kernel("upsample_nearest_backward", dy)(dy),)
+    y = kernels.upsample_nearest_forward(x)
+    return y, lambda dy: (kernels.upsample_nearest_backward(dy),)

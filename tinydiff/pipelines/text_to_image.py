@@ -3,9 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+import tinydiff
 from tinydiff.autograd import Array, Tensor, no_grad
 from tinydiff.datasets.captions import Vocabulary
 from tinydiff.datasets.pixels import as_pixels
@@ -14,7 +16,7 @@ from tinydiff.diffusion.guidance import GUIDANCE_INTERVAL, GUIDANCE_SCALE, class
 from tinydiff.diffusion.samplers import DEFAULTS, SAMPLERS, Options, sample
 from tinydiff.diffusion.schedule import Schedule, make_schedule
 from tinydiff.errors import InputError
-from tinydiff.kernels import constant_weights, reuse_memory
+from tinydiff.kernels import constant_weights
 from tinydiff.models.autoencoder import Autoencoder, PixelSpace
 from tinydiff.models.unet import Denoiser
 from tinydiff.pipelines.editing import edit, interpolate, invert, reconstruct
@@ -52,11 +54,6 @@ class TextToImage:
         """Pixels of an image's side."""
         return self.latent_shape[0] * self.autoencoder.factor
 
-    @property
-    def clip(self) -> float | None:
-        """The bound of x̂0: pixels have one, latents have none."""
-        return 1.0 if isinstance(self.autoencoder, PixelSpace) else None
-
     def to(self, device: str) -> "TextToImage":
         """Move the networks to "cpu" or "cuda", in place.  Raises InputError where the device cannot be used."""
         for module in (self.autoencoder, self.denoiser):
@@ -86,12 +83,15 @@ class TextToImage:
             images = tinydiff.load().generate(["a red dress on a white background"] * 4, seed=1)
         """
         self.check(prompts, steps, guidance_interval, sampler, seed)
-        reuse_memory()
         rng = np.random.default_rng(seed)
         noise = rng.standard_normal((len(prompts), *self.latent_shape), np.float32)
         text = self.encode_prompt(prompts)
         guidance = guidance_scale, guidance_interval, negative_prompt
         return self.decode(self.sample(text, noise, steps, rng, *guidance, sampler, options))
+
+    def attention_maps(self, prompt: str, **options: Any) -> Any:
+        """Where each word acts while an image is generated: `tinydiff.attention_maps`, which says what comes back."""
+        return tinydiff.attention_maps(self, prompt, **options)
 
     def encode_prompt(self, prompts: Sequence[str]) -> Array:
         """Prompts as the vectors that the U-Net is conditioned on, (N, L, D)."""
@@ -115,7 +115,7 @@ class TextToImage:
         """
         together = len(noise) if options.adjust is not None else BATCH
         low, high = (share * self.schedule.num_train_timesteps for share in guidance_interval)
-        options = replace(options, clip=self.clip)
+        options = replace(options, clip=self.autoencoder.clip)
         latents = []
         with constant_weights():
             empty = self._unconditional(min(together, len(noise)), negative_prompt)

@@ -1,7 +1,5 @@
 """To go through an idea one step at a time: a slider where widgets run, a filmstrip where they do not."""
 
-from __future__ import annotations
-
 import io
 from collections.abc import Callable, Sequence
 from pathlib import Path

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from tinydiff.apps.data.own_images import OwnImages, load_own_images
+from tinydiff.apps.train.classifier import classifier_task
 from tinydiff.apps.train.folder import folder_lock, refuse_another_run, refuse_existing, run_folder
 from tinydiff.apps.train.report import EXAMPLES, Strips, write_report
 from tinydiff.apps.train.session import fit, load_ema
@@ -96,7 +97,7 @@ def _train_part(
         return {"vectors": words.vectors}, {"words": images.vocabulary.words, "losses": list(words.losses)}
     if name == "classifier":
         assert isinstance(images, Fashion)
-        model = _trained(tasks.classifier_task(images, settings), folder, resume, device)
+        model = _trained(classifier_task(images, settings), folder, resume, device)
         return model.state_dict(), {"model": asdict(settings.classifier)}
     if name == "autoencoder":
         strips = Strips(folder, name, resume, lambda ema: _reconstructed(settings, images, ema, device), rows=2)

@@ -19,7 +19,6 @@ from tinydiff.autograd import Array
 from tinydiff.device import array_module, to_device_of
 from tinydiff.errors import InputError
 from tinydiff.files import written_whole
-from tinydiff.kernels import reuse_memory
 from tinydiff.nn.module import Module, forward_hook
 from tinydiff.training.loop import Task, training_loop
 from tinydiff.training.optim import AdamW
@@ -43,7 +42,6 @@ def fit(
     ema)` is asked before every step but the first; `on_checkpoint(steps done, ema)` is called after each checkpoint.
     Raises FloatingPointError at the first value that is not finite, naming step and layer; the last checkpoint stays.
     """
-    reuse_memory()
     config, path = task.optim, out / f"{task.name}.checkpoint.safetensors"
     run_config = {"part": task.name, "optim": asdict(config), "seed": task.seed, **task.run_config}
     optimiser = AdamW(task.model, config)

@@ -2,6 +2,7 @@
 
 # ruff: noqa: F401 (the names are those of kernels/selection.py)
 
+from tinydiff.kernels.cpu.arrays import reuse_memory
 from tinydiff.kernels.cpu.attention import attention, attention_backward
 from tinydiff.kernels.cpu.conv import conv2d_forward, conv2d_input_grad, conv2d_weight_grad, matmul
 from tinydiff.kernels.cpu.data_movement import add, concat, split, sum_positions
@@ -17,3 +18,5 @@ from tinydiff.kernels.cpu.pointwise import (
     upsample_nearest_backward,
     upsample_nearest_forward,
 )
+
+reuse_memory()  # for whatever uses these kernels, training and generating alike

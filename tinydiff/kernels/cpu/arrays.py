@@ -1,8 +1,7 @@
 """What the compiled kernels take and give: contiguous float32, read-only on the way in, aligned on the way out."""
 
-from __future__ import annotations
-
 import ctypes
+import functools
 import math
 from collections import namedtuple
 
@@ -49,3 +48,20 @@ def zeros(count: int) -> np.ndarray:
     if _zeros.size < count:
         _zeros = np.zeros(2 * count, np.float32)
     return as_float32("zeros", _zeros)
+
+
+_TRIM_THRESHOLD, _MMAP_THRESHOLD, _LARGEST = -1, -3, (1 << 31) - 1  # malloc.h
+
+
+@functools.cache
+def reuse_memory() -> bool:
+    """Keep freed memory in this process from here on; False where the C library knows no such thing.
+
+    The C library gives large freed blocks back to the operating system, which clears every page anew at its next use:
+    up to a fifth of a training step.
+    """
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError, TypeError):
+        return False
+    return bool(mallopt(_MMAP_THRESHOLD, _LARGEST) and mallopt(_TRIM_THRESHOLD, _LARGEST))

@@ -5,8 +5,6 @@ once; the matrix of all weights (L, M) never exists.  The forward keeps one numb
 row's sum of exponentials, and the backward makes the weights again from it.  (Dao 2022, arXiv:2205.14135)
 """
 
-from __future__ import annotations
-
 import numpy as np
 from numba import prange
 

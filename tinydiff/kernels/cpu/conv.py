@@ -14,8 +14,6 @@ each tap, the product of the positions' pixels, transposed, and dy.
 Every task writes its own part of the result and sums in one order: the same bits for any number of threads.
 """
 
-from __future__ import annotations
-
 import functools
 from collections import namedtuple
 

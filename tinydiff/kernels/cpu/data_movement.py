@@ -1,7 +1,5 @@
 """What only moves numbers, or adds two arrays: little work, but a single thread would make the other wait for it."""
 
-from __future__ import annotations
-
 import numpy as np
 from numba import prange
 

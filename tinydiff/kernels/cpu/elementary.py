@@ -3,8 +3,6 @@
 The C library's versions are called one number at a time; these are polynomials without a branch.
 """
 
-from __future__ import annotations
-
 import numpy as np
 
 from tinydiff.kernels.cpu.jit import helper

@@ -4,8 +4,6 @@ The right-hand side b (steps, columns) is stored in *panels* (columns / WIDTH, s
 reads one after the other lies one after the other.  The last panel is filled up with zeros.
 """
 
-from __future__ import annotations
-
 from collections import namedtuple
 
 import numpy as np

@@ -9,8 +9,6 @@ and no faster on a batch whose patches fill more than the cache.
 Nothing else uses it: it is here to be read, timed and compared.
 """
 
-from __future__ import annotations
-
 import numpy as np
 
 from tinydiff.kernels.cpu.jit import helper

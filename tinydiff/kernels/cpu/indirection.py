@@ -4,8 +4,6 @@ For `gemm` a buffer is (blocks, taps, ENTRY): for each block of ROWS rows and ea
 numbers, then where in b the tap begins.  For `gemm_transposed` it is one address for each step.
 """
 
-from __future__ import annotations
-
 from collections import namedtuple
 
 import numpy as np

@@ -8,8 +8,6 @@
 * The first call compiles; when that takes long, one line says so.
 """
 
-from __future__ import annotations
-
 import contextlib
 import functools
 import hashlib

@@ -9,8 +9,6 @@ product of x, transposed, and dy with its shifted copies side by side: dw[c, (ta
 − tap, k].  (Anderson 2017, arXiv:1709.03395, calls it kn2row.)
 """
 
-from __future__ import annotations
-
 import numpy as np
 from numba import prange
 

@@ -16,8 +16,6 @@ where 12 × 2 would spill and 6 × 2 does not; NEON has 32 of 4.  Where fewer ro
 the same form finish the work.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

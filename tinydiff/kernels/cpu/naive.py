@@ -7,8 +7,6 @@ What it costs: a decorator.  What it buys: the interpreter is gone, which alone 
 multiply-add still loads y and stores it again.  It is here to be read, timed and compared; nothing else uses it.
 """
 
-from __future__ import annotations
-
 import tinydiff.kernels.reference as reference
 from tinydiff.kernels.cpu.jit import helper
 

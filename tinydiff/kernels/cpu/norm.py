@@ -4,8 +4,6 @@ Work is split by image in a fixed number of parts, and each part sums its own sh
 gradients, so that the result does not depend on the number of threads.
 """
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

@@ -4,8 +4,6 @@ A model has hundreds of arrays, most of them small, so that a call for each woul
 addresses names them all, and the tasks are chunks of it.
 """
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Sequence
 

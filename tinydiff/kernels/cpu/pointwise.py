@@ -1,7 +1,5 @@
 """Element by element: GELU and GEGLU, max-pool, nearest ×2."""
 
-from __future__ import annotations
-
 import numpy as np
 from numba import prange
 

@@ -5,8 +5,6 @@ written instruction by instruction.  TINYDIFF_INSTRUCTIONS=avx2 (or avx512, neon
 for fair comparisons: Numba is then held to it too.
 """
 
-from __future__ import annotations
-
 import contextlib
 import os
 from collections.abc import Callable, Iterator

@@ -14,8 +14,6 @@ The points are 0, ±√½, ±√2 and ∞: with the usual 0, ±1, ±2, ∞ the r
 (Lavin & Gray 2015, arXiv:1509.09308)
 """
 
-from __future__ import annotations
-
 from collections import namedtuple
 
 import numpy as np

@@ -4,8 +4,6 @@ A 6×6 tile is evaluated at 6 points by rows and by columns; rows 1 and 2 of the
 so that a pair shares its even and odd parts.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

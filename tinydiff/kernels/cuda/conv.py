@@ -12,8 +12,6 @@ tap, over the positions.  Where tiles are few, a sum is made in parts, by more b
 same bits every time.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 from numba import cuda, float32, int32

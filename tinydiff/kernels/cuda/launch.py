@@ -1,7 +1,5 @@
 """How a kernel gets onto the GPU: what it takes, and the grid that covers the work."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

@@ -6,8 +6,6 @@ The ladder's first rung on the GPU, as `reference.py` is on the CPU: every numbe
 tap and filter that uses it.  `conv.py` is what it grows into.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 from numba import cuda, float32

@@ -5,8 +5,6 @@ every THREADS-th number, then in pairs in shared memory, so that their order is 
 gradients are summed channel by channel, in PARTS shares of the positions.
 """
 
-from __future__ import annotations
-
 import math
 from typing import Any
 

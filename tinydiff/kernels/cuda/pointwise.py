@@ -1,7 +1,5 @@
 """Max-pool and nearest ×2 on a GPU: a thread for each number that is written."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np
