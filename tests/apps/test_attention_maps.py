@@ -35,6 +35,11 @@ def test_a_map_for_each_word_and_step(found):
     assert found.maps[:, 2].std() > 0.005  # the dress is somewhere
 
 
+def test_it_is_a_method_of_the_pipeline(pipe, found):
+    again = pipe.attention_maps(PROMPT, steps=4, seed=2)
+    assert np.array_equal(again.maps, found.maps) and np.array_equal(again.image, found.image)
+
+
 def test_recording_changes_nothing(pipe, found):
     assert np.array_equal(found.image, pipe.generate([PROMPT], steps=4, seed=2)[0])
     assert np.array_equal(found.predicted[-1], found.image)

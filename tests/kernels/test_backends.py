@@ -99,6 +99,15 @@ def test_a_missing_mandatory_kernel_is_named(monkeypatch, name):
     monkeypatch.delattr(cpu, name)
     with pytest.raises(LookupError, match=f"'cpu' has no kernel '{name}'"):
         kernel(name, FLOAT32)
+    with pytest.raises(LookupError, match=f"'cpu' has no kernel '{name}'"):
+        getattr(kernels, name)(FLOAT32, FLOAT32)
+
+
+def test_the_face_has_the_kernels_and_nothing_else():
+    x = np.ones((1, 2, 2, 1))
+    assert kernels.upsample_nearest_forward(x).shape == (1, 4, 4, 1)
+    with pytest.raises(AttributeError, match="'tinydiff.kernels' has no attribute 'conv3d_forward'"):
+        _ = kernels.conv3d_forward
 
 
 @pytest.mark.parametrize("name", [*MANDATORY, *FASTER])
