@@ -1,5 +1,6 @@
 """Weight files: each trained part is one safetensors file, float16, with its configuration in the header."""
 
+import hashlib
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -33,6 +34,14 @@ def save_weights(folder: Path, name: str, arrays: dict[str, np.ndarray], config:
 def as_stored(array: Array) -> Array:
     """Rounded to float16, as the files hold it: what is measured and used further is what will be loaded."""
     return array.astype(np.float16).astype(np.float32)
+
+
+def fingerprint(model: Module) -> str:
+    """What tells a model's weights from others: a digest of their values, whatever type a file has them in."""
+    digest = hashlib.sha256()
+    for name, array in sorted(model.state_dict().items()):
+        digest.update(f"{name}{array.shape}".encode() + array.astype(np.float32).tobytes())
+    return digest.hexdigest()[:16]
 
 
 def load_autoencoder(folder: Path) -> Autoencoder:
