@@ -18,6 +18,7 @@ from tinydiff.models.text_encoder import TextEncoderConfig
 from tinydiff.models.unet import Denoiser, UNetConfig
 from tinydiff.training.presets import SchedulerConfig
 from tinydiff.weights import (
+    fingerprint,
     load_autoencoder,
     load_classifier,
     load_denoiser_network,
@@ -222,3 +223,20 @@ def test_what_float16_cannot_hold_is_not_saved(file, part, bad):
 
 def test_where_the_shipped_weights_are():
     assert shipped_weights().name == "weights" and isinstance(shipped_weights(), Path)
+
+
+def test_a_fingerprint_tells_weights_apart_and_not_the_types_of_their_files(tmp_path):
+    arrays = arrays_of("autoencoder")
+    save_weights(tmp_path, "autoencoder", arrays, CONFIGS["autoencoder"])
+    one = fingerprint(load_autoencoder(tmp_path))
+    rounded = {name: a.astype(np.float16).astype(np.float32) for name, a in arrays.items()}
+    checkpoint.save(tmp_path / "autoencoder.safetensors", rounded, {"part": "autoencoder", **CONFIGS["autoencoder"]})
+    assert fingerprint(load_autoencoder(tmp_path)) == one
+    rounded["decoder.conv_in.bias"][-1] += 0.01
+    save_weights(tmp_path, "autoencoder", rounded, CONFIGS["autoencoder"])
+    assert fingerprint(load_autoencoder(tmp_path)) != one
+
+
+def test_the_shipped_denoiser_knows_the_shipped_autoencoder():
+    config = load_denoiser_network(shipped_weights())[1]
+    assert config["autoencoder"] == fingerprint(load_autoencoder(shipped_weights()))

@@ -12,7 +12,7 @@ import numpy as np
 from tinydiff.errors import InputError
 
 DEVICES = ("cpu", "cuda")
-_INSTALL = "pip install 'tinydiff[cuda12]', or [cuda13] for a driver of CUDA 13"
+_INSTALL = 'in your clone: pip install -e ".[cuda12]", or [cuda13] for a driver of CUDA 13'
 
 
 def array_module(x: Any) -> Any:

@@ -1,5 +1,6 @@
 """Files that appear whole or not at all, and the folder of the data that comes with tinydiff."""
 
+import hashlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,11 +21,12 @@ def written_whole(path: str | Path) -> Iterator[Path]:
     """A name beside `path` to write to; renamed to `path` at the end, removed if anything went wrong on the way.
 
     A rename is all or nothing, so whoever opens the path finds the whole old file or the whole new one, whatever stops
-    the writer: a full disk, Ctrl-C, kill −9.  Raises InputError, which names the file, where it can't be written.
+    the writer: a full disk, Ctrl-C, kill −9.  A symbolic link stays one: the file that it leads to is replaced.
+    Raises InputError, which names the file, where it can't be written.
     """
-    path = Path(path)
+    path = Path(os.path.realpath(path))
     # Always the same name: what a killed process left behind is overwritten by the next one, and never piles up.
-    beside = path.with_name(f".{path.name}.partial")
+    beside = path.with_name(f".tinydiff-{hashlib.sha256(os.fsencode(path.name)).hexdigest()[:16]}.partial")
     try:
         yield beside
         os.replace(beside, path)

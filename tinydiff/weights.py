@@ -1,5 +1,6 @@
 """Weight files: each trained part is one safetensors file, float16, with its configuration in the header."""
 
+import hashlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -33,6 +34,14 @@ def load_model(folder: Path, part: str, model: Callable[..., Model], config_clas
     """A part that is one model; as all loaders do, InputError where its file is missing, damaged or does not fit."""
     arrays, config, path = _read(folder, part)
     return _filled(model(_configuration(config_class, config, "model", path), rng=None), arrays, path)
+
+
+def fingerprint(model: Module) -> str:
+    """What tells a model's weights from others: a digest of their values, whatever type a file has them in."""
+    digest = hashlib.sha256()
+    for name, array in sorted(model.state_dict().items()):
+        digest.update(f"{name}{array.shape}".encode() + array.astype(np.float32).tobytes())
+    return digest.hexdigest()[:16]
 
 
 def load_autoencoder(folder: Path) -> Autoencoder:

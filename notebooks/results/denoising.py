@@ -1,7 +1,7 @@
 """Denoising by diffusion beside non-local means, total variation and wavelets: `python notebooks/results/denoising.py`.
 
 Test images of garments with Gaussian noise of three levels, whose level every method is given.  The classical ones are
-scikit-image's (`pip install "tinydiff[test]"`), each with the parameter that was best on training images.  Prints
+scikit-image's (`pip install -e ".[test]"`), each with the parameter that was best on training images.  Prints
 PSNR and SSIM, and writes denoising.json and denoising.png.
 """
 
@@ -50,7 +50,7 @@ def classical(sigma: float) -> dict[str, list[Method]]:
         import pywt  # noqa: F401  # scikit-image's wavelets are PyWavelets'
         from skimage import restoration
     except ImportError:
-        raise InputError("denoising needs scikit-image and PyWavelets: pip install 'tinydiff[test]'") from None
+        raise InputError('denoising needs scikit-image and PyWavelets: pip install -e ".[test]"') from None
     level = sigma / 255
 
     def of_each(clean: Callable[..., np.ndarray], **options: object) -> Method:

@@ -1,8 +1,10 @@
 """The command line: what it passes on, and that each mistake is one line, exit status 2 and nothing written."""
 
 import argparse
+import configparser
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -242,12 +244,36 @@ def test_doctor_looks_at_everything(capsys: pytest.CaptureFixture[str]) -> None:
     for word in ("numba", "threads", "threading layer", "instructions", "micro-kernel", "writable", "cuda"):
         assert word in out
     assert "failed" not in out
+    assert out.splitlines()[-1] == "verdict: all is well"
+
+
+def test_what_doctor_advises_works(capsys: pytest.CaptureFixture[str]) -> None:
+    """tinydiff is on no index: its extras come from the clone, and are those that setup.cfg has."""
+    config = configparser.ConfigParser()
+    config.read(ROOT / "setup.cfg", encoding="utf-8")
+    for file in (*(ROOT / "tinydiff").rglob("*.py"), *(ROOT / "notebooks").rglob("*.py")):
+        text = file.read_text(encoding="utf-8")
+        assert not re.search(r"pip install \W*tinydiff", text), file
+        for extras in re.findall(r"pip install -e \W*\[([\w,]+)\]", text):
+            assert config["options.extras_require"].keys() >= set(extras.split(",")), file
 
 
 def test_doctor_survives_a_broken_machine(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "numba", None)
     assert run("doctor") == 0
-    assert "failed" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "failed" in out
+    assert out.splitlines()[-1].startswith("verdict: processor failed")
+
+
+def test_doctor_s_verdict_names_what_is_missing(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("tinydiff.cli.doctor.PACKAGES", ("numpy", "no-such-package"))
+    monkeypatch.setattr("tinydiff.cli.doctor.shipped", lambda *names: tmp_path)
+    assert run("doctor") == 0
+    verdict = capsys.readouterr().out.splitlines()[-1]
+    assert verdict.startswith("verdict: no-such-package: missing; pip install no-such-package; none: tinydiff train")
 
 
 @pytest.mark.parametrize("given, expected", [(None, cli.SPINS), ("5", "5")], ids=["unset", "set"])

@@ -184,6 +184,15 @@ def test_other_images_and_labels_are_refused(tmp_path):
         load_fashion("train", small_set(tmp_path / "labels", labels=np.array([3, 10], np.uint8)))
 
 
+def test_the_subset_does_not_replace_the_set(tmp_path):
+    source = small_set(tmp_path / "source")
+    before = {path: path.read_bytes() for path in source.iterdir()}
+    (tmp_path / "link").symlink_to(source)
+    with pytest.raises(InputError, match="would replace the input"):
+        make_subset(source, tmp_path / "link")
+    assert {path: path.read_bytes() for path in source.iterdir()} == before
+
+
 def test_subset_of_a_small_set(tmp_path, monkeypatch):
     monkeypatch.setattr("tinydiff.apps.data.fashion_subset.EACH", {"train": 3, "test": 2})
     source = small_set(tmp_path / "source")

@@ -104,6 +104,15 @@ def test_nothing_is_left_behind(the_class, tmp_path, monkeypatch):
     assert {path: path.read_bytes() for path in the_class.rglob("*") if path.is_file()} == before
 
 
+def test_the_marks_do_not_replace_a_notebook(tmp_path):
+    path = tmp_path / "01_a.ipynb"
+    path.write_text('{"cells": []}')
+    command = [sys.executable, "-m", "tinydiff.exercises", "grade", str(tmp_path), "--csv", str(path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
+    assert done.returncode == 2 and "would replace the input" in done.stderr
+    assert path.read_text() == '{"cells": []}'
+
+
 def test_the_table_and_the_csv_say_the_same(marks, tmp_path):
     own = [mark for (student, _), mark in marks.items() if student in ("ada", "loops")]
     write_csv(own, tmp_path / "grades.csv")

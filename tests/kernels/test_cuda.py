@@ -102,7 +102,7 @@ def test_without_a_card_one_line_says_what_is_missing(no_card, command, capsys, 
     monkeypatch.chdir(tmp_path)
     assert cli.main([*command, "--device", "cuda"]) == 2
     error = capsys.readouterr().err
-    assert error.count("\n") == 1 and "CuPy is not installed" in error and "pip install 'tinydiff[cuda12]'" in error
+    assert error.count("\n") == 1 and "CuPy is not installed" in error and 'pip install -e ".[cuda12]"' in error
     assert list(tmp_path.iterdir()) == []
 
 

@@ -133,8 +133,11 @@ def test_a_finished_run_is_kept_and_another_one_refused(tiny, folders, tmp_path,
     tinydiff.train_segmentation(*folders, out=tmp_path / "run")
     with pytest.raises(InputError, match="is there already; go on with --resume"):
         tinydiff.train_segmentation(*folders, out=tmp_path / "run")
-    tinydiff.train_segmentation(*folders, out=tmp_path / "run", resume=True)
+    (tmp_path / "run" / "loss.png").unlink()  # as a kill between the weights and their curves leaves it
+    spelt_otherwise = folders[0] / ".." / "images"
+    tinydiff.train_segmentation(spelt_otherwise, folders[1], out=tmp_path / "run", resume=True)
     assert "is trained already" in capsys.readouterr().out
+    assert (tmp_path / "run" / "loss.png").stat().st_size > 0
     for other in ({}, {"images": folders[0], "masks": folders[1], "padded": False}):
         with pytest.raises(InputError, match="from another run"):
             tinydiff.train_segmentation(out=tmp_path / "run", resume=True, **other)

@@ -5,6 +5,7 @@ import os
 import sys
 from collections.abc import Sequence
 
+from tinydiff.apps.console import on_console
 from tinydiff.cli.parser import build_parser
 from tinydiff.errors import InputError, MismatchError
 
@@ -13,12 +14,18 @@ SPINS = "1000"  # turns that a waiting thread takes before it sleeps; GCC's Open
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; 0 if it went well, 2 for bad input, 1 for wrong results (NaN, a mismatch), 130 at Ctrl-C."""
+    return on_console(lambda: _run(argv))
+
+
+def _run(argv: Sequence[str] | None) -> int:
     try:
         args = build_parser().parse_args(argv)
         if args.command != "bench":  # which compares with PyTorch as both come
             # Threads that spin for long take the core from whatever else runs there, and then wait for it themselves.
             os.environ.setdefault("GOMP_SPINCOUNT", SPINS)
         args.run(args)
+    except BrokenPipeError:
+        raise
     except (InputError, argparse.ArgumentTypeError, OSError) as error:
         return _complain(error, 2)
     except (FloatingPointError, MismatchError) as error:

@@ -1,12 +1,16 @@
 """What each command of the command line does with its arguments, which `parser.py` has read and checked."""
 
 import argparse
+from collections.abc import Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import tinydiff
+from tinydiff.apps.outputs import refuse_overwriting
 from tinydiff.cli.results import write_json
 from tinydiff.cli.types import folder_to_make
 from tinydiff.errors import InputError
+from tinydiff.files import shipped
 
 if TYPE_CHECKING:
     from tinydiff.pipelines.text_to_image import TextToImage
@@ -18,9 +22,12 @@ def generate(args: argparse.Namespace) -> None:
     from tinydiff import viz
     from tinydiff.cli.files import edit_file, save_all
 
+    prompts = [text for text in args.prompts for _ in range(args.n)]
+    digits = len(str(len(prompts)))
+    names = [args.output.with_stem(f"{args.output.stem}-{i:0{digits}}") for i in range(1, len(prompts) + 1)]
+    _check_outputs(args, names if args.each else [args.output], args.init, args.mask)
     pipe = _loaded(args)
     pipe.check(args.prompts, args.steps)
-    prompts = [text for text in args.prompts for _ in range(args.n)]
     options = {**_sampling(args), "sampler": args.sampler}
     if args.init is not None:
         images = edit_file(pipe, args.init, prompts, args.strength, args.mask, **options)
@@ -34,8 +41,6 @@ def generate(args: argparse.Namespace) -> None:
         viz.save_grid(images, args.output, prompts, columns=columns)
         print(f"{args.output}: {len(images)} images")
         return
-    digits = len(str(len(images)))
-    names = [args.output.with_stem(f"{args.output.stem}-{i:0{digits}}") for i in range(1, len(images) + 1)]
     save_all({name: viz.upscaled(image) for name, image in zip(names, images, strict=True)})
     print(f"{names[0]} to {names[-1].name}: {len(images)} images")
 
@@ -43,6 +48,7 @@ def generate(args: argparse.Namespace) -> None:
 def interpolate(args: argparse.Namespace) -> None:
     from tinydiff import viz
 
+    _check_outputs(args, [args.output])
     pipe = _loaded(args)
     options = {**_sampling(args), "count": args.n, "sampler": args.sampler}
     if args.to is None:
@@ -59,6 +65,7 @@ def invert(args: argparse.Namespace) -> None:
     from tinydiff import viz
     from tinydiff.cli.files import invert_file
 
+    _check_outputs(args, [args.output], args.image)
     images, captions = invert_file(_loaded(args), args.image, args.prompt, args.steps)
     viz.save_grid(images, args.output, captions, columns=len(images))
     print("\n".join(captions[1:]))
@@ -70,22 +77,25 @@ def attention(args: argparse.Namespace) -> None:
     from tinydiff.viz.attention import attention_figure
     from tinydiff.viz.figures import save_figure
 
+    _check_outputs(args, [args.output])
     found = attention_maps(_loaded(args), args.prompt, **_sampling(args))
     save_figure(attention_figure(found), args.output)
     print(f"{args.output}: where each of {len(found.words)} words acts, in {len(found.maps)} steps")
 
 
 def denoise(args: argparse.Namespace) -> None:
-    from tinydiff.cli.files import denoise_files
+    from tinydiff.cli.files import DENOISED, denoise_files, named_after
 
+    _check_outputs(args, named_after(args.images, args.output, DENOISED), *args.images)
     _choose(args.device)
     denoiser = tinydiff.load_denoiser(args.weights).to(args.device)
     denoise_files(denoiser, args.images, args.output, args.level, args.steps, args.seed)
 
 
 def segment(args: argparse.Namespace) -> None:
-    from tinydiff.cli.files import segment_files
+    from tinydiff.cli.files import SEGMENTED, named_after, segment_files
 
+    _check_outputs(args, named_after(args.images, args.output, SEGMENTED), *args.images, args.mask)
     _choose(args.device)
     segment_files(args.images, args.output, args.mask, args.weights, args.device)
 
@@ -117,6 +127,13 @@ def convert(args: argparse.Namespace) -> None:
     convert(args.folder)
 
 
+def _check_outputs(args: argparse.Namespace, outputs: Iterable[Path | None], *images: Path | None) -> None:
+    """Refuse, before any work, an output that would replace a file that the command reads."""
+    weights = (args.weights or shipped("weights")).rglob("*.safetensors")
+    data = (getattr(args, "data", None) or shipped("fashion-mnist")).glob("*ubyte*")
+    refuse_overwriting(outputs, [*images, *weights, *data])
+
+
 def _loaded(args: argparse.Namespace) -> "TextToImage":
     _choose(args.device)
     return tinydiff.load(args.weights).to(args.device)
@@ -143,6 +160,7 @@ def evaluate(args: argparse.Namespace) -> None:
     from tinydiff import viz
     from tinydiff.evaluation.evaluate import classifiers, neighbours
 
+    _check_outputs(args, [args.json, args.neighbours])
     options = {**_sampling(args), "data": args.data}
     figures = tinydiff.evaluate(args.weights, n=args.n, **options)
     print(table(figures))
@@ -172,6 +190,7 @@ def bench(args: argparse.Namespace) -> None:
     from tinydiff.bench import GROUPS, bench, conditions, report
     from tinydiff.device import simulated
 
+    refuse_overwriting([args.json, args.output], [])
     _choose(args.device)
     if args.device == "cuda" and simulated():
         raise InputError("bench: the simulator's times say nothing of a GPU; --dry counts without one")

@@ -13,21 +13,28 @@ import numpy as np
 from tinydiff import __version__
 from tinydiff.files import shipped
 
-PACKAGES = ("numpy", "numba", "llvmlite", "scipy", "matplotlib", "pillow", "safetensors", "tqdm")
+PACKAGES = ("numpy", "numba", "llvmlite", "scipy", "matplotlib", "pillow", "safetensors", "tqdm", "filelock")
 
 Findings = Iterator[tuple[str, str]]
 
 
+class Problem(str):
+    """A finding that something is wrong, with what helps."""
+
+
 def report() -> str:
-    """All findings as text.  A check that fails is a finding too: nothing is raised."""
-    lines = []
+    """All findings as text, the verdict in the last line.  A check that fails is a finding too: nothing is raised."""
+    lines, problems = [], []
     for check in (versions, processor, kernels, cache, data, weights, cuda):
         lines.append(check.__name__)
         try:
             for name, value in check():
                 lines.append(f"  {name:<16}{value}")
+                problems += [f"{name}: {value}"] if isinstance(value, Problem) else []
         except Exception as error:  # a doctor that falls ill on a broken machine helps nobody
             lines.append(f"  {'failed':<16}{type(error).__name__}: {error}")
+            problems.append(f"{check.__name__} failed")
+    lines.append("verdict: " + ("; ".join(problems) or "all is well"))
     return "\n".join(lines)
 
 
@@ -35,7 +42,7 @@ def versions() -> Findings:
     yield "tinydiff", f"{__version__} in {Path(__file__).parent}"
     yield "python", f"{platform.python_version()} in {sys.prefix}"
     for package in PACKAGES:
-        yield package, _version(package) or f"missing: pip install {package}"
+        yield package, _version(package) or Problem(f"missing; pip install {package}")
 
 
 def processor() -> Findings:
@@ -78,7 +85,8 @@ def cache() -> Findings:
         with tempfile.TemporaryFile(dir=nearest):
             yield "writable", "yes"
     except OSError as error:
-        yield "writable", f"no ({error.strerror}): kernels compile anew in every process; set NUMBA_CACHE_DIR"
+        why = f"no ({error.strerror}), so kernels compile anew in every process; set NUMBA_CACHE_DIR"
+        yield "writable", Problem(why)
 
 
 def data() -> Findings:
@@ -96,7 +104,7 @@ def weights() -> Findings:
     for file in files:
         yield file.stem, f"{file.stat().st_size / 2**20:.1f} MB"
     if not files:
-        yield "none", "tinydiff train makes them"
+        yield "none", Problem("tinydiff train makes them, and --weights takes them")
 
 
 def cuda() -> Findings:
@@ -117,7 +125,8 @@ def cuda() -> Findings:
     error = float(abs(y - expected).max() / abs(expected).max())
     where = "in Numba's simulator" if simulated() else "on the GPU"
     yield "used", "for CuPy arrays: --device cuda, or pipe.to('cuda')"
-    yield "a convolution", f"{where}: {'right' if error < 1e-5 else 'WRONG'}, its largest error {error:.0e}"
+    found = f"{where}: {'right' if error < 1e-5 else 'WRONG'}, its largest error {error:.0e}"
+    yield "a convolution", found if error < 1e-5 else Problem(found)
 
 
 def _version(package: str) -> str | None:

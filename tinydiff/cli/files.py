@@ -26,6 +26,14 @@ from tinydiff.segmentation.images import compared, overlay
 from tinydiff.segmentation.metrics import objects, overlap
 from tinydiff.segmentation.segmenter import load_segmenter
 
+DENOISED = ("-denoised.png", "-small-steps.png", "-compared.png")
+SEGMENTED = ("-mask.png", "-cells.png", "-cells.tif", "-overlay.png", "-compared.png")
+
+
+def named_after(paths: Sequence[Path], out: Path, endings: Sequence[str]) -> list[Path]:
+    """What is written for these images: their names with each ending, in the folder `out`."""
+    return [out / f"{stem}{ending}" for stem in stems(paths) for ending in endings]
+
 
 def stems(paths: Sequence[Path]) -> dict[str, Path]:
     """Paths by their names without suffix, by which results are named; InputError where two have the same."""

@@ -10,4 +10,5 @@ from tinydiff.files import written_whole
 def write_json(path: Path, figures: Any) -> None:
     """Figures as a JSON file, which appears whole or not at all."""
     with written_whole(path) as beside:
-        beside.write_text(json.dumps(figures, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        text = json.dumps(figures, indent=2, ensure_ascii=False) + "\n"
+        beside.write_text(text, encoding="utf-8", errors="backslashreplace")  # a file's name need not be Unicode

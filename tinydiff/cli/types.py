@@ -93,9 +93,10 @@ def folder_to_make(text: str) -> Path:
 
 def file_to_write(text: str) -> Path:
     path = Path(text)
-    if path.is_dir():
-        raise argparse.ArgumentTypeError(f"{text} is a folder, expected the name of a file")
-    _writable(path.parent)
+    if path.exists() and not path.is_file():
+        what = "a folder" if path.is_dir() else "a device"
+        raise argparse.ArgumentTypeError(f"{text} is {what}, expected the name of a file")
+    _writable(path.resolve().parent if path.is_symlink() else path.parent)
     return path
 
 

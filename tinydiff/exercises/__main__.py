@@ -8,6 +8,8 @@ from typing import NoReturn
 
 os.environ.setdefault("NUMBA_ENABLE_CUDASIM", "1")  # one exercise is a kernel for a GPU; before Numba is imported
 
+from tinydiff.apps.console import on_console
+from tinydiff.apps.outputs import refuse_overwriting
 from tinydiff.errors import InputError
 from tinydiff.exercises.grading import MEGABYTES, SECONDS, grade, table, write_csv
 from tinydiff.exercises.notebooks import release
@@ -37,6 +39,7 @@ def main() -> int:
         if args.command == "release":
             print(*release(args.source, args.folder), sep="\n")
         else:
+            refuse_overwriting([args.csv], args.folder.rglob("*.ipynb"))
             said = {True: "right", False: "not right"}
             say = lambda m: print(f"{m.student} {m.exercise.number}: {said[m.right]}", flush=True)  # noqa: E731
             marks = grade(args.folder, args.workers, args.seconds, args.megabytes, say)
@@ -49,4 +52,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(on_console(main))

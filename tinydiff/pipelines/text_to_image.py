@@ -20,7 +20,7 @@ from tinydiff.kernels import constant_weights
 from tinydiff.models.autoencoder import Autoencoder, PixelSpace
 from tinydiff.models.unet import Denoiser
 from tinydiff.pipelines.editing import edit, interpolate, invert, reconstruct
-from tinydiff.weights import load_autoencoder, load_denoiser_network, shipped_weights
+from tinydiff.weights import fingerprint, load_autoencoder, load_denoiser_network, shipped_weights
 
 BATCH = 32  # images that go through the networks together: what bounds the memory
 
@@ -182,6 +182,10 @@ def load(folder: str | Path | None = None) -> TextToImage:
         raise InputError(
             f"{where}: the autoencoder's latents have {channels} channels, the denoiser was trained on {latent_shape}"
         )
+    own = config.get("autoencoder")  # the fingerprint of the one that it was trained with; former files have none
+    if own is not None and own != fingerprint(autoencoder):
+        other = f"{where / 'denoiser.safetensors'} was trained with another"
+        raise InputError(f"{where / 'autoencoder.safetensors'}: a foreign autoencoder; {other}")
     text = denoiser.text_encoder.config
     vocabulary = Vocabulary(config["words"], text.max_position_embeddings)
     if len(vocabulary) != text.vocab_size:

@@ -12,8 +12,9 @@ import numpy as np
 from tinydiff import ops
 from tinydiff.apps.data.image_files import Pair, read_pairs
 from tinydiff.apps.data.nuclei import load_nuclei
+from tinydiff.apps.outputs import refuse_overwriting
 from tinydiff.apps.train.curves import loss_curves
-from tinydiff.apps.train.folder import folder_lock, refuse_another_run, refuse_existing, run_folder
+from tinydiff.apps.train.folder import files_of_run, folder_lock, refuse_another_run, refuse_existing, run_folder
 from tinydiff.apps.train.session import fit, load_ema
 from tinydiff.autograd import Array, Tensor
 from tinydiff.device import check_device
@@ -62,15 +63,20 @@ def train_segmentation(
     else:
         pairs = read_pairs(images, masks, least=Geometry(settings.model).receptive_radius + 1)
         source = str(images)
+        read = chain(Path(images).iterdir(), Path(masks).iterdir())
+        refuse_overwriting(files_of_run(Path(out), (NAME,)), read)
     folder = run_folder(Path(out))
     path = folder / f"{NAME}.safetensors"
-    training = {"preset": preset if padded else f"{preset}, unpadded", "data": source}
+    kind = preset if padded else f"{preset}, unpadded"
+    training = {"preset": kind, "data": source, "data_digest": fingerprint(pairs)}
     with folder_lock(folder):
         if not resume:
             refuse_existing(folder, (NAME,))
         refuse_another_run(path, training)
         if path.exists():
             print("tinydiff: segmentation is trained already, kept as it is", flush=True)
+            if any(folder.glob("*.csv")):  # a kill may have come between the weights and their curves
+                loss_curves(folder)
             return folder
         print(f"tinydiff: training segmentation ({preset}) on {source}, {len(pairs)} images", flush=True)
         start = time.monotonic()

@@ -71,6 +71,10 @@ def test_from_the_command_line(tiny, fields, tmp_path, capsys):
     assert "6 images" in capsys.readouterr().out
     image = str(tmp_path / "field.png")
     assert main(["generate", "ein Feld in ocker", "-n", "1", "--weights", str(tmp_path / "run"), "-o", image]) == 0
+    asked[2] = str(tmp_path / "run" / ".." / "fields")  # the same folder, spelt otherwise
+    for name in ("denoiser.safetensors", "autoencoder.safetensors"):
+        assert main([*asked, "--resume"]) == 0
+        (tmp_path / "run" / name).unlink()
     with open(captions, "a", encoding="utf-8") as file:
         file.write("\n00.png,noch ein Feld")
     assert main([*asked, "--resume"]) == 2

@@ -3,6 +3,7 @@
 import errno
 import os
 import pickle
+import shutil
 import signal
 import subprocess
 import sys
@@ -27,7 +28,7 @@ from tinydiff.models.autoencoder import Autoencoder
 from tinydiff.training import presets, tasks
 from tinydiff.training.optim import AdamW
 from tinydiff.training.tasks import autoencoder_task
-from tinydiff.weights import load_autoencoder, load_classifier, load_denoiser_network, load_words
+from tinydiff.weights import load_autoencoder, load_classifier, load_denoiser_network, load_words, save_weights
 
 SHIPPED = shipped("fashion-mnist")
 TRAINED = ("autoencoder", "denoiser")  # by the loop; the words are done in a second
@@ -344,22 +345,30 @@ def test_a_folder_with_a_run_in_it_is_refused_without_resume(whole, data, tmp_pa
     assert sorted(os.listdir(tmp_path)) == [".lock", left]
 
 
-@pytest.mark.parametrize("change", ["preset", "data", "seed"])
-def test_an_unfinished_run_of_another_kind_is_refused(whole, data, tmp_path, tiny, change, monkeypatch, capfd):
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ("preset", "optim: steps 12, not 13"),
+        ("data", "data 'Fashion-MNIST train, 40 images"),
+        ("seed", "seed 0, not 1"),
+    ],
+)
+def test_an_unfinished_run_of_another_kind_is_refused(whole, data, tmp_path, tiny, change, why, monkeypatch, capfd):
     path = tmp_path / "autoencoder.checkpoint.safetensors"
     path.write_bytes((whole / path.name).read_bytes())
     others = {"preset": {"autoencoder_optim": replace(tiny.autoencoder_optim, steps=13)}, "seed": {"seed": 1}}
     monkeypatch.setitem(presets.PRESETS, "quick", replace(tiny, **others.get(change, {})))
     if change == "data":
-        monkeypatch.chdir(data.parent)  # the same folder by another name
-        data = data.name
+        data = shutil.copytree(data, tmp_path / "data")
+        labels = data / "train-labels-idx1-ubyte"
+        labels.write_bytes(labels.read_bytes()[:-1] + b"\x09")  # the last garment is a boot now
     before = path.read_bytes()
     line = refused(capfd, "autoencoder", "--data", data, "--out", tmp_path, "--resume")
-    assert str(path) in line and "another run" in line
+    assert str(path) in line and f"another run ({why}" in line
     assert path.read_bytes() == before
 
 
-@pytest.mark.parametrize(("key", "other"), [("preset", "full"), ("data", "other images")])
+@pytest.mark.parametrize(("key", "other"), [("preset", "full"), ("data_digest", "0123456789ab")])
 def test_a_finished_part_of_another_run_is_refused(whole, data, tmp_path, key, other, capfd):
     """Or the parts of one folder would not belong together."""
     arrays, config = checkpoint.load(whole / "autoencoder.safetensors")
@@ -367,6 +376,22 @@ def test_a_finished_part_of_another_run_is_refused(whole, data, tmp_path, key, o
     checkpoint.save(tmp_path / "autoencoder.safetensors", arrays, config)
     line = refused(capfd, "all", "--data", data, "--out", tmp_path, "--resume")
     assert f"from another run ({key} {other!r}, not " in line
+
+
+def test_the_denoiser_knows_the_autoencoder_that_it_was_trained_with(whole, data, tiny, cut, monkeypatch, capfd):
+    """A folder of two runs' parts loads nowhere, and its denoiser is not resumed."""
+    folder = cut("denoiser")
+    shutil.copytree(whole, folder, dirs_exist_ok=True)
+    tinydiff.load(folder)
+    config = checkpoint.load(folder / "autoencoder.safetensors")[1]
+    other = Autoencoder(tiny.autoencoder, np.random.default_rng(5)).state_dict()
+    save_weights(folder, "autoencoder", other, {"model": config["model"], "training": config["training"]})
+    with pytest.raises(InputError) as error:
+        tinydiff.load(folder)
+    assert all(str(folder / f"{part}.safetensors") in str(error.value) for part in TRAINED)
+    (folder / "denoiser.safetensors").unlink()
+    line = refused(capfd, "denoiser", "--data", data, "--out", folder, "--resume")
+    assert "denoiser.checkpoint.safetensors: a checkpoint of another run (autoencoder " in line
 
 
 def test_a_truncated_checkpoint_is_refused(whole, data, tmp_path, capfd):

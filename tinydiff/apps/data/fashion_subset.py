@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from tinydiff.apps.outputs import refuse_overwriting
 from tinydiff.datasets.fashion import GARMENTS
 from tinydiff.datasets.idx import NAMES, UNSIGNED_BYTE, read_labelled
 from tinydiff.errors import InputError
@@ -35,13 +36,19 @@ def write_idx(path: str | Path, array: np.ndarray) -> None:
 
 
 def make_subset(source: str | Path, target: str | Path) -> None:
-    """Write the subset of the full set in `source` to the folder `target`, each split as two gzipped IDX files."""
+    """Write the subset of the full set in `source` to the folder `target`, each split as two gzipped IDX files.
+
+    Raises InputError where that would replace the full set.
+    """
+    kinds = ("images-idx3-ubyte.gz", "labels-idx1-ubyte.gz")
+    outputs = {split: [Path(target) / f"{NAMES[split]}-{kind}" for kind in kinds] for split in EACH}
+    refuse_overwriting([path for paths in outputs.values() for path in paths], Path(source).glob("*ubyte*"))
     Path(target).mkdir(parents=True, exist_ok=True)
     for split, n in EACH.items():
         images, labels = read_labelled(source, split)
         chosen = first_of_each(labels, n)
-        write_idx(Path(target) / f"{NAMES[split]}-images-idx3-ubyte.gz", images[chosen])
-        write_idx(Path(target) / f"{NAMES[split]}-labels-idx1-ubyte.gz", labels[chosen])
+        for path, array in zip(outputs[split], (images, labels), strict=True):
+            write_idx(path, array[chosen])
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import csv
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,12 +16,12 @@ HEADINGS = ("file", "filename", "file name", "file_name", "image", "picture", "n
 
 
 class OwnImages:
-    """Images uint8 (N, size, size, 3) with a caption each; the same in every epoch."""
+    """Images uint8 (N, size, size, 3) with a caption each, read from `files`; the same in every epoch."""
 
-    def __init__(self, images: np.ndarray, captions: list[str], source: str) -> None:
-        self.images, self.captions = images, captions
-        digest = hashlib.sha256(images.tobytes() + "\n".join(captions).encode()).hexdigest()[:12]
-        self.source = f"{source} ({len(captions)} images, {digest})"
+    def __init__(self, images: np.ndarray, captions: list[str], source: str, files: Sequence[Path] = ()) -> None:
+        self.images, self.captions, self.files = images, captions, files
+        self.digest = hashlib.sha256(images.tobytes() + "\n".join(captions).encode()).hexdigest()[:12]
+        self.source = f"{source} ({len(captions)} images, {self.digest})"
         longest = max(len(split_words(caption)) for caption in captions)
         self.vocabulary = Vocabulary(split_words(" ".join(captions)), max(LENGTH, longest + 2))
 
@@ -66,4 +67,4 @@ def load_own_images(folder: str | Path, table: str | Path, size: int = 32) -> Ow
             read[name] = read_square(folder / name, size)
         images.append(read[name])
         captions.append(caption)
-    return OwnImages(np.stack(images), captions, str(folder))
+    return OwnImages(np.stack(images), captions, str(folder), [table, *(folder / name for name in read)])

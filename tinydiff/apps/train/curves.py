@@ -15,7 +15,7 @@ def loss_curves(folder: str | Path, path: str | Path | None = None) -> Path:
     """
     from matplotlib.figure import Figure
 
-    files = sorted(Path(folder).glob("*.csv"))
+    files = [file for file in sorted(Path(folder).glob("*.csv")) if file.read_bytes().startswith(b"step,loss")]
     if not files:
         raise InputError(f"loss_curves: no CSV files in {folder}")
     figure = Figure(figsize=(4.5 * len(files), 3.2), layout="constrained")

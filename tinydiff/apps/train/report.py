@@ -6,6 +6,7 @@ same prompts and the same noise; `report.md` shows them all, beside the losses.
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +27,7 @@ HEADINGS = {
 
 
 class Strips:
-    """Called at each checkpoint of a part with (step, EMA): generates a strip and keeps it."""
+    """Called at each checkpoint of a part with (step, EMA): generates its strip, unless it is there, and keeps it."""
 
     def __init__(
         self, out: Path, part: str, resume: bool, generate: Callable[[dict[str, Array]], np.ndarray], rows: int = 1
@@ -34,27 +35,39 @@ class Strips:
         self.folder, self.part, self.generate, self.rows = out / "samples", part, generate, rows
         before = strips(out, part)
         self.began = time.monotonic() - (before[-1][1] if resume and before else 0)
-        if not resume:
-            for _, _, path in before:
-                path.unlink()
+        for left in (*self.folder.glob(".tinydiff-*.partial"), *self.folder.glob(f"{part}-*.png")):
+            if not resume or left.suffix == ".partial":
+                left.unlink()
 
     def __call__(self, step: int, ema: dict[str, Array]) -> None:
+        path = self.folder / f"{self.part}-{step:06}.png"
+        if _seconds(path) is not None:
+            return
         seconds = PngInfo()
         seconds.add_text("seconds", f"{time.monotonic() - self.began:.0f}")
         images = self.generate(ema)
         page = grid(images, columns=len(images) // self.rows, scale=2)
         self.folder.mkdir(exist_ok=True)
-        with written_whole(self.folder / f"{self.part}-{step:06}.png") as beside:
+        with written_whole(path) as beside:
             page.save(beside, format="PNG", optimize=True, pnginfo=seconds)
 
 
 def strips(out: Path, part: str) -> list[tuple[int, float, Path]]:
-    """A part's strips so far: step, seconds of training (without pauses), and the file."""
+    """A part's strips so far: step, seconds of training (without pauses), and the file.  Damaged ones are left out."""
     found = []
     for path in sorted((out / "samples").glob(f"{part}-*.png")):
-        with Image.open(path) as page:
-            found.append((int(path.stem.rpartition("-")[2]), float(page.info.get("seconds", 0)), path))
+        step, seconds = path.stem.rpartition("-")[2], _seconds(path)
+        if step.isdecimal() and seconds is not None:
+            found.append((int(step), seconds, path))
     return found
+
+
+def _seconds(path: Path) -> float | None:
+    """How long the part had been trained for this strip; None where the image is missing, empty or damaged."""
+    with suppress(Exception), Image.open(path) as page:  # Pillow raises nearly anything
+        page.load()
+        return float(page.info.get("seconds", 0))
+    return None
 
 
 def write_report(out: Path, captions: list[str]) -> Path:
@@ -83,7 +96,7 @@ def write_report(out: Path, captions: list[str]) -> Path:
         lines += [f"![The losses of each step]({loss_curves(out).name})", ""]
     target = out / "report.md"
     with written_whole(target) as beside:
-        beside.write_text("\n".join(lines + images).rstrip() + "\n", encoding="utf-8")
+        beside.write_text("\n".join(lines + images).rstrip() + "\n", encoding="utf-8", errors="backslashreplace")
     return target
 
 

@@ -1,5 +1,6 @@
 """Training: from nothing to the files that `tinydiff.load` reads."""
 
+import hashlib
 import time
 from collections.abc import Callable
 from dataclasses import asdict, replace
@@ -8,8 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from tinydiff.apps.data.own_images import OwnImages, load_own_images
+from tinydiff.apps.outputs import refuse_overwriting
 from tinydiff.apps.train.classifier import classifier_task
-from tinydiff.apps.train.folder import folder_lock, refuse_another_run, refuse_existing, run_folder
+from tinydiff.apps.train.folder import files_of_run, folder_lock, refuse_another_run, refuse_existing, run_folder
 from tinydiff.apps.train.report import EXAMPLES, Strips, write_report
 from tinydiff.apps.train.session import fit, load_ema
 from tinydiff.autograd import Array
@@ -26,7 +28,7 @@ from tinydiff.pipelines.text_to_image import TextToImage
 from tinydiff.training import presets, tasks
 from tinydiff.training.loop import Task
 from tinydiff.training.presets import Preset
-from tinydiff.weights import load_autoencoder, load_words, save_weights
+from tinydiff.weights import fingerprint, load_autoencoder, load_words, save_weights
 
 PARTS = ("autoencoder", "words", "denoiser", "classifier")
 
@@ -69,43 +71,51 @@ def train(
         learnt_from: Fashion | OwnImages
         if images is not None and captions is not None:
             learnt_from = load_own_images(images, captions, size)
-            settings = _at_most(settings, len(learnt_from))
+            settings, read, digest = _at_most(settings, len(learnt_from)), learnt_from.files, learnt_from.digest
         else:
             learnt_from = Fashion(*load_fashion("train", data), settings.seed)
+            read = [] if data is None else list(Path(data).iterdir())
+            digest = hashlib.sha256(learnt_from.grey.tobytes() + learnt_from.labels.tobytes()).hexdigest()[:12]
+        refuse_overwriting(files_of_run(folder, names), read)
         print(f"tinydiff: training {', '.join(names)} ({preset}) on {learnt_from.source}", flush=True)
-        training = {"preset": preset, "data": learnt_from.source}
+        training = {"preset": preset, "data": learnt_from.source, "data_digest": digest}
         for name in names:
             refuse_another_run(folder / f"{name}.safetensors", training)
+        missing = [name for name in names if not (folder / f"{name}.safetensors").exists()]
         for name in names:
-            if (folder / f"{name}.safetensors").exists():
+            if name not in missing:
                 print(f"tinydiff: {name} is trained already, kept as it is", flush=True)
                 continue
             start = time.monotonic()
-            arrays, config = _train_part(name, settings, learnt_from, folder, resume, device)
+            arrays, config = _train_part(name, settings, learnt_from, digest, folder, resume, device)
             seconds = round(time.monotonic() - start)
             save_weights(folder, name, arrays, {**config, "training": {**training, "seconds": seconds}})
+            write_report(folder, examples(learnt_from))
+        if not missing:  # a kill may have come between the last weights and their report
             write_report(folder, examples(learnt_from))
     return folder
 
 
 def _train_part(
-    name: str, settings: Preset, images: Fashion | OwnImages, folder: Path, resume: bool, device: str
+    name: str, settings: Preset, images: Fashion | OwnImages, digest: str, folder: Path, resume: bool, device: str
 ) -> tuple[dict, dict]:
     """Arrays and configuration of one trained part."""
+    identity = {"data_digest": digest}
     if name == "words":
         words = tasks.train_words(images, images.vocabulary, settings)
         return {"vectors": words.vectors}, {"words": images.vocabulary.words, "losses": list(words.losses)}
     if name == "classifier":
         assert isinstance(images, Fashion)
-        model = _trained(classifier_task(images, settings), folder, resume, device)
+        model = _trained(classifier_task(images, settings), identity, folder, resume, device)
         return model.state_dict(), {"model": asdict(settings.classifier)}
     if name == "autoencoder":
         strips = Strips(folder, name, resume, lambda ema: _reconstructed(settings, images, ema, device), rows=2)
-        model = _trained(tasks.autoencoder_task(images, settings), folder, resume, device, strips)
+        model = _trained(tasks.autoencoder_task(images, settings), identity, folder, resume, device, strips)
         assert isinstance(model, Autoencoder)
         scaling_factor = tasks.measured_scaling_factor(model, images, settings.seed)
         return model.state_dict(), {"model": asdict(replace(settings.autoencoder, scaling_factor=scaling_factor))}
     autoencoder = PixelSpace() if settings.space == "pixels" else load_autoencoder(folder)
+    belongs_to = {} if settings.space == "pixels" else {"autoencoder": fingerprint(autoencoder)}
     autoencoder.to(device)
     vectors, known = load_words(folder)
     vocabulary = Vocabulary(known, images.vocabulary.length)
@@ -123,25 +133,29 @@ def _train_part(
         pipe = TextToImage(autoencoder, model, vocabulary, schedule, scheduler.prediction_type, latent_shape)
         return pipe.generate(examples(images))
 
-    return _trained(task, folder, resume, device, Strips(folder, name, resume, generated)).state_dict(), {
+    strips = Strips(folder, name, resume, generated)
+    return _trained(task, {**identity, **belongs_to}, folder, resume, device, strips).state_dict(), {
         "unet": asdict(settings.unet),
         "text_encoder": asdict(text),
         "scheduler": asdict(settings.scheduler),
         "space": settings.space,
         "latent_shape": list(latent_shape),
         "words": known,
+        **belongs_to,
     }
 
 
 def _trained(
     task: Task,
+    identity: dict[str, str],
     folder: Path,
     resume: bool,
     device: str,
     on_checkpoint: Callable[[int, dict[str, Array]], None] | None = None,
 ) -> Module:
-    """The task's model with the EMA of its weights, as the file will hold them."""
+    """The task's model with the EMA of its weights, as the file will hold them.  identity: what else its run is of."""
     task.model.to(device)
+    task = replace(task, run_config={**task.run_config, **identity})
     load_ema(task.model, fit(task, folder, resume=resume, on_checkpoint=on_checkpoint))
     return task.model
 

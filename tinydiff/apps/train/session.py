@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from tinydiff import checkpoint
+from tinydiff.apps.console import progress_bar
+from tinydiff.apps.train.folder import difference
 from tinydiff.autograd import Array
 from tinydiff.device import array_module, to_device_of
 from tinydiff.errors import InputError
@@ -39,7 +40,8 @@ def fit(
 
     `{name}.checkpoint.safetensors`, and the losses in `{name}.csv`, are written to `out` every `save_every` seconds, at
     Ctrl-C and at the end; a resumed run gives the same bits as one that was never stopped.  `should_stop(steps done,
-    ema)` is asked before every step but the first; `on_checkpoint(steps done, ema)` is called after each checkpoint.
+    ema)` is asked before every step but the first; `on_checkpoint(steps done, ema)` is called after each checkpoint,
+    and once more by a run that resumes there, since a kill may have come between the two.
     Raises FloatingPointError at the first value that is not finite, naming step and layer; the last checkpoint stays.
     """
     config, path = task.optim, out / f"{task.name}.checkpoint.safetensors"
@@ -50,16 +52,21 @@ def fit(
     if resume and path.exists():
         rng, start = _restore(path, optimiser, losses, run_config)
 
-    def save(done: int) -> None:
-        state = {"step": done, "generator": generator_state(rng), "run_config": run_config}
-        checkpoint.save(path, _arrays_of(optimiser, losses), state)
+    def report(done: int) -> None:
         _write_losses(out / f"{task.name}.csv", losses[:done])
         if on_checkpoint is not None:
             on_checkpoint(done, optimiser.ema)
 
+    def save(done: int) -> None:
+        state = {"step": done, "generator": generator_state(rng), "run_config": run_config}
+        checkpoint.save(path, _arrays_of(optimiser, losses), state)
+        report(done)
+
+    if start:
+        report(start)
     done, saved_at = start, time.monotonic()
     loop = training_loop(task, optimiser, rng, start)
-    bar = tqdm(total=config.steps, initial=start, desc=task.name, unit="step")
+    bar = progress_bar(total=config.steps, initial=start, desc=task.name, unit="step")
     # NumPy need not warn of what is not finite: every step looks for it.
     with np.errstate(all="ignore"), _interruptible() as interrupted, bar:
         while done < config.steps:
@@ -108,9 +115,8 @@ def _restore(
 ) -> tuple[np.random.Generator, int]:
     """Put everything back as the checkpoint has it; returns the generator and the number of steps done."""
     arrays, state = checkpoint.load(path)
-    if state.get("run_config") != _as_json(run_config):
-        other = "another run (part, preset, data or seed differ)"
-        raise InputError(f"{path}: a checkpoint of {other}; choose another --out")
+    if why := difference(state.get("run_config"), _as_json(run_config)):
+        raise InputError(f"{path}: a checkpoint of another run ({why}); choose another --out")
     expected = {name: a.shape for name, a in _arrays_of(optimiser, losses).items()}
     checkpoint.check_arrays(arrays, expected, path)
     losses[:] = arrays["losses"]
