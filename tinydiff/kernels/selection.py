@@ -2,6 +2,7 @@
 
 import functools
 import importlib
+from contextvars import ContextVar
 from typing import Any
 
 import numpy as np
@@ -32,47 +33,71 @@ FASTER = (
     *("adamw", "square_sums"),  # training/optim.py: the step, and the norm of all gradients
 )
 
-_backend: str | None = None
-_winograd = True
+_Choice = tuple[str | None, bool]  # the backend, None for where an array lives; whether Winograd is allowed
+_default: _Choice = (None, True)  # of the process
+_block: ContextVar[_Choice | None] = ContextVar("block", default=None)  # of the innermost `with use(…)`
 _SAME: Any = object()  # what stays as it is
 
 
 class use:
-    """Set the backend, for all threads: `use("numpy")` from here on, or `with use("numpy"):` for a block.
+    """Choose the backend: `use("numpy")` from here on for all threads, `with use("numpy"):` in a block for its own.
 
-    `use(None)` goes back to the default.
+    A block's choice comes before the process's, and other threads, those that it starts too, do not see it.
+    `use(None)` goes back to where the arrays live.
     `winograd=False` lets the compiled backend compute every convolution directly; without a backend, `use(winograd=…)`
     leaves the backend as it is.  Raises InputError for a name that is not a backend, or one that is not available here.
+
+    A call cannot know whether a block will begin with it.  So it is a statement once it is dropped, or shown by a
+    notebook, without one: at once where it stands on a line of its own.  No other thread ever sees a block's choice.
     """
 
+    _waiting = False  # neither a block nor a statement yet
+
     def __init__(self, backend: str | None = _SAME, *, winograd: bool = _SAME) -> None:
-        global _backend, _winograd
         if backend is not _SAME and backend is not None:
             if backend not in BACKENDS:
                 raise InputError(f"use: no backend {backend!r}; there are {', '.join(map(repr, BACKENDS))}")
             check_device("cuda" if backend == "cuda" else "cpu")
             module_of(backend)
-        self._before = _backend, _winograd
-        _backend = _backend if backend is _SAME else backend
-        _winograd = _winograd if winograd is _SAME else bool(winograd)
+        self._asked, self._waiting = (backend, winograd), True
+
+    def _over(self, before: _Choice) -> _Choice:
+        backend, winograd = self._asked
+        return before[0] if backend is _SAME else backend, before[1] if winograd is _SAME else bool(winograd)
 
     def __enter__(self) -> "use":
+        self._waiting = False
+        self._token = _block.set(self._over(_in_force()))
         return self
 
     def __exit__(self, *_: object) -> None:
-        global _backend, _winograd
-        _backend, _winograd = self._before
+        _block.reset(self._token)
+
+    def __del__(self) -> None:
+        global _default
+        if self._waiting:
+            self._waiting = False
+            _default = self._over(_default)
+
+    def __repr__(self) -> str:
+        self.__del__()  # what a notebook shows it keeps, too
+        return f"<backend {_in_force()[0] or 'where the array lives'}, winograd={_in_force()[1]}>"
+
+
+def _in_force() -> _Choice:
+    return _block.get() or _default
 
 
 def winograd_allowed() -> bool:
     """Whether the compiled backend may use Winograd's convolution, where it is the faster one."""
-    return _winograd
+    return _in_force()[1]
 
 
 def backend_of(x: Any) -> str:
     """The name of the backend that works on the array `x`: the chosen one, else where the array lives."""
-    if _backend is not None:
-        return _backend
+    chosen, _ = _in_force()
+    if chosen is not None:
+        return chosen
     if not isinstance(x, (np.ndarray, np.generic)):
         return "cuda"
     return "cpu" if x.dtype == np.float32 else "numpy"
