@@ -2,6 +2,7 @@
 
 import functools
 import importlib
+import os
 from contextvars import ContextVar
 from typing import Any
 
@@ -33,25 +34,20 @@ FASTER = (
     *("adamw", "square_sums"),  # training/optim.py: the step, and the norm of all gradients
 )
 
-_Choice = tuple[str | None, bool]  # the backend, None for where an array lives; whether Winograd is allowed
-_default: _Choice = (None, True)  # of the process
-_block: ContextVar[_Choice | None] = ContextVar("block", default=None)  # of the innermost `with use(…)`
+_process: dict[str, Any] = {"backend": None, "winograd": True}
+_block: ContextVar[dict[str, Any] | None] = ContextVar("block", default=None)  # the same, in `with use(…)`
 _SAME: Any = object()  # what stays as it is
 
 
 class use:
     """Choose the backend: `use("numpy")` from here on for all threads, `with use("numpy"):` in a block for its own.
 
-    A block's choice comes before the process's, and other threads, those that it starts too, do not see it.
-    `use(None)` goes back to where the arrays live.
+    A block comes first; threads that it starts do not see it.  `use(None)` goes back to where the arrays live.
     `winograd=False` lets the compiled backend compute every convolution directly; without a backend, `use(winograd=…)`
     leaves the backend as it is.  Raises InputError for a name that is not a backend, or one that is not available here.
-
-    A call cannot know whether a block will begin with it.  So it is a statement once it is dropped, or shown by a
-    notebook, without one: at once where it stands on a line of its own.  No other thread ever sees a block's choice.
     """
 
-    _waiting = False  # neither a block nor a statement yet
+    _choice: dict[str, Any] = {}
 
     def __init__(self, backend: str | None = _SAME, *, winograd: bool = _SAME) -> None:
         if backend is not _SAME and backend is not None:
@@ -59,44 +55,33 @@ class use:
                 raise InputError(f"use: no backend {backend!r}; there are {', '.join(map(repr, BACKENDS))}")
             check_device("cuda" if backend == "cuda" else "cpu")
             module_of(backend)
-        self._asked, self._waiting = (backend, winograd), True
-
-    def _over(self, before: _Choice) -> _Choice:
-        backend, winograd = self._asked
-        return before[0] if backend is _SAME else backend, before[1] if winograd is _SAME else bool(winograd)
+        asked = {"backend": backend, "winograd": winograd}
+        self._choice = {name: value for name, value in asked.items() if value is not _SAME}
 
     def __enter__(self) -> "use":
-        self._waiting = False
-        self._token = _block.set(self._over(_in_force()))
+        self._token, self._choice = _block.set((_block.get() or _process) | self._choice), {}
         return self
 
     def __exit__(self, *_: object) -> None:
         _block.reset(self._token)
 
-    def __del__(self) -> None:
-        global _default
-        if self._waiting:
-            self._waiting = False
-            _default = self._over(_default)
+    def __del__(self) -> None:  # without a block it is a statement; until then no other thread may see the choice
+        _process.update(self._choice)
+        self._choice = {}
 
     def __repr__(self) -> str:
-        self.__del__()  # what a notebook shows it keeps, too
-        return f"<backend {_in_force()[0] or 'where the array lives'}, winograd={_in_force()[1]}>"
-
-
-def _in_force() -> _Choice:
-    return _block.get() or _default
+        self.__del__()  # what a notebook shows, it keeps
+        return f"use({', '.join(f'{name}={value!r}' for name, value in _process.items())})"
 
 
 def winograd_allowed() -> bool:
     """Whether the compiled backend may use Winograd's convolution, where it is the faster one."""
-    return _in_force()[1]
+    return (_block.get() or _process)["winograd"]
 
 
 def backend_of(x: Any) -> str:
     """The name of the backend that works on the array `x`: the chosen one, else where the array lives."""
-    chosen, _ = _in_force()
-    if chosen is not None:
+    if (chosen := (_block.get() or _process)["backend"]) is not None:
         return chosen
     if not isinstance(x, (np.ndarray, np.generic)):
         return "cuda"
@@ -105,7 +90,10 @@ def backend_of(x: Any) -> str:
 
 @functools.cache
 def module_of(backend: str) -> Any:
-    """The backend's module; InputError, one line, where something that it needs is not installed."""
+    """The backend's module; InputError, one line, where something that it needs is missing or mistaken."""
+    threads = os.environ.get("NUMBA_NUM_THREADS", "1")
+    if not threads.isdigit() or int(threads) == 0:  # Numba's import would fail, or say so in twenty lines
+        raise InputError(f"NUMBA_NUM_THREADS={threads}: expected a number of threads, 1 or more")
     try:
         return importlib.import_module(BACKENDS[backend])
     except ModuleNotFoundError as error:
