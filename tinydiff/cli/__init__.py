@@ -9,7 +9,7 @@ from tinydiff.errors import InputError, MismatchError
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; 0 if it went well, 2 for bad input, 1 for wrong results (NaN, a mismatch), 130 at Ctrl-C."""
+    """Run one command; 0 if all is well, 2 for bad input, 1 for wrong results (NaN, a mismatch), 130 at Ctrl-C."""
     try:
         args = build_parser().parse_args(argv)
         args.run(args)
