@@ -9,7 +9,7 @@ from typing import NoReturn
 os.environ.setdefault("NUMBA_ENABLE_CUDASIM", "1")  # one exercise is a kernel for a GPU; before Numba is imported
 
 from tinydiff.errors import InputError
-from tinydiff.exercises.grading import MEGABYTES, SECONDS, grade, table, write_csv
+from tinydiff.exercises.grading import MEGABYTES, SECONDS, grade, limits, table, write_csv
 from tinydiff.exercises.notebooks import release
 
 SOURCE = Path("notebooks") / "exercises"
@@ -37,6 +37,7 @@ def main() -> int:
         if args.command == "release":
             print(*release(args.source, args.folder), sep="\n")
         else:
+            print(limits(args.seconds, args.megabytes), flush=True)
             said = {True: "right", False: "not right"}
             say = lambda m: print(f"{m.student} {m.exercise.number}: {said[m.right]}", flush=True)  # noqa: E731
             marks = grade(args.folder, args.workers, args.seconds, args.megabytes, say)
