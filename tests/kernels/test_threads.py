@@ -13,7 +13,6 @@ from tinydiff.kernels import backend_of, use, winograd_allowed
 from tinydiff.kernels.cpu import arrays
 
 FLOAT32 = np.zeros(1, np.float32)
-ROUNDS = 10
 
 
 @pytest.fixture(autouse=True)
@@ -79,7 +78,8 @@ def on(backend, winograd=True):
     return work
 
 
-def test_every_thread_gets_the_bits_that_it_would_get_alone(impatient):
+@pytest.mark.parametrize("rounds", [10, pytest.param(500, marks=pytest.mark.campaign)])
+def test_every_thread_gets_the_bits_that_it_would_get_alone(impatient, rounds):
     """One draws, two differentiate, others choose their backends; the answers differ in bits from each other."""
     pipe = tinydiff.load()
     jobs = {
@@ -94,7 +94,7 @@ def test_every_thread_gets_the_bits_that_it_would_get_alone(impatient):
 
     def repeated(name):
         def job():
-            for _ in range(ROUNDS if name != "draws" else 1):
+            for _ in range(rounds if name != "draws" else rounds // 10):
                 assert jobs[name]() == alone[name], name
 
         return job
