@@ -7,6 +7,7 @@
 """
 
 import importlib
+import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -37,6 +38,10 @@ if TYPE_CHECKING:
     from tinydiff.segmentation.training import train_segmentation
 
 __version__ = "0.2.0"
+
+SPINS = "5000"  # turns that a waiting thread takes before it sleeps; GCC's 300,000 keep the core from all other work
+if "OMP_WAIT_POLICY" not in os.environ:
+    os.environ.setdefault("GOMP_SPINCOUNT", SPINS)
 
 # Where each name that is not itself a subpackage is defined: in whichever ring it lives.
 _HOMES = {

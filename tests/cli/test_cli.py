@@ -16,6 +16,7 @@ from PIL import Image
 
 import tinydiff
 from tinydiff import cli, viz
+from tinydiff.cli import doctor
 from tinydiff.cli.types import number
 from tinydiff.diffusion.guidance import GUIDANCE_INTERVAL, GUIDANCE_SCALE
 
@@ -276,10 +277,40 @@ def test_doctor_s_verdict_names_what_is_missing(
     assert verdict.startswith("verdict: no-such-package: missing; pip install no-such-package; none: tinydiff train")
 
 
-@pytest.mark.parametrize("given, expected", [(None, cli.SPINS), ("5", "5")], ids=["unset", "set"])
-def test_waiting_threads_sleep_soon_unless_told_otherwise(
-    pipe: Pipe, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, given: str | None, expected: str
-) -> None:
-    monkeypatch.setattr(os, "environ", {} if given is None else {"GOMP_SPINCOUNT": given})
-    assert cli.main(["generate", "a red dress", "--out", str(tmp_path / "a.png")]) == 0
-    assert os.environ["GOMP_SPINCOUNT"] == expected
+@pytest.mark.parametrize(
+    "given, expected",
+    [({}, tinydiff.SPINS), ({"GOMP_SPINCOUNT": "5"}, "5"), ({"OMP_WAIT_POLICY": "active"}, None)],
+    ids=["unset", "set", "a policy"],
+)
+def test_waiting_threads_sleep_soon_unless_told_otherwise(given: dict[str, str], expected: str | None) -> None:
+    """From the import on, before any library has loaded OpenMP; which the import itself does not."""
+    env = {name: value for name, value in os.environ.items() if name not in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")}
+    code = "import os, sys, tinydiff; print(os.environ.get('GOMP_SPINCOUNT'), 'numba' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=env | given, cwd=ROOT)
+    assert done.stdout == f"{expected} False\n", done.stderr
+
+
+@pytest.mark.parametrize("given", ["NUMBA_NUM_THREADS=0", "NUMBA_NUM_THREADS=two", "NUMBA_THREADING_LAYER=none_such"])
+def test_threads_that_cannot_be_had_are_one_line(given: str, tmp_path: Path) -> None:
+    name, value = given.split("=")
+    command = ["generate", "a red dress on a white background", "-n", "1", "--steps", "1", "-o", tmp_path / "a.png"]
+    env = {**os.environ, name: value}
+    done = subprocess.run(
+        [sys.executable, "-m", "tinydiff", *command], capture_output=True, text=True, env=env, cwd=ROOT
+    )
+    assert done.returncode == 2 and done.stderr.startswith(f"tinydiff: {given}: ") and done.stderr.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_doctor_says_how_long_threads_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    monkeypatch.setenv("GOMP_SPINCOUNT", tinydiff.SPINS)
+    monkeypatch.setattr(sys, "modules", {"tinydiff": tinydiff, "torch": None})
+    assert doctor._waiting() == "sleep after 5000 turns (GOMP_SPINCOUNT, as tinydiff sets it, before it loads OpenMP)"
+    monkeypatch.setattr(sys, "modules", {"torch": None, "tinydiff": tinydiff})
+    assert doctor._waiting().startswith("as OpenMP has it: PyTorch came first")
+    monkeypatch.setenv("GOMP_SPINCOUNT", "7")
+    assert doctor._waiting() == "sleep after 7 turns (GOMP_SPINCOUNT, as it was set)"
+    monkeypatch.delenv("GOMP_SPINCOUNT")
+    monkeypatch.setenv("OMP_WAIT_POLICY", "passive")
+    assert doctor._waiting() == "as OMP_WAIT_POLICY=passive asks"

@@ -1,7 +1,6 @@
 """The command line: `parser` says what a command takes, `types` what an argument must be, `commands` what is done."""
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
 
@@ -9,20 +8,15 @@ from tinydiff.apps.console import on_console
 from tinydiff.cli.parser import build_parser
 from tinydiff.errors import InputError, MismatchError
 
-SPINS = "1000"  # turns that a waiting thread takes before it sleeps; GCC's OpenMP takes 300,000
-
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; 0 if it went well, 2 for bad input, 1 for wrong results (NaN, a mismatch), 130 at Ctrl-C."""
+    """Run one command; 0 if all is well, 2 for bad input, 1 for wrong results (NaN, a mismatch), 130 at Ctrl-C."""
     return on_console(lambda: _run(argv))
 
 
 def _run(argv: Sequence[str] | None) -> int:
     try:
         args = build_parser().parse_args(argv)
-        if args.command != "bench":  # which compares with PyTorch as both come
-            # Threads that spin for long take the core from whatever else runs there, and then wait for it themselves.
-            os.environ.setdefault("GOMP_SPINCOUNT", SPINS)
         args.run(args)
     except BrokenPipeError:
         raise

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tinydiff import __version__
+from tinydiff import SPINS, __version__
 from tinydiff.files import shipped
 
 PACKAGES = ("numpy", "numba", "llvmlite", "scipy", "matplotlib", "pillow", "safetensors", "tqdm", "filelock")
@@ -58,10 +58,23 @@ def processor() -> Findings:
     why = f"as NUMBA_THREADING_LAYER={asked} asks" if asked else "the first that works of tbb, omp, workqueue"
     # The layer is known once threads run: get_num_threads has just started them.
     yield "threading layer", f"{numba.threading_layer()}, {why}"
+    yield "waiting threads", _waiting()
     features = llvm.get_host_cpu_features()
     known = [name for name in ("avx512f", "avx2", "fma", "avx", "neon") if features.get(name)]
     extensions = " ".join(known) or "no vector extension that tinydiff knows"
     yield "instructions", f"{llvm.get_host_cpu_name()} with {extensions}"
+
+
+def _waiting() -> str:
+    """How long a thread of GCC's OpenMP waits before it sleeps, and who said so."""
+    spins, policy = os.environ.get("GOMP_SPINCOUNT"), os.environ.get("OMP_WAIT_POLICY")
+    if spins is None:
+        return f"as OMP_WAIT_POLICY={policy} asks"
+    modules = list(sys.modules)
+    if spins == SPINS and "torch" in modules[: modules.index("tinydiff")]:
+        return "as OpenMP has it: PyTorch came first, and GOMP_SPINCOUNT has to be set before its import"
+    why = "as tinydiff sets it, before it loads OpenMP" if spins == SPINS else "as it was set"
+    return f"sleep after {spins} turns (GOMP_SPINCOUNT, {why})"
 
 
 def kernels() -> Findings:
@@ -74,19 +87,24 @@ def kernels() -> Findings:
 
 
 def cache() -> Findings:
-    from tinydiff.kernels.cpu.jit import cache_folder
+    from tinydiff.kernels.cpu.cache import FOLDER, cache_folder, prepared
 
-    folder = cache_folder()
-    chosen = next((name for name in ("NUMBA_CACHE_DIR", "XDG_CACHE_HOME") if os.environ.get(name)), None)
-    yield "folder", f"{folder}, " + (f"from {chosen}" if chosen else "the user's cache; NUMBA_CACHE_DIR sets another")
-    yield "compiled", f"{len(list(folder.rglob('*.nbc')))} kernels (the others compile when they are first used)"
-    nearest = next(place for place in (folder, *folder.parents) if place.exists())
     try:
-        with tempfile.TemporaryFile(dir=nearest):
+        prepared(cache_folder())
+    except (OSError, RuntimeError) as error:
+        why = getattr(error, "strerror", None) or error
+        yield "not used", Problem(f"the user's cache ({why}); set NUMBA_CACHE_DIR")
+    if FOLDER is None:
+        yield "folder", Problem("none: kernels compile anew in every process")
+        return
+    chosen = next((name for name in ("NUMBA_CACHE_DIR", "XDG_CACHE_HOME") if os.environ.get(name)), None)
+    yield "folder", f"{FOLDER}, " + (f"from {chosen}" if chosen else "NUMBA_CACHE_DIR sets another")
+    yield "compiled", f"{len(list(FOLDER.glob('*.nbc')))} kernels (the others compile when they are first used)"
+    try:
+        with tempfile.TemporaryFile(dir=FOLDER):
             yield "writable", "yes"
     except OSError as error:
-        why = f"no ({error.strerror}), so kernels compile anew in every process; set NUMBA_CACHE_DIR"
-        yield "writable", Problem(why)
+        yield "writable", Problem(f"no ({error.strerror}): what is not there compiles anew in every process")
 
 
 def data() -> Findings:

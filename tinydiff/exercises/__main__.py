@@ -11,7 +11,7 @@ os.environ.setdefault("NUMBA_ENABLE_CUDASIM", "1")  # one exercise is a kernel f
 from tinydiff.apps.console import on_console
 from tinydiff.apps.outputs import refuse_overwriting
 from tinydiff.errors import InputError
-from tinydiff.exercises.grading import MEGABYTES, SECONDS, grade, table, write_csv
+from tinydiff.exercises.grading import MEGABYTES, SECONDS, grade, limits, table, write_csv
 from tinydiff.exercises.notebooks import release
 
 SOURCE = Path("notebooks") / "exercises"
@@ -40,6 +40,7 @@ def main() -> int:
             print(*release(args.source, args.folder), sep="\n")
         else:
             refuse_overwriting([args.csv], args.folder.rglob("*.ipynb"))
+            print(limits(args.seconds, args.megabytes), flush=True)
             said = {True: "right", False: "not right"}
             say = lambda m: print(f"{m.student} {m.exercise.number}: {said[m.right]}", flush=True)  # noqa: E731
             marks = grade(args.folder, args.workers, args.seconds, args.megabytes, say)

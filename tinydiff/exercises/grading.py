@@ -1,8 +1,8 @@
-"""Grading: every exercise of every student in a process of its own, forked from one that has all imported.
+"""Grading: every exercise of every student in a process of its own.
 
-Each has a folder of its own, and a limit of time and of memory: an answer that loops, eats memory or deletes files
-costs that one exercise.  That protects from accidents, not from malice: grade what you do not trust in a container.
-It needs a system that forks, Linux or macOS; only Linux limits the memory.
+It is forked from one that has all imported; where the system cannot fork it starts anew, which takes seconds.  Each has
+a folder of its own, and the limits that the system gives: an answer that loops, eats memory or deletes files costs that
+one exercise.  That protects from accidents, not from malice: grade what you do not trust in a container.
 """
 
 import contextlib
@@ -12,13 +12,15 @@ import json
 import os
 import re
 import signal
+import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from tinydiff.errors import InputError
 from tinydiff.exercises import check, exercises
@@ -27,7 +29,9 @@ from tinydiff.exercises.notebooks import cells_for
 from tinydiff.files import written_whole
 
 SECONDS, MEGABYTES = 20.0, 1500  # for one exercise
+STARTING = 20.0  # seconds that a process may take to import all, where it cannot be forked
 LONGEST = 4000  # characters of a message that are kept
+STATM = Path("/proc/self/statm")  # the size of this process, on Linux
 IPYTHON = re.compile(r"^[ \t]*[%!].*", re.MULTILINE)  # lines that are IPython's and not Python's
 
 
@@ -55,11 +59,9 @@ def grade(
     """Marks of one student (`folder` holds the notebooks) or of many (each subfolder is one), in order.
 
     Graded are the sections of which anybody handed in a notebook.  `say` is called with each mark as it is given.
-    Raises InputError where there is nothing to grade, or the system cannot fork.
+    Raises InputError where there is nothing to grade.
     """
     students = submissions(folder)
-    if not hasattr(os, "fork"):
-        raise InputError("grade: this system cannot fork; grade on Linux, in a container or in WSL")
     handed_in = {name[:2] for files in students.values() for name in files}
     section = {e: f"{int(e.number.split('.')[0]):02}" for e in exercises().values()}  # "03", as its notebook begins
     jobs = [(student, e) for student in students for e in section if section[e] in handed_in]
@@ -113,26 +115,20 @@ def _graded(
     message = f"{exercise.number}: not done within {seconds:g} seconds; does a loop not end?"
     folders = tempfile.TemporaryDirectory(prefix="tinydiff-grading-", ignore_cleanup_errors=True)
     with folders as folder, tempfile.TemporaryFile() as said:
-        sys.stdout.flush()
-        process = os.fork()
-        if process == 0:
-            with contextlib.suppress(BaseException):
-                said.write(json.dumps(_answer(exercise, cells, folder, megabytes)[:LONGEST]).encode())
-                said.flush()
-            os._exit(0)
-        ended, until = 0, time.monotonic() + seconds
+        process = (_Forked if hasattr(os, "fork") else _started)(exercise, cells, folder, megabytes, said)
+        until = time.monotonic() + seconds + (0 if hasattr(os, "fork") else STARTING)
+        code = None
         try:
-            while not ended and time.monotonic() <= until:
+            while (code := process.poll()) is None and time.monotonic() <= until:
                 yield None
-                ended, status = os.waitpid(process, os.WNOHANG)
         finally:
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(process, signal.SIGKILL)
-            if not ended:
-                os.kill(process, signal.SIGKILL)
-                os.waitpid(process, 0)
-        if ended:
-            code = os.waitstatus_to_exitcode(status)
+            if hasattr(os, "killpg"):
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    os.killpg(process.pid, signal.SIGKILL)
+            if code is None:
+                process.kill()
+                process.wait()
+        if code is not None:
             how = f"signal {-code}" if code < 0 else f"exit status {code}"
             message = f"{exercise.number}: its process ended without an answer ({how})"
             said.seek(0)
@@ -141,9 +137,51 @@ def _graded(
     yield Mark(student, exercise, message == "", message)
 
 
+class _Forked:
+    """A copy of this process that writes what is wrong with the answer to `said`; with Popen's methods."""
+
+    def __init__(self, exercise: Exercise, cells: list[str], folder: str, megabytes: int, said: IO[bytes]) -> None:
+        sys.stdout.flush()
+        self.returncode: int | None = None
+        self.pid = os.fork()
+        if self.pid == 0:
+            with contextlib.suppress(BaseException):
+                said.write(json.dumps(_answer(exercise, cells, folder, megabytes)[:LONGEST]).encode())
+                said.flush()
+            os._exit(0)
+
+    def poll(self) -> int | None:
+        if self.returncode is None:
+            ended, status = os.waitpid(self.pid, os.WNOHANG)
+            self.returncode = os.waitstatus_to_exitcode(status) if ended else None
+        return self.returncode
+
+    def kill(self) -> None:
+        os.kill(self.pid, signal.SIGKILL)
+
+    def wait(self) -> None:
+        os.waitpid(self.pid, 0)
+
+
+def _started(exercise: Exercise, cells: list[str], folder: str, megabytes: int, said: IO[bytes]) -> subprocess.Popen:
+    """The same where a process cannot be copied: a new one, which gets what it needs through its standard input."""
+    code = "from tinydiff.exercises import grading; grading._answer_from_stdin()"
+    with tempfile.TemporaryFile() as job:
+        job.write(json.dumps([exercise.number, cells, folder, megabytes]).encode())
+        job.seek(0)
+        return subprocess.Popen([sys.executable, "-c", code], stdin=job, stdout=said, stderr=subprocess.DEVNULL)
+
+
+def _answer_from_stdin() -> None:
+    number, cells, folder, megabytes = json.load(sys.stdin)
+    with os.fdopen(os.dup(1), "wb") as said:
+        said.write(json.dumps(_answer(exercises()[number], cells, folder, megabytes)[:LONGEST]).encode())
+
+
 def _answer(exercise: Exercise, cells: list[str], folder: str, megabytes: int) -> str:
     """In the child: run the cells, check the answer, and say what is wrong ("" for nothing)."""
-    os.setsid()  # what it starts ends with it
+    if hasattr(os, "setsid"):
+        os.setsid()  # what it starts ends with it
     os.chdir(folder)
     _limit(megabytes)
     silence = os.open(os.devnull, os.O_RDWR)
@@ -172,14 +210,23 @@ def _answer(exercise: Exercise, cells: list[str], folder: str, megabytes: int) -
     return ""
 
 
-def _limit(megabytes: int) -> None:
-    """So much memory more than now, files of 64 MB, and no dump of a crash."""
-    import resource  # which Windows has not
+def limits(seconds: float = SECONDS, megabytes: int = MEGABYTES) -> str:
+    """What holds an answer on this system."""
+    files = "files of 64 MB" if find_spec("resource") else "no limit of files"
+    memory = f"{megabytes} MB of memory" if find_spec("resource") and STATM.exists() else "no limit of memory"
+    return f"{seconds:g} seconds for each exercise, {memory}, {files} (what this system can limit)"
 
+
+def _limit(megabytes: int) -> None:
+    """So much memory more than now, files of 64 MB, and no dump of a crash, where the system has such limits."""
+    try:
+        import resource  # which Windows has not
+    except ImportError:
+        return
     resource.setrlimit(resource.RLIMIT_FSIZE, (2**26, 2**26))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    if (now := Path("/proc/self/statm")).exists():
-        size = int(now.read_text().split()[0]) * resource.getpagesize() + megabytes * 2**20
+    if STATM.exists():
+        size = int(STATM.read_text().split()[0]) * resource.getpagesize() + megabytes * 2**20
         resource.setrlimit(resource.RLIMIT_AS, (size, size))
 
 

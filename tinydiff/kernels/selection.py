@@ -2,6 +2,8 @@
 
 import functools
 import importlib
+import os
+from contextvars import ContextVar
 from typing import Any
 
 import numpy as np
@@ -32,47 +34,55 @@ FASTER = (
     *("adamw", "square_sums"),  # training/optim.py: the step, and the norm of all gradients
 )
 
-_backend: str | None = None
-_winograd = True
+_process: dict[str, Any] = {"backend": None, "winograd": True}
+_block: ContextVar[dict[str, Any] | None] = ContextVar("block", default=None)  # the same, in `with use(…)`
 _SAME: Any = object()  # what stays as it is
 
 
 class use:
-    """Set the backend, for all threads: `use("numpy")` from here on, or `with use("numpy"):` for a block.
+    """Choose the backend: `use("numpy")` from here on for all threads, `with use("numpy"):` in a block for its own.
 
-    `use(None)` goes back to the default.
+    A block comes first; threads that it starts do not see it.  `use(None)` goes back to where the arrays live.
     `winograd=False` lets the compiled backend compute every convolution directly; without a backend, `use(winograd=…)`
     leaves the backend as it is.  Raises InputError for a name that is not a backend, or one that is not available here.
     """
 
+    _choice: dict[str, Any] = {}
+
     def __init__(self, backend: str | None = _SAME, *, winograd: bool = _SAME) -> None:
-        global _backend, _winograd
         if backend is not _SAME and backend is not None:
             if backend not in BACKENDS:
                 raise InputError(f"use: no backend {backend!r}; there are {', '.join(map(repr, BACKENDS))}")
             check_device("cuda" if backend == "cuda" else "cpu")
             module_of(backend)
-        self._before = _backend, _winograd
-        _backend = _backend if backend is _SAME else backend
-        _winograd = _winograd if winograd is _SAME else bool(winograd)
+        asked = {"backend": backend, "winograd": winograd}
+        self._choice = {name: value for name, value in asked.items() if value is not _SAME}
 
     def __enter__(self) -> "use":
+        self._token, self._choice = _block.set((_block.get() or _process) | self._choice), {}
         return self
 
     def __exit__(self, *_: object) -> None:
-        global _backend, _winograd
-        _backend, _winograd = self._before
+        _block.reset(self._token)
+
+    def __del__(self) -> None:  # without a block it is a statement; until then no other thread may see the choice
+        _process.update(self._choice)
+        self._choice = {}
+
+    def __repr__(self) -> str:
+        self.__del__()  # what a notebook shows, it keeps
+        return f"use({', '.join(f'{name}={value!r}' for name, value in _process.items())})"
 
 
 def winograd_allowed() -> bool:
     """Whether the compiled backend may use Winograd's convolution, where it is the faster one."""
-    return _winograd
+    return (_block.get() or _process)["winograd"]
 
 
 def backend_of(x: Any) -> str:
     """The name of the backend that works on the array `x`: the chosen one, else where the array lives."""
-    if _backend is not None:
-        return _backend
+    if (chosen := (_block.get() or _process)["backend"]) is not None:
+        return chosen
     if not isinstance(x, (np.ndarray, np.generic)):
         return "cuda"
     return "cpu" if x.dtype == np.float32 else "numpy"
@@ -80,7 +90,10 @@ def backend_of(x: Any) -> str:
 
 @functools.cache
 def module_of(backend: str) -> Any:
-    """The backend's module; InputError, one line, where something that it needs is not installed."""
+    """The backend's module; InputError, one line, where something that it needs is missing or mistaken."""
+    threads = os.environ.get("NUMBA_NUM_THREADS", "1")
+    if not threads.isdigit() or int(threads) == 0:  # Numba's import would fail, or say so in twenty lines
+        raise InputError(f"NUMBA_NUM_THREADS={threads}: expected a number of threads, 1 or more")
     try:
         return importlib.import_module(BACKENDS[backend])
     except ModuleNotFoundError as error:

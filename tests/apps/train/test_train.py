@@ -1,6 +1,8 @@
 """`tinydiff train` from its face: what it writes, resume, kill −9, refusals, the same bits with one thread and two."""
 
 import errno
+import functools
+import io
 import os
 import pickle
 import shutil
@@ -181,6 +183,62 @@ def test_ctrl_c_and_resume_equal_an_uninterrupted_run(whole, data, cut, part, st
     monkeypatch.undo()
     assert cli.main([*command, "--resume"]) == 0
     assert_same_files(whole, folder, part)
+
+
+HANGUP = getattr(signal, "SIGHUP", signal.SIGTERM)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, HANGUP])
+def test_a_signal_saves_and_ends_the_process_as_ctrl_c_does(whole, data, cut, number, at_step, monkeypatch):
+    folder = cut("autoencoder")
+    command = ["train", "autoencoder", "--data", str(data), "--out", str(folder)]
+    handlers = {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM, HANGUP)}
+    at_step(6, lambda: os.kill(os.getpid(), number))
+    with pytest.raises(SystemExit) as stopped:
+        cli.main(command)
+    assert stopped.value.code == 128 + number
+    assert checkpoint.load(folder / "autoencoder.checkpoint.safetensors")[1]["step"] == 7
+    assert {n: signal.getsignal(n) for n in handlers} == handlers
+    assert not (folder / ".lock.holder").exists()
+    monkeypatch.undo()
+    assert cli.main([*command, "--resume"]) == 0
+    assert_same_files(whole, folder, "autoencoder")
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="this system has no SIGHUP")
+def test_a_terminal_that_is_gone_does_not_stop_the_save(data, tmp_path, at_step, monkeypatch):
+    """Whoever writes to it gets an error; the progress bar would."""
+
+    class Gone(io.StringIO):
+        closed_ = False
+
+        def write(self, text):
+            if self.closed_:
+                raise OSError(errno.EIO, "Input/output error")
+            return len(text)
+
+    def hang_up():
+        sys.stderr.closed_ = True
+        os.kill(os.getpid(), signal.SIGHUP)
+
+    monkeypatch.setattr(sys, "stderr", Gone())
+    monkeypatch.setattr(session, "tqdm", functools.partial(session.tqdm, mininterval=0))
+    at_step(3, hang_up)
+    with pytest.raises(SystemExit):
+        train("autoencoder", data=data, out=tmp_path)
+    assert checkpoint.load(tmp_path / "autoencoder.checkpoint.safetensors")[1]["step"] == 4
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="this system has no SIGHUP")
+def test_what_nohup_ignores_stays_ignored(whole, data, cut, at_step):
+    folder = cut("autoencoder")
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        at_step(3, lambda: os.kill(os.getpid(), signal.SIGHUP))
+        train("autoencoder", data=data, out=folder)
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    assert_same_files(whole, folder, "autoencoder")
 
 
 def test_stopped_between_the_last_step_and_the_weight_file(whole, data, cut, monkeypatch):

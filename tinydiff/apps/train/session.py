@@ -1,4 +1,4 @@
-"""What stands around the training loop: checkpoints, resuming, Ctrl-C, the progress bar, and the hunt for a NaN."""
+"""What stands around the training loop: checkpoints, resuming, signals, the progress bar, and the hunt for a NaN."""
 
 import csv
 import json
@@ -25,6 +25,7 @@ from tinydiff.training.loop import Task, training_loop
 from tinydiff.training.optim import AdamW
 
 SAVE_EVERY = 120.0  # seconds
+STOPPING = ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK")  # of which a system has some
 
 
 def fit(
@@ -39,10 +40,11 @@ def fit(
     """Train a task to its last step; returns the exponential moving average (EMA) of its weights.
 
     `{name}.checkpoint.safetensors`, and the losses in `{name}.csv`, are written to `out` every `save_every` seconds, at
-    Ctrl-C and at the end; a resumed run gives the same bits as one that was never stopped.  `should_stop(steps done,
-    ema)` is asked before every step but the first; `on_checkpoint(steps done, ema)` is called after each checkpoint,
-    and once more by a run that resumes there, since a kill may have come between the two.
+    Ctrl-C, SIGTERM or SIGHUP, and at the end; a resumed run gives the same bits as one that was never stopped.
+    `should_stop(steps done, ema)` is asked before every step but the first; `on_checkpoint(steps done, ema)` is called
+    after each checkpoint, and once more by a run that resumes there, since a kill may have come between the two.
     Raises FloatingPointError at the first value that is not finite, naming step and layer; the last checkpoint stays.
+    After SIGTERM or SIGHUP it ends the process, as after Ctrl-C: SystemExit, status 128 + n.
     """
     config, path = task.optim, out / f"{task.name}.checkpoint.safetensors"
     run_config = {"part": task.name, "optim": asdict(config), "seed": task.seed, **task.run_config}
@@ -82,18 +84,18 @@ def fit(
                 stopped = f"{task.name}: stopped at step {done + 1}"
                 raise FloatingPointError(f"{stopped}: {error}; {where}; {kept}") from None
             done = step + 1
+            stop = interrupted.signal is not None
+            bar.disable = bar.disable or interrupted.hung_up
             bar.update()
             images = (bar.format_dict["rate"] or 0.0) * config.batch
             recent = losses[max(start, done - 50) : done].mean()
             bar.set_postfix_str(f"loss {recent:.4f}, {images:.0f} images/s", refresh=False)
-            stop = interrupted.is_set()
             if stop or done == config.steps or time.monotonic() - saved_at > save_every:
                 save(done)
                 saved_at = time.monotonic()
             if stop:
                 break
-        if interrupted.is_set():  # during the last save, too
-            raise KeyboardInterrupt
+        interrupted.raise_if_set()  # during the last save, too
     return optimiser.ema
 
 
@@ -173,15 +175,35 @@ def _as_json(value: Any) -> Any:
     return json.loads(json.dumps(value, default=np.ndarray.tolist))
 
 
+class _Interrupt:
+    """Which signal asked to stop, if one did: Ctrl-C, a cancelled job, a closed terminal."""
+
+    signal: int | None = None
+    hung_up = False  # nobody is there to write to
+
+    def __call__(self, number: int, frame: object) -> None:
+        self.signal, self.hung_up = number, signal.Signals(number).name == "SIGHUP"
+
+    def raise_if_set(self) -> None:
+        """KeyboardInterrupt after Ctrl-C, else the end of the process with the signal's exit status, 128 + n."""
+        if self.signal is not None:
+            raise KeyboardInterrupt if self.signal == signal.SIGINT else SystemExit(128 + self.signal)
+
+
 @contextmanager
-def _interruptible() -> Iterator[threading.Event]:
-    """Ctrl-C sets a flag, so that the step under way ends and a whole state is saved."""
-    flag = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield flag
-        return
-    before = signal.signal(signal.SIGINT, lambda *_: flag.set())
+def _interruptible() -> Iterator[_Interrupt]:
+    """Signals only leave a note, so that the step under way ends and a whole state is saved.
+
+    One that is ignored, as `nohup` has it, stays so.
+    """
+    interrupt, before = _Interrupt(), {}
+    if threading.current_thread() is threading.main_thread():
+        numbers = {getattr(signal, name) for name in STOPPING if hasattr(signal, name)}
+        before = {n: signal.getsignal(n) for n in numbers if signal.getsignal(n) not in (signal.SIG_IGN, None)}
+    for number in before:
+        signal.signal(number, interrupt)
     try:
-        yield flag
+        yield interrupt
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)

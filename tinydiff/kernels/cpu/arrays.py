@@ -45,9 +45,10 @@ _zeros = np.zeros(1 << 12, np.float32)
 def zeros(count: int) -> np.ndarray:
     """At least `count` zeros, read-only, always the same ones: pixels outside an image, and the bias that is none."""
     global _zeros
-    if _zeros.size < count:
-        _zeros = np.zeros(2 * count, np.float32)
-    return as_float32("zeros", _zeros)
+    found = _zeros  # another thread may put fewer there
+    if found.size < count:
+        found = _zeros = np.zeros(2 * count, np.float32)
+    return as_float32("zeros", found)
 
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD, _LARGEST = -1, -3, (1 << 31) - 1  # malloc.h

@@ -1,79 +1,66 @@
-"""How a kernel is compiled, cached and called: one decorator.
+"""How a kernel is compiled and called: one decorator.  `cache.py` keeps what was compiled.
 
-* Numba's cache does not see changes in imported modules, so its folder bears a hash of all that made the kernels.
 * Numba's simplest threading layer aborts on concurrent calls, so one lock lets one kernel run at a time.
+* GCC's OpenMP ends a process that was forked from one where its threads had started: there, calls raise an error.
 * Division follows NumPy's rules (1/0 is infinite): Python's exception is a branch that keeps a loop from being vectors.
 * No fastmath: freedom to reorder or contract lets a kernel round differently when it is compiled and when it comes
   from the cache (seen with the group norm's gradient).  Multiplying and adding at once is the micro-kernel's business.
-* The first call compiles; when that takes long, one line says so.
 """
 
-import contextlib
 import functools
-import hashlib
 import os
 import sys
-import tempfile
 import threading
-import warnings
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any, TypeVar
 
-import llvmlite
 import llvmlite.binding as llvm
 import numba
-import numpy as np
 from numba import carray, types
-from numba.core import config
+from numba.core.ccallback import CFunc
 from numba.core.registry import CPUDispatcher
+from numba.core.sigutils import normalize_signature
 from numba.extending import intrinsic
 
-from tinydiff.kernels.cpu.vectors import I64, INSTRUCTIONS, floats_at
+from tinydiff.errors import InputError
+from tinydiff.kernels.cpu.cache import Cache
+from tinydiff.kernels.cpu.vectors import I64, floats_at
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
-_lock = threading.RLock()
+
+class _Lost:
+    """Stands for the lock in a forked process whose threads stayed behind: whoever takes it hears why not."""
+
+    def __enter__(self) -> None:
+        why = "this process was forked from one whose kernels had run, and GCC's OpenMP does not survive that"
+        raise RuntimeError(f"tinydiff: {why}; start it anew: multiprocessing.get_context('spawn')")
+
+    def __exit__(self, *_: object) -> None: ...
 
 
-def cache_folder() -> Path:
-    """Where compiled kernels are kept, by a hash of their sources, the instruction set and the versions."""
-    root = os.environ.get("NUMBA_CACHE_DIR") or os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    made_with = f"{INSTRUCTIONS} numba {numba.__version__} llvmlite {llvmlite.__version__} numpy {np.__version__}"
-    source = hashlib.sha256(made_with.encode())
-    for file in sorted(Path(__file__).parent.glob("*.py")):
-        source.update(file.read_bytes())
-    return Path(root) / "tinydiff" / source.hexdigest()[:16]
+_lock: Any = threading.RLock()
 
 
-def _writable(folder: Path) -> bool:
+def _after_fork() -> None:
+    """In the new process nobody holds the lock, and what is raised here is not heard."""
+    global _lock
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            return True
-    except OSError as error:
-        what = f"cannot write the kernel cache {folder} ({error.strerror}), so kernels compile anew in every process"
-        warnings.warn(f"tinydiff: {what}; set NUMBA_CACHE_DIR to a folder that can be written", stacklevel=2)
-        return False
+        running = numba.threading_layer()
+    except ValueError:  # none has started
+        running = ""
+    _lock = _Lost() if running == "omp" and sys.platform == "linux" else threading.RLock()
 
 
-FOLDER = cache_folder()
-CACHED = _writable(FOLDER)
-
-
-@contextlib.contextmanager
-def _our_folder() -> Iterator[None]:
-    before, config.CACHE_DIR = config.CACHE_DIR, str(FOLDER)
-    try:
-        yield
-    finally:
-        config.CACHE_DIR = before
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 def helper(function: Function, **options: Any) -> Any:
-    """A compiled function that kernels call, cached in our own folder where that can be written."""
-    with _our_folder():
-        return numba.njit(cache=CACHED, error_model="numpy", **options)(function)
+    """A compiled function that kernels call."""
+    compiled = numba.njit(error_model="numpy", **options)(function)
+    compiled._cache = Cache(function)
+    return compiled
 
 
 _functions: dict[str, Callable[..., None]] = {}  # machine functions by their symbols
@@ -106,9 +93,11 @@ def _make_known(symbols: set[str]) -> None:
     for symbol in sorted(symbols - _ready.keys()):
         function = _functions[symbol]
         _make_known(_called_by(function))
-        with _our_folder():
-            _ready[symbol] = numba.cfunc(_signature(function), cache=CACHED, error_model="numpy")(function)
-        llvm.add_symbol(symbol, _ready[symbol].address)
+        compiled: Any = CFunc(function, normalize_signature(_signature(function)), {}, {"error_model": "numpy"})
+        compiled._cache = Cache(function)
+        compiled.compile()
+        _ready[symbol] = compiled
+        llvm.add_symbol(symbol, compiled.address)
 
 
 def kernel(function: Function) -> Callable[..., Any]:
@@ -119,24 +108,17 @@ def kernel(function: Function) -> Callable[..., Any]:
     def call(*args: Any) -> Any:
         nonlocal ready
         with _lock:
-            if ready:
-                return compiled(*args)
-            ready = True
-            notice = threading.Timer(2.0, _say_compiling)
-            notice.daemon = True
-            notice.start()
-            try:
+            if not ready:
+                try:
+                    numba.get_num_threads()  # starts them
+                except ValueError as error:
+                    why = " ".join(str(error).split())  # in one line
+                    raise InputError(f"NUMBA_THREADING_LAYER={numba.config.THREADING_LAYER}: {why}") from None
                 _make_known(_called_by(function))
-                return compiled(*args)
-            finally:
-                notice.cancel()
+                ready = True
+            return compiled(*args)
 
     return call
-
-
-@functools.cache  # so that it is said once
-def _say_compiling() -> None:
-    print("tinydiff: compiling kernels for this machine (once; they are cached) …", file=sys.stderr, flush=True)
 
 
 @intrinsic
