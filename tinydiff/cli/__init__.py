@@ -3,6 +3,7 @@
 import argparse
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 
 from tinydiff.cli.parser import build_parser
@@ -13,6 +14,7 @@ SPINS = "1000"  # turns that a waiting thread takes before it sleeps; GCC's Open
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; 0 if it went well, 2 for bad input, 1 for wrong results (NaN, a mismatch), 130 at Ctrl-C."""
+    warnings.filterwarnings("ignore", module=r"PIL\.")  # a damaged file gets one line, ours
     try:
         args = build_parser().parse_args(argv)
         if args.command != "bench":  # which compares with PyTorch as both come
