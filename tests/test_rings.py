@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-LIMITS = {"core": 4_850, "engine": 3_000, "whole": 14_500}  # lines, docstrings and all
+LIMITS = {"core": 4_850, "engine": 3_000, "whole": 15_000}  # lines, docstrings and all
 LONGEST = 330  # lines of a file
 WORKSHOP = ("apps", "segmentation", "evaluation", "viz", "exercises", "bench", "cli", "playground", "__main__.py")
 
