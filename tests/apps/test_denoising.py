@@ -99,6 +99,8 @@ def test_the_noise_is_found(sigma):
     assert estimated_sigma(noisy_image[..., 0] / 127.5 - 1) == pytest.approx(sigma, rel=0.1)
     assert estimated_sigma(noisy_image.clip(0, 255).astype(np.uint8)) == pytest.approx(sigma, rel=0.05)
     assert estimated_sigma(np.zeros((8, 8, 3), np.uint8)) == 1
+    with pytest.raises(InputError, match="denoise: the noise of 1×5 pixels cannot be estimated"):
+        estimated_sigma(np.zeros((1, 5, 3), np.uint8))
 
 
 def test_the_command(tmp_path, clean, capsys):
@@ -116,6 +118,35 @@ def test_the_command(tmp_path, clean, capsys):
         as_floats(np.asarray(Image.open(p))) for p in (tmp_path / "a.png", tmp_path / "out" / "a-denoised.png")
     )
     assert decibels(after, clean[0]) > decibels(before, clean[0]) + 4
+
+
+def test_grey_in_grey_out(tmp_path, denoiser, clean):
+    image = as_pixels(noisy(clean[0], 30))[:, :, 0]
+    Image.fromarray(image).save(tmp_path / "a.png")
+    asked = ["denoise", str(tmp_path / "a.png"), "-o", str(tmp_path / "out"), "--steps", "2", "--level", "30"]
+    assert main(asked) == 0
+    one, many, beside = (
+        Image.open(tmp_path / "out" / f"a-{kind}.png") for kind in ("denoised", "small-steps", "compared")
+    )
+    assert (one.mode, many.mode, beside.mode) == ("L", "L", "RGB")
+    coloured = denoiser.denoise(np.repeat(image[:, :, None], 3, 2), 30)
+    assert np.array_equal(np.asarray(one), np.rint(coloured.mean(-1)))
+
+
+def test_one_bit_comes_in_as_black_and_white(tmp_path):
+    Image.fromarray(np.arange(32 * 32).reshape(32, 32) % 32 > 15).save(tmp_path / "a.png")
+    assert main(["denoise", str(tmp_path / "a.png"), "-o", str(tmp_path), "--steps", "1", "--level", "5"]) == 0
+    out = np.asarray(Image.open(tmp_path / "a-denoised.png"), int)
+    assert out[:, :12].max() < 60 and out[:, 20:].min() > 200
+
+
+def test_a_photo_on_its_side_comes_out_upright(tmp_path):
+    photo = Image.new("RGB", (48, 32), (200, 40, 40))
+    exif = photo.getexif()
+    exif[0x112] = 6
+    photo.save(tmp_path / "photo.jpg", exif=exif)
+    assert main(["denoise", str(tmp_path / "photo.jpg"), "-o", str(tmp_path), "--steps", "1", "--level", "5"]) == 0
+    assert Image.open(tmp_path / "photo-denoised.png").size == (32, 48)
 
 
 @pytest.mark.parametrize("level", ["0", "-3", "much", "nan"])

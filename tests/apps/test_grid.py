@@ -35,6 +35,12 @@ def test_a_caption_is_written_under_its_image(images: np.ndarray) -> None:
     assert (left < 128).any() and (right == 255).all()
 
 
+def test_letters_beyond_english_are_no_boxes(images: np.ndarray) -> None:
+    pages = [np.asarray(viz.grid(images[:1], [letter])) for letter in ("\uffff", "é", "ł", "ж", "λ", "é", "e")]
+    assert not any(np.array_equal(pages[0], page) for page in pages[1:])
+    assert np.array_equal(pages[1], pages[5]) and not np.array_equal(pages[1], pages[6])
+
+
 def test_a_long_caption_is_broken_between_words() -> None:
     font = ImageFont.load_default(viz.TEXT)
     lines = viz.wrapped("a red dress on a white background", 128, font)

@@ -37,6 +37,43 @@ def test_an_image_is_changed_where_the_mask_is_white(shoe, tmp_path):
     assert change[:14].max() < 8 < change[18:].mean()
 
 
+@pytest.mark.parametrize("white", [True, np.uint8(1), np.uint8(255)], ids=["1 bit", "0 and 1", "8 bits"])
+def test_a_mask_is_white_at_the_most_that_its_file_can_hold(shoe, tmp_path, white, capsys):
+    mask = np.zeros((32, 32), type(white))
+    Image.fromarray(mask).save(tmp_path / "black.png")
+    mask[:, 16:] = white
+    Image.fromarray(mask).save(tmp_path / "white.png")
+    asked = ["generate", "a blue sneaker on a white background", "--init", str(shoe)]
+    asked += ["-n", "1", "--steps", "5", "--each"]
+    asked += ["-o", str(tmp_path / "out.png"), "--mask"]
+    assert main([*asked, str(tmp_path / "white.png")]) == 0
+    before, after = (
+        np.asarray(Image.open(p).resize((32, 32), Image.Resampling.BOX), int) for p in (shoe, tmp_path / "out-1.png")
+    )
+    change = abs(before - after).mean((0, 2))
+    assert change[:14].max() < 8 < change[18:].mean()
+    capsys.readouterr()
+    assert main([*asked, str(tmp_path / "black.png")]) == 2
+    assert capsys.readouterr().err.startswith(f"tinydiff: {tmp_path / 'black.png'}: no white in the mask")
+
+
+def test_a_page_of_a_stack_is_changed(shoe, tmp_path, capsys):
+    page, other = Image.open(shoe), Image.new("RGB", (32, 32))
+    stack, out = tmp_path / "stack.tif", tmp_path / "out.png"
+    other.save(stack, save_all=True, append_images=[page])
+    asked = [PROMPT, "--steps", "1"]
+    assert main(["invert", str(stack), *asked, "-o", str(out)]) == 2
+    assert f"{stack}: holds 2 images, expected one, or the number of a page" in capsys.readouterr().err
+    assert main(["invert", str(stack), *asked, "--page", "2", "-o", str(out)]) == 0
+    assert main(["invert", str(shoe), *asked, "-o", str(tmp_path / "same.png")]) == 0
+    assert np.array_equal(np.asarray(Image.open(out)), np.asarray(Image.open(tmp_path / "same.png")))
+    init = ["generate", *asked, "-n", "1", "--init", str(stack), "-o", str(out)]
+    assert main([*init, "--page", "2"]) == 0
+    assert main([*init, "--page", "3"]) == 2
+    assert main(["generate", *asked, "-n", "1", "--page", "2", "-o", str(out)]) == 2
+    assert "name it with --init" in capsys.readouterr().err
+
+
 def test_strength_and_mask_need_an_image(tmp_path, capsys):
     for option in (["--strength", "0.5"], ["--mask", __file__]):
         assert main(["generate", PROMPT, *option, "-o", str(tmp_path / "x.png")]) == 2

@@ -140,3 +140,10 @@ def test_longest_prompt_and_one_word_more(vocabulary):
 def test_one_string_is_not_a_list_of_prompts(vocabulary):
     with pytest.raises(InputError, match="expected a list of prompts"):
         vocabulary.encode("a red dress")
+
+
+def test_a_letter_in_two_characters_is_the_same_letter():
+    composed, apart = "caf\u00e9", "cafe\u0301"
+    assert split_words(f"{composed} {apart.upper()}") == [composed, composed]
+    earlier = Vocabulary([apart, "bar"])  # as weights may have it that were trained before
+    assert earlier.words == ["bar", apart] and earlier.encode([composed]).tolist() == earlier.encode([apart]).tolist()

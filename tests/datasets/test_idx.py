@@ -2,6 +2,7 @@
 
 import gzip
 import struct
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -94,7 +95,7 @@ def test_too_long(tmp_path):
     path = tmp_path / "images"
     write_idx(path, IMAGES)
     path.write_bytes(path.read_bytes() + b"!")
-    with pytest.raises(InputError, match="too long, 77 bytes, expected 76"):
+    with pytest.raises(InputError, match="too long, at least 77 bytes, expected 76"):
         read_idx(path, 3)
 
 
@@ -123,3 +124,38 @@ def test_counts_differ(tmp_path):
     family(tmp_path, labels=LABELS[:2])
     with pytest.raises(InputError, match="train-labels-idx1-ubyte.gz: 2 labels, expected 3"):
         read_labelled(tmp_path, "train")
+
+
+@pytest.mark.parametrize("suffix", ["", ".gz"])
+@pytest.mark.parametrize("shape", [(2**32 - 1,) * 3, (2**11, 2**11, 2**9), (0, 2**32 - 1, 2**32 - 1)])
+def test_sizes_beyond_the_limit(tmp_path, suffix, shape):
+    content = bytes([0, 0, 8, 3]) + struct.pack(">III", *shape) + bytes(60)
+    path = tmp_path / f"images{suffix}"
+    path.write_bytes(gzip.compress(content) if suffix else content)
+    with pytest.raises(InputError, match="images.*: an array of shape .*, expected at most 1,073,741,824 bytes"):
+        read_idx(path, 3)
+
+
+@pytest.mark.parametrize("suffix", ["", ".gz"])
+def test_sizes_beyond_the_file_allocate_nothing(tmp_path, suffix):
+    content = bytes([0, 0, 8, 3]) + struct.pack(">III", 2**10, 2**10, 2**10) + bytes(60)
+    path = tmp_path / f"images{suffix}"
+    path.write_bytes(gzip.compress(content) if suffix else content)
+    tracemalloc.start()
+    with pytest.raises(InputError, match="truncated, 76 bytes, expected 1073741840"):
+        read_idx(path, 3)
+    assert tracemalloc.get_traced_memory()[1] < 2**21
+    tracemalloc.stop()
+
+
+def test_a_gzip_bomb_is_unpacked_no_further_than_its_header_says(tmp_path):
+    path = tmp_path / "images.gz"
+    with gzip.open(path, "wb", 1) as file:
+        file.write(bytes([0, 0, 8, 3]) + struct.pack(">III", 3, 4, 5))
+        for _ in range(64):
+            file.write(bytes(2**20))
+    tracemalloc.start()
+    with pytest.raises(InputError, match="images.gz: too long, at least 77 bytes, expected 76 for shape"):
+        read_idx(path, 3)
+    assert tracemalloc.get_traced_memory()[1] < 2**21
+    tracemalloc.stop()

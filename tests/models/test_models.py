@@ -215,6 +215,13 @@ def test_autoencoder_shapes(widths, attention):
     assert {"quant_conv.weight", "post_quant_conv.bias", "encoder.conv_norm_out.weight"} <= names
 
 
+@pytest.mark.parametrize("height, width", [(1, 1), (30, 32), (32, 30)])
+def test_the_autoencoder_s_factor_divides_the_image(height, width):
+    model = Autoencoder(AutoencoderConfig(block_out_channels=(4, 4, 4), layers_per_block=1, norm_num_groups=2), RNG)
+    with pytest.raises(InputError, match=rf"encode: images are \(1, {height}, {width}, 3\), .* multiples of 4"):
+        model.encode(np.zeros((1, height, width, 3), np.float32))
+
+
 @pytest.mark.parametrize("factor", [1.0, 4.0])
 def test_the_scaling_factor_is_applied_within_encode_and_decode(awake, factor):
     config = replace(SMALL_AUTOENCODER, scaling_factor=factor)

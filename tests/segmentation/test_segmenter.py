@@ -5,12 +5,23 @@ import pytest
 from PIL import Image
 
 import tinydiff
-from tinydiff.apps.data.nuclei import load_nuclei
+from tinydiff.apps.data.nuclei import load_nuclei, simulate_nuclei
 from tinydiff.cli import main
 from tinydiff.errors import InputError
 from tinydiff.models.unet2015 import UNet2015, UNet2015Config
 from tinydiff.segmentation import Segmenter, normaliser
-from tinydiff.segmentation.images import MISSED, NOTHING, OUTLINE, RIGHT, TOO_MUCH, compared, errors, overlay, shown
+from tinydiff.segmentation.images import (
+    MISSED,
+    NOTHING,
+    OUTLINE,
+    RIGHT,
+    TOO_MUCH,
+    compared,
+    errors,
+    is_bright_and_coloured,
+    overlay,
+    shown,
+)
 from tinydiff.segmentation.metrics import objects, overlap
 
 
@@ -125,6 +136,12 @@ def test_with_its_mask_an_image_is_measured(tmp_path, capsys):
         (["missing.png"], "missing.png is a file that does not exist"),
         (["a.png", "deeper/a.png"], "would write the same files"),
         (["a.png", "small.png", "--mask", "a.png"], "--mask belongs to one image, not to 2"),
+        (["stack.tif", "--mask", "a.png"], "--mask belongs to one image, not to 2; --page takes one of a stack"),
+        (["a.png", "--mask", "stack.tif"], "stack.tif: holds 2 images, expected one, or the number of a page"),
+        (["stack.tif", "--page", "3"], "stack.tif: has no page 3; it holds 2 images"),
+        (["stack.tif", "stack-2.png"], "stack.tif and stack-2.png would write the same files"),
+        (["imagej.tif"], "imagej.tif: 3 images by ImageJ's description, but 1 in its directory"),
+        (["nan.tif"], "nan.tif: has values that are not finite"),
         (["a.png", "--mask", "small.png"], "small.png: "),
         (["a.png", "--weights", "deeper"], "segmentation.safetensors"),
     ],
@@ -135,6 +152,11 @@ def test_bad_input_is_one_line_and_leaves_nothing(tmp_path, monkeypatch, capsys,
     for name, size in (("a.png", 80), ("deeper/a.png", 80), ("small.png", 20)):
         Image.fromarray(np.arange(size * size, dtype=np.uint8).reshape(size, size)).save(tmp_path / name)
     (tmp_path / "broken.png").write_text("no")
+    page = Image.new("L", (80, 80))
+    page.save(tmp_path / "stack.tif", save_all=True, append_images=[page])
+    page.save(tmp_path / "stack-2.png")
+    page.save(tmp_path / "imagej.tif", description="ImageJ=1.53\nimages=3\nslices=3\n")
+    Image.fromarray(np.full((80, 80), np.nan, np.float32)).save(tmp_path / "nan.tif")
     before = sorted(tmp_path.rglob("*"))
     with pytest.raises(SystemExit) if "missing" in message else _nothing() as raised:
         status = main(["segment", *arguments])
@@ -142,6 +164,46 @@ def test_bad_input_is_one_line_and_leaves_nothing(tmp_path, monkeypatch, capsys,
     said = capsys.readouterr().err
     assert message in said and said.count("\n") == 1
     assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_each_page_of_a_stack_is_an_image(tmp_path, capsys):
+    image, truth = load_nuclei("right")
+    pages = [Image.fromarray(part) for part in (image[:120, :100], image[120:240, :100])]
+    pages[0].save(tmp_path / "stack.tif", save_all=True, append_images=pages[1:])
+    masks = [Image.fromarray(part) for part in (truth[:120, :100], truth[120:240, :100])]
+    masks[0].save(tmp_path / "truth.tif", save_all=True, append_images=masks[1:])
+    stack, out = str(tmp_path / "stack.tif"), tmp_path / "out"
+    assert main(["segment", stack, "-o", str(out)]) == 0
+    kinds = ("mask", "cells", "overlay")
+    assert {path.name for path in out.iterdir()} == {f"stack-{page}-{kind}.png" for page in "12" for kind in kinds}
+    assert main(["segment", stack, "--page", "2", "--mask", str(tmp_path / "truth.tif"), "-o", str(out)]) == 0
+    assert np.array_equal(*(np.asarray(Image.open(out / f"stack{of}-cells.png")) for of in ("", "-2")))
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split(": ")[0] for line in lines] == [f"{stack}, page {page}" for page in (1, 2, 2)]
+    assert float(lines[-1].split("union ")[1][:5]) > 0.8
+
+
+def test_values_that_are_not_finite_are_refused(shipped):
+    for value in (np.nan, np.inf):
+        image = np.ones((80, 80), np.float32)
+        image[3, 4] = value
+        with pytest.raises(InputError, match="segment: the image has values that are not finite"):
+            shipped.segment(image)
+
+
+def test_stained_tissue_and_photographs_are_told_from_fluorescence(tmp_path, capsys):
+    rng = np.random.default_rng(0)
+    grey, mask = simulate_nuclei(rng, (80, 90), density=0.4)
+    blue = np.stack([grey // 5, grey // 3, grey], -1)
+    tissue = np.where(mask[:, :, None] > 0, (110, 80, 150), (225, 180, 205)).astype(np.uint8)
+    assert [is_bright_and_coloured(image) for image in (grey, blue, shown(grey), 255 - shown(grey))] == [False] * 4
+    assert is_bright_and_coloured(tissue)
+    for name, image in (("blue", blue), ("tissue", tissue)):
+        Image.fromarray(image).save(tmp_path / f"{name}.png")
+        assert main(["segment", str(tmp_path / f"{name}.png"), "-o", str(tmp_path)]) == 0
+        told = capsys.readouterr().err.splitlines()
+        expected = "bright and in colour, as stained tissue or a photograph is; the shipped weights know only"
+        assert [f"{name}.png: {expected}" in line for line in told] == ([True] if name == "tissue" else [])
 
 
 class _nothing:

@@ -127,8 +127,11 @@ def estimated_sigma(image: np.ndarray) -> float:
 
     image: uint8, or floats that reach from −1 to 1.  The finest diagonal details are nearly all noise:
     σ = median |d| / 0.6745 with d = (a − b − c + e)/2 of each 2×2 pixels.  Where more than half of an image is flat and
-    clipped (white stays white), it finds too little.  (Donoho & Johnstone 1994)
+    clipped (white stays white), it finds too little.  Raises InputError for less than 2×2 pixels.
+    (Donoho & Johnstone 1994)
     """
+    if min(image.shape[:2]) < 2:
+        raise InputError(f"denoise: the noise of {image.shape[0]}×{image.shape[1]} pixels cannot be estimated; give it")
     x = image.astype(np.float64) * (GREY_LEVELS if image.dtype.kind == "f" else 1)
     x = x[: len(x) // 2 * 2, : x.shape[1] // 2 * 2]
     details = (x[::2, ::2] - x[1::2, ::2] - x[::2, 1::2] + x[1::2, 1::2]) / 2

@@ -38,7 +38,7 @@ def grid(
     count, height, width = len(images), images.shape[1] * scale, images.shape[2] * scale
     columns = min(columns or math.ceil(math.sqrt(count)), count)
     rows = math.ceil(count / columns)
-    font = ImageFont.load_default(TEXT)
+    font = _font("".join(captions or []))
     cell = max(width, LEAST_WIDTH) if captions else width
     texts = [wrapped(caption, cell, font) for caption in captions or [""] * count]
     below = LINE * max(len(lines) for lines in texts)
@@ -54,6 +54,15 @@ def grid(
         for row, line in enumerate(lines):
             draw.text((left + cell / 2, top + height + 4 + row * LINE), line, INK, font, anchor="ma")
     return page
+
+
+def _font(text: str) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    """Pillow's own font, which has the letters of English, or Matplotlib's: accents, Greek, Cyrillic and more."""
+    if text.isascii():
+        return ImageFont.load_default(TEXT)
+    from matplotlib import get_data_path
+
+    return ImageFont.truetype(f"{get_data_path()}/fonts/ttf/DejaVuSans.ttf", TEXT)
 
 
 def save_grid(

@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+import warnings
 from collections.abc import Sequence
 
 from tinydiff.apps.console import on_console
@@ -15,6 +16,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(argv: Sequence[str] | None) -> int:
+    warnings.filterwarnings("ignore", module=r"PIL\.")  # a damaged file gets one line, ours
     try:
         args = build_parser().parse_args(argv)
         args.run(args)

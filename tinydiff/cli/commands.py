@@ -30,9 +30,9 @@ def generate(args: argparse.Namespace) -> None:
     pipe.check(args.prompts, args.steps)
     options = {**_sampling(args), "sampler": args.sampler}
     if args.init is not None:
-        images = edit_file(pipe, args.init, prompts, args.strength, args.mask, **options)
-    elif args.strength is not None or args.mask is not None:
-        raise InputError("--strength and --mask change an image: name it with --init")
+        images = edit_file(pipe, args.init, prompts, args.strength, args.mask, args.page, **options)
+    elif any(value is not None for value in (args.strength, args.mask, args.page)):
+        raise InputError("--strength, --mask and --page belong to a changed image: name it with --init")
     else:
         images = pipe.generate(prompts, **options)
     if not args.each:
@@ -66,7 +66,7 @@ def invert(args: argparse.Namespace) -> None:
     from tinydiff.cli.files import invert_file
 
     _check_outputs(args, [args.output], args.image)
-    images, captions = invert_file(_loaded(args), args.image, args.prompt, args.steps)
+    images, captions = invert_file(_loaded(args), args.image, args.prompt, args.steps, args.page)
     viz.save_grid(images, args.output, captions, columns=len(images))
     print("\n".join(captions[1:]))
     print(f"{args.output}: the image, through the autoencoder alone, and generated from its own noise")
@@ -86,18 +86,18 @@ def attention(args: argparse.Namespace) -> None:
 def denoise(args: argparse.Namespace) -> None:
     from tinydiff.cli.files import DENOISED, denoise_files, named_after
 
-    _check_outputs(args, named_after(args.images, args.output, DENOISED), *args.images)
+    _check_outputs(args, named_after(args.images, args.output, DENOISED, args.page), *args.images)
     _choose(args.device)
     denoiser = tinydiff.load_denoiser(args.weights).to(args.device)
-    denoise_files(denoiser, args.images, args.output, args.level, args.steps, args.seed)
+    denoise_files(denoiser, args.images, args.output, args.level, args.steps, args.seed, args.page)
 
 
 def segment(args: argparse.Namespace) -> None:
     from tinydiff.cli.files import SEGMENTED, named_after, segment_files
 
-    _check_outputs(args, named_after(args.images, args.output, SEGMENTED), *args.images, args.mask)
+    _check_outputs(args, named_after(args.images, args.output, SEGMENTED, args.page), *args.images, args.mask)
     _choose(args.device)
-    segment_files(args.images, args.output, args.mask, args.weights, args.device)
+    segment_files(args.images, args.output, args.mask, args.weights, args.device, args.page)
 
 
 def train(args: argparse.Namespace) -> None:

@@ -31,6 +31,7 @@ SHARED: dict[str, dict[str, Any]] = {  # options that several commands take
     "--output": dict(PNG, default="picture.png", help="PNG to write"),
     "--device": dict(choices=choices.DEVICES, default="cpu", help="cuda: an NVIDIA GPU"),
     "--data": dict(FOLDER, help="folder of Fashion-MNIST's files"),
+    "--page": dict(type=types.at_least(1), metavar="N", help="the image to take of a TIFF that holds several"),
     "--json": dict(type=types.file_to_write, metavar="FILE", help="write the figures to a file, too"),
 }
 SAMPLING = ("--steps", "--guidance", "--interval", "--seed", "--weights")
@@ -75,6 +76,7 @@ def generation_commands(command: Command) -> None:
     strength = types.number(0, 1, above=True)
     add("--strength", type=strength, help="how much --init changes, up to 1; else 0.6, with --mask 1")
     add("--mask", **FILE, help="change --init only where this is white")
+    shared(add, "--page")
 
     add = command(commands.interpolate, "generate the images between two prompts or two seeds")
     add("prompt", **PROMPT, help="where to begin")
@@ -88,7 +90,7 @@ def generation_commands(command: Command) -> None:
     add("prompt", **PROMPT, help="what the image shows")
     counts = [10, 25, 50, 100, 250]
     add("--steps", type=types.at_least(1), nargs="+", default=counts, help="numbers of steps to compare")
-    shared(add, "--weights", "--output", "--device")
+    shared(add, "--weights", "--output", "--device", "--page")
 
     add = command(commands.attention, "generate an image and show where each word of its prompt acts")
     add("prompt", **PROMPT, help="what to generate")
@@ -108,13 +110,13 @@ def image_commands(command: Command) -> None:
     add("--steps", type=types.at_least(1), default=50, help="of the way in small steps")
     add("--seed", **SEED, help="for the small steps")
     add("--weights", **FOLDER, help="a run of --preset pixels; else shipped")
-    shared(add, "--device")
+    shared(add, "--device", "--page")
 
     add = command(commands.segment, "find the cells in images")
     add("images", **images)
     add("-o", "--output", **output)
     add("--mask", **FILE, help="the true mask of one IMAGE: measures, and shows the errors")
-    shared(add, "--weights", "--device")
+    shared(add, "--weights", "--device", "--page")
 
 
 def training_commands(command: Command) -> None:

@@ -4,6 +4,7 @@ import difflib
 import itertools
 from collections.abc import Sequence
 from functools import cache
+from unicodedata import normalize
 
 import numpy as np
 
@@ -120,8 +121,8 @@ def with_article(phrase: str) -> str:
 
 
 def split_words(text: str) -> list[str]:
-    """Lower-case words of a text; commas and full stops are dropped, a hyphenated word is one word."""
-    return text.lower().replace(",", " ").replace(".", " ").split()
+    """Lower-case words of a text, é as one character; commas and full stops are dropped, a hyphenated word is one."""
+    return normalize("NFC", text.lower()).replace(",", " ").replace(".", " ").split()
 
 
 def grammar_words() -> set[str]:
@@ -137,7 +138,7 @@ class Vocabulary:
         """`words`: the known words, those of the caption grammar if none are given; `length`: tokens of a caption."""
         self.length = length
         self.words = sorted(set(grammar_words() if words is None else words))
-        self.ids = {word: i for i, word in enumerate(self.words, SPECIAL)}
+        self.ids = {normalize("NFC", word): i for i, word in enumerate(self.words, SPECIAL)}
 
     def __len__(self) -> int:
         """The number of ids: words and special tokens."""

@@ -15,36 +15,38 @@ import numpy as np
 from tinydiff.errors import InputError
 
 UNSIGNED_BYTE = 8
+LARGEST = 2**30  # bytes of an array: twice the largest set of the family
 NAMES = {"train": "train", "test": "t10k"}  # how the MNIST family's file names begin
 
 
 def read_idx(path: str | Path, dimensions: int) -> np.ndarray:
     """The uint8 array in an IDX file of `dimensions` dimensions, gzipped if its name ends in .gz.
 
-    Raises InputError where the file is missing, corrupt or truncated, or has another magic number.
+    Raises InputError where the file is missing, corrupt, truncated or larger than LARGEST, or has another magic number.
     """
-    path = Path(path)
+    path, header, magic = Path(path), 4 + 4 * dimensions, bytes([0, 0, UNSIGNED_BYTE, dimensions])
     try:
-        content = path.read_bytes()
+        with gzip.open(path) if path.suffix == ".gz" else open(path, "rb") as file:
+            start = file.read(header)
+            if start[:4] != magic:
+                expected = f"0x{magic.hex()} (IDX, unsigned bytes, {dimensions} dimensions)"
+                raise InputError(f"{path}: magic number 0x{start[:4].hex()}, expected {expected}")
+            if len(start) < header:
+                raise InputError(f"{path}: truncated, {len(start)} bytes, expected a header of {header}")
+            shape = struct.unpack(f">{dimensions}I", start[4:])
+            if math.prod(side or 1 for side in shape) > LARGEST:
+                raise InputError(f"{path}: an array of shape {shape}, expected at most {LARGEST:,} bytes")
+            size = math.prod(shape)
+            most = path.stat().st_size * (1032 if path.suffix == ".gz" else 1)  # deflate packs no better
+            content = file.read(min(size, most) + 1)
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise InputError(f"{path}: corrupt or truncated ({error}), expected a gzipped IDX file") from None
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}), expected an IDX file") from None
-    if path.suffix == ".gz":
-        try:
-            content = gzip.decompress(content)
-        except (OSError, EOFError, zlib.error) as error:
-            raise InputError(f"{path}: corrupt or truncated ({error}), expected a gzipped IDX file") from None
-    header, magic = 4 + 4 * dimensions, bytes([0, 0, UNSIGNED_BYTE, dimensions])
-    if content[:4] != magic:
-        expected = f"0x{magic.hex()} (IDX, unsigned bytes, {dimensions} dimensions)"
-        raise InputError(f"{path}: magic number 0x{content[:4].hex()}, expected {expected}")
-    if len(content) < header:
-        raise InputError(f"{path}: truncated, {len(content)} bytes, expected a header of {header}")
-    shape = struct.unpack(f">{dimensions}I", content[4:header])
-    size = header + math.prod(shape)
     if len(content) != size:
-        fault = "truncated" if len(content) < size else "too long"
-        raise InputError(f"{path}: {fault}, {len(content)} bytes, expected {size} for shape {shape}")
-    return np.frombuffer(content, np.uint8, offset=header).reshape(shape)
+        fault = "truncated," if len(content) < size else "too long, at least"
+        raise InputError(f"{path}: {fault} {header + len(content)} bytes, expected {header + size} for shape {shape}")
+    return np.frombuffer(content, np.uint8).reshape(shape)
 
 
 def read_labelled(folder: str | Path, split: str) -> tuple[np.ndarray, np.ndarray]:

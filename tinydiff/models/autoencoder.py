@@ -7,6 +7,7 @@ import numpy as np
 
 from tinydiff import ops
 from tinydiff.autograd import Array, Tensor, no_grad
+from tinydiff.errors import InputError
 from tinydiff.nn.blocks import Attention, Downsample, ResnetBlock, Upsample
 from tinydiff.nn.layers import Conv2d, GroupNorm
 from tinydiff.nn.module import Module, Rng, chain
@@ -61,7 +62,9 @@ class Autoencoder(Module):
         return self.decoder(self.post_quant_conv(z))
 
     def encode(self, images: Array) -> Array:
-        """Images in [−1, 1] to scaled latents (their means), off the tape."""
+        """Images in [−1, 1] to scaled latents (their means), off the tape.  InputError unless f divides the sides."""
+        if any(side % self.factor for side in images.shape[1:3]):
+            raise InputError(f"encode: images are {images.shape}, expected sides that are multiples of {self.factor}")
         with no_grad():
             return self.moments(Tensor(images))[0].data * np.float32(self.config.scaling_factor)
 

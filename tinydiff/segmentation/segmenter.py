@@ -76,6 +76,8 @@ def normaliser(image: np.ndarray, channels: int = 3) -> Callable[[np.ndarray], n
     """
     if image.ndim not in (2, 3) or (image.ndim == 3 and image.shape[2] != channels):
         raise InputError(f"segment: the image is {image.shape}, expected (H, W) or (H, W, {channels})")
+    if not np.isfinite(image).all():
+        raise InputError("segment: the image has values that are not finite")
     every = max(1, int(np.sqrt(image.shape[0] * image.shape[1] / SAMPLE)))
     low, high = np.percentile(image[::every, ::every], (1, 99))
     scale = np.float32(1 / (high - low) if high > low else 1)

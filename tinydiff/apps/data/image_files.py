@@ -3,46 +3,47 @@
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from scipy import ndimage
 
+from tinydiff.apps.data.opening import as_array, count_pages, open_page
 from tinydiff.errors import InputError
 
 SUFFIXES = (".png", ".tif", ".tiff", ".jpg", ".jpeg", ".bmp")
-GREY_MODES = ("1", "L", "I", "F", "I;16", "I;16L", "I;16B", "I;16N")
 PIECES = 4  # a label is one cell: in one piece, or in a few where something lies across it
 SMALLEST = 4  # pixels of a piece, on average
-Image.MAX_IMAGE_PIXELS = None  # whole slides are large; what a file holds is read only when it is asked for
 
 Pair = tuple[np.ndarray, np.ndarray]  # an image (H, W) or (H, W, 3), and its mask (H, W), each cell with its number
 
 
-def read_image(path: str | Path) -> np.ndarray:
-    """An image as it lies in the file: (H, W) or (H, W, 3); uint8, uint16, int32 or float32.
+def read_image(path: str | Path, page: int | None = None) -> np.ndarray:
+    """An image as it lies in the file, upright: (H, W) or (H, W, 3); uint8, uint16, int32 or float32.
 
-    Raises InputError, which names the file, where it cannot be read, has several pages, transparent pixels or values
-    that are not finite, or is in colour with more than 8 bits (Pillow would drop the lower ones in silence).
+    page: 1, 2, 3 … of a TIFF that holds several images.  Raises InputError, which names the file, where it cannot be
+    read whole, holds several images, transparent pixels or values that are not finite, or is in colour with more than
+    8 bits.
     """
-    image = _opened(path)
-    array = np.asarray(image) if image.mode in GREY_MODES else _colours(image, path)
-    if not np.isfinite(array).all():
-        raise InputError(f"{path}: has values that are not finite")
-    return array.astype(np.uint8) if array.dtype == bool else array
+    return as_array(open_page(path, page), path)
 
 
-def read_mask(path: str | Path) -> np.ndarray:
+def read_mask(path: str | Path, page: int | None = None) -> np.ndarray:
     """A mask (H, W), int32: 0 is the background, and each cell has a number of its own.
 
     A file with two values, 0 and 1 or 0 and 255, says only where cells are: each piece of them becomes one.  In a file
-    with more, each value is one cell's number.  Raises InputError, which names the file, for anything else.
+    with more, each value is one cell's number.  page: as in `read_image`.  Raises InputError, which names the file, for
+    anything else.
     """
-    image = _opened(path)
-    array = np.asarray(image) if image.mode in (*GREY_MODES, "P") else _colours(image, path)
+    image = open_page(path, page)
+    array = np.asarray(image) if image.mode == "P" else as_array(image, path)
     if array.ndim == 3:
         if (array != array[:, :, :1]).any():
             raise InputError(f"{path}: a mask in colour; expected one number for each pixel")
         array = array[:, :, 0]
-    if not np.isfinite(array).all() or (array != np.round(array)).any() or array.min() < 0 or array.max() >= 2**31:
+    if (
+        (array != np.round(array)).any()
+        or array.min() < 0
+        or array.max() >= (2**24 if array.dtype.kind == "f" else 2**31)
+    ):
         raise InputError(f"{path}: a mask's values must be whole numbers, 0 or more")
     values = np.unique(array)
     if len(values) <= 2:
@@ -65,18 +66,24 @@ def count_pieces(labels: np.ndarray) -> int:
     return sum(ndimage.label(compact[box] == number)[1] for number, box in boxes)
 
 
-def read_pair(image: str | Path, mask: str | Path) -> Pair:
-    """An image and its mask; InputError where their sizes differ."""
-    pixels, labels = read_image(image), read_mask(mask)
+def read_pair(image: str | Path, mask: str | Path, page: int | None = None) -> Pair:
+    """An image and its mask, of two stacks the same page; InputError where their sizes differ."""
+    pixels, labels = read_image(image, page), read_mask(mask, page_of(mask, page))
     if pixels.shape[:2] != labels.shape:
         raise InputError(f"{mask}: the mask is {labels.shape}, but the image {image} is {pixels.shape[:2]}")
     return pixels, labels
 
 
+def page_of(path: str | Path, page: int | None) -> int | None:
+    """The page that belongs to one of another file: the same, or None where the file holds one image only."""
+    return None if page is None or count_pages(path) == 1 else page
+
+
 def read_pairs(images: str | Path, masks: str | Path, least: int = 1) -> list[Pair]:
     """All images of a folder with the masks of the same name in another (or `name_mask`), in the names' order.
 
-    Raises InputError, which names the file, where one has no partner or a side shorter than `least` pixels, and more.
+    The pages of a TIFF stack go with those of its masks' stack.  Raises InputError, which names the file, where one
+    has no partner or a side shorter than `least` pixels, and more.
     """
     of_images = _files(images)
     of_masks = {stem.removesuffix("_mask").removesuffix("-mask"): path for stem, path in _files(masks).items()}
@@ -87,24 +94,52 @@ def read_pairs(images: str | Path, masks: str | Path, least: int = 1) -> list[Pa
             raise InputError(f"{of_masks[stem]}: there is no image of that name in {images}")
     pairs = []
     for stem, path in of_images.items():
-        pairs.append(read_pair(path, of_masks[stem]))
-        height, width = pairs[-1][1].shape
-        if min(height, width) < least:
-            raise InputError(f"{path}: {height}×{width} pixels; the network needs {least} in each direction")
+        pages, of_mask = count_pages(path), count_pages(of_masks[stem])
+        if pages != of_mask:
+            raise InputError(f"{of_masks[stem]}: {of_mask} pages, but the image {path} has {pages}")
+        for page in range(1, pages + 1):
+            pairs.append(read_pair(path, of_masks[stem], page))
+            height, width = pairs[-1][1].shape
+            if min(height, width) < least:
+                raise InputError(f"{path}: {height}×{width} pixels; the network needs {least} in each direction")
     return pairs
 
 
-def read_8_bits(path: str | Path) -> np.ndarray:
-    """An image in colour, uint8 (H, W, 3), grey in each channel where it is grey.  InputError for more than 8 bits."""
-    array = read_image(path)
+def read_8_bits(path: str | Path, page: int | None = None) -> np.ndarray:
+    """An image as uint8 (H, W), or (H, W, 3) in colour.  InputError for more than 8 bits."""
+    array = read_image(path, page)
     if array.dtype != np.uint8:
         raise InputError(f"{path}: an image of {array.dtype}, expected 8 bits; scale it first")
-    return np.repeat(array[:, :, None], 3, 2) if array.ndim == 2 else array
+    return array
 
 
-def read_square(path: str | Path, size: int) -> np.ndarray:
+def in_colour(image: np.ndarray) -> np.ndarray:
+    """(H, W, 3), grey in each channel where the image is (H, W)."""
+    return np.repeat(image[:, :, None], 3, 2) if image.ndim == 2 else image
+
+
+def read_square(path: str | Path, size: int, page: int | None = None) -> np.ndarray:
     """An image's middle square at another size: uint8 (size, size, 3).  InputError for more than 8 bits."""
-    image = Image.fromarray(read_8_bits(path))
+    return _middle(read_8_bits(path, page), size)
+
+
+def read_white(path: str | Path, size: int, page: int | None = None) -> np.ndarray:
+    """Where the middle square of a mask is white, bool (size, size): above half of the most that its file can hold.
+
+    Of a file that holds nothing above 1, 1 is white.  Raises InputError where nothing is.
+    """
+    array = read_image(path, page)
+    largest = array.max()
+    most = 1 if largest <= 1 else np.iinfo(array.dtype).max if array.dtype.kind == "u" else largest
+    white = _middle(np.rint(array.clip(0) * (255 / most)).astype(np.uint8), size).max(-1) > 127
+    if not white.any():
+        raise InputError(f"{path}: no white in the mask's middle square, up to {largest}; expected above {most / 2:g}")
+    return white
+
+
+def _middle(array: np.ndarray, size: int) -> np.ndarray:
+    """The middle square of uint8 (H, W) or (H, W, 3) at another size: (size, size, 3)."""
+    image = Image.fromarray(in_colour(array))
     side = min(image.size)
     left, top = (image.width - side) // 2, (image.height - side) // 2
     box = (left, top, left + side, top + side)
@@ -126,42 +161,3 @@ def _files(folder: str | Path) -> dict[str, Path]:
     if not found:
         raise InputError(f"{folder}: no images in this folder ({', '.join(SUFFIXES)})")
     return found
-
-
-def _opened(path: str | Path) -> Image.Image:
-    """The file's one image, read whole, in a mode of which nothing was lost."""
-    try:
-        image = Image.open(path)
-        frames = getattr(image, "n_frames", 1)
-        if frames > 1:
-            raise InputError(f"{path}: holds {frames} images, expected one")
-        bits = _bits(image, path)
-        image.load()
-    except (FileNotFoundError, IsADirectoryError, PermissionError) as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
-    except UnidentifiedImageError:
-        raise InputError(f"{path}: not an image that can be read (PNG, TIFF, JPEG, BMP)") from None
-    except (OSError, SyntaxError, ValueError, EOFError) as error:
-        raise InputError(f"{path}: corrupt ({error})") from None
-    if bits > 8 and image.mode not in GREY_MODES:
-        wrong = f"a colour image of {bits} bits, of which only 8 could be read"
-        raise InputError(f"{path}: {wrong}; save it as 16-bit grey, or as 8-bit colour")
-    return image
-
-
-def _bits(image: Image.Image, path: str | Path) -> int:
-    """Bits of each number in the file, which Pillow's mode does not tell."""
-    if image.format == "PNG":
-        with open(path, "rb") as file:
-            return file.read(25)[24]
-    if image.format == "TIFF":
-        return max(np.atleast_1d(image.tag_v2.get(258, 1)))  # type: ignore[attr-defined]
-    return 8
-
-
-def _colours(image: Image.Image, path: str | Path) -> np.ndarray:
-    """(H, W, 3); palettes are looked up."""
-    array = np.asarray(image.convert("RGBA" if image.has_transparency_data else "RGB"))
-    if (array[:, :, 3:] != 255).any():
-        raise InputError(f"{path}: has transparent pixels; flatten it first")
-    return array[:, :, :3]
