@@ -1,7 +1,6 @@
 """`tinydiff train` from its face: what it writes, resume, kill −9, refusals, the same bits with one thread and two."""
 
 import errno
-import functools
 import io
 import os
 import pickle
@@ -18,6 +17,7 @@ import pytest
 
 import tinydiff
 from tinydiff import autograd, checkpoint, cli
+from tinydiff.apps import console
 from tinydiff.apps.train import run, session
 from tinydiff.apps.train.folder import folder_lock
 from tinydiff.apps.train.run import train
@@ -222,7 +222,7 @@ def test_a_terminal_that_is_gone_does_not_stop_the_save(data, tmp_path, at_step,
         os.kill(os.getpid(), signal.SIGHUP)
 
     monkeypatch.setattr(sys, "stderr", Gone())
-    monkeypatch.setattr(session, "tqdm", functools.partial(session.tqdm, mininterval=0))
+    monkeypatch.setattr(console, "EVERY", 0)
     at_step(3, hang_up)
     with pytest.raises(SystemExit):
         train("autoencoder", data=data, out=tmp_path)
