@@ -85,7 +85,6 @@ def fit(
                 raise FloatingPointError(f"{stopped}: {error}; {where}; {kept}") from None
             done = step + 1
             stop = interrupted.signal is not None
-            bar.disable = bar.disable or interrupted.hung_up
             bar.update()
             images = (bar.format_dict["rate"] or 0.0) * config.batch
             recent = losses[max(start, done - 50) : done].mean()
@@ -179,10 +178,9 @@ class _Interrupt:
     """Which signal asked to stop, if one did: Ctrl-C, a cancelled job, a closed terminal."""
 
     signal: int | None = None
-    hung_up = False  # nobody is there to write to
 
     def __call__(self, number: int, frame: object) -> None:
-        self.signal, self.hung_up = number, signal.Signals(number).name == "SIGHUP"
+        self.signal = number
 
     def raise_if_set(self) -> None:
         """KeyboardInterrupt after Ctrl-C, else the end of the process with the signal's exit status, 128 + n."""
