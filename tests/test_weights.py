@@ -1,6 +1,8 @@
 """Weight files: what is saved comes back as float16 can hold it, and each thing wrong with a file is one clear line."""
 
 import json
+import re
+import time
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -240,3 +242,82 @@ def test_a_fingerprint_tells_weights_apart_and_not_the_types_of_their_files(tmp_
 def test_the_shipped_denoiser_knows_the_shipped_autoencoder():
     config = load_denoiser_network(shipped_weights())[1]
     assert config["autoencoder"] == fingerprint(load_autoencoder(shipped_weights()))
+
+
+DAMAGED = [
+    ("autoencoder", ("model",), [1, 2], "does not fit AutoencoderConfig"),
+    ("autoencoder", ("model", "block_out_channels"), [8, "a"], "block_out_channels of its 'model'"),
+    ("autoencoder", ("model", "block_out_channels"), [], "block_out_channels of its 'model'"),
+    ("autoencoder", ("model", "block_out_channels"), [4] * 100, "block_out_channels of its 'model'"),
+    ("autoencoder", ("model", "scaling_factor"), 0, "scaling_factor must be above 0"),
+    ("autoencoder", ("model", "scaling_factor"), float("inf"), "scaling_factor of its 'model' configuration is inf"),
+    (
+        "autoencoder",
+        ("model", "layers_per_block"),
+        10**9,
+        "layers_per_block of .* is 1000000000",
+    ),
+    ("autoencoder", ("model", "latent_channels"), True, "latent_channels of its 'model' configuration is True"),
+    ("autoencoder", ("model", "mid_block_add_attention"), 1, "mid_block_add_attention"),
+    ("classifier", ("model", "garments"), -3, "garments of its 'model' configuration is -3"),
+    ("denoiser", ("text_encoder", "num_hidden_layers"), 10**9, "num_hidden_layers"),
+    ("denoiser", ("text_encoder", "vocab_size"), 10**9, "vocab_size"),
+    ("denoiser", ("unet", "down_block_types"), [None, None], "down_block_types"),
+    ("denoiser", ("latent_shape",), [10**5, 10**5, 4], "latent_shape is .100000, 100000, 4., expected three numbers"),
+    ("denoiser", ("latent_shape",), "abc", "latent_shape is 'abc'"),
+    ("denoiser", ("latent_shape",), [2.5, 2, 4], "latent_shape is .2.5, 2, 4."),
+    ("denoiser", ("words",), [1, "red"], "words must be a list of strings"),
+    ("words", ("words",), "red", "words must be a list of strings"),
+    ("denoiser", ("scheduler",), None, "its scheduler None cannot be used"),
+    ("denoiser", ("scheduler", "beta_schedule"), ["linear"], "its scheduler .* cannot be used"),
+    ("denoiser", ("scheduler", "prediction_type"), "noise", "prediction_type must be one of"),
+    ("denoiser", ("scheduler", "num_train_timesteps"), 10**12, "1000000000000 timesteps, expected at most 1000000"),
+    ("denoiser", ("scheduler", "num_train_timesteps"), 2.5, "T must be a whole number"),
+]
+
+
+@pytest.mark.parametrize(("part", "keys", "value", "message"), DAMAGED)
+def test_a_header_that_someone_edited(tmp_path, part, keys, value, message):
+    """Refused at once: a thousand million layers are never made, and no memory is asked for."""
+    config = json.loads(json.dumps(CONFIGS[part]))
+    inside = config
+    for key in keys[:-1]:
+        inside = inside[key]
+    inside[keys[-1]] = value
+    header = {"tinydiff": json.dumps({"version": "2", "config": {"part": part, **config}})}
+    arrays = {name: np.ascontiguousarray(a) for name, a in arrays_of(part).items()}
+    save_file(arrays, tmp_path / f"{part}.safetensors", header)
+    start = time.process_time()
+    assert re.search(message, one_line(part, tmp_path))
+    assert time.process_time() - start < 5
+
+
+@pytest.mark.parametrize("kind", [np.int8, np.bool_, np.float64])
+def test_arrays_of_other_types_are_refused_by_name(tmp_path, part, kind):
+    arrays = arrays_of(part)
+    name = sorted(arrays)[0]
+    checkpoint.save(
+        tmp_path / f"{part}.safetensors", {**arrays, name: arrays[name].astype(kind)}, {"part": part, **CONFIGS[part]}
+    )
+    message = one_line(part, tmp_path)
+    assert f"array {name} is {np.dtype(kind)}, expected float16, bfloat16 or float32" in message
+
+
+def test_bfloat16_is_read(tmp_path, part):
+    """Its bits are the upper half of a float32's."""
+    bits = {name: np.float32(a).view(np.uint32) & 0xFFFF0000 for name, a in arrays_of(part).items()}
+    header: dict = {
+        "__metadata__": {"tinydiff": json.dumps({"version": "2", "config": {"part": part, **CONFIGS[part]}})}
+    }
+    content = b""
+    for name, array in bits.items():
+        data = (array >> 16).astype("<u2").tobytes()
+        offsets = [len(content), len(content) + len(data)]
+        header[name] = {"dtype": "BF16", "shape": list(array.shape), "data_offsets": offsets}
+        content += data
+    text = json.dumps(header).encode()
+    (tmp_path / f"{part}.safetensors").write_bytes(len(text).to_bytes(8, "little") + text + content)
+    found = checkpoint.load(tmp_path / f"{part}.safetensors")[0]
+    for name, array in bits.items():
+        np.testing.assert_array_equal(found[name], array.view(np.float32))
+    LOADERS[part](tmp_path)

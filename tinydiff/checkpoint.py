@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError, deserialize, safe_open
 from safetensors.numpy import save as to_bytes
 
 from tinydiff.device import to_numpy
@@ -64,11 +64,20 @@ def load(path: str | Path, version: str = VERSION) -> tuple[dict[str, np.ndarray
             raise InputError(f"{path}: not a file, expected a checkpoint")
         with safe_open(path, framework="numpy") as file:
             config = _config(path, file.metadata() or {}, version)
-            return {name: file.get_tensor(name) for name in file.keys()}, config
+            return {name: _array(path, file, name) for name in file.keys()}, config
     except OSError as error:
         raise InputError(f"{path}: cannot be read, {error.strerror or error}") from error
     except SafetensorError as error:
         raise InputError(f"{path}: truncated, or not a safetensors file ({error})") from error
+
+
+def _array(path: Path, file: Any, name: str) -> np.ndarray:
+    """One array; NumPy has no bfloat16, whose bits are the upper half of a float32's."""
+    if file.get_slice(name).get_dtype() != "BF16":
+        return file.get_tensor(name)
+    entry = dict(deserialize(path.read_bytes()))[name]
+    upper = np.frombuffer(entry["data"], np.uint16).astype(np.uint32)
+    return (upper << 16).view(np.float32).reshape(entry["shape"])
 
 
 def check_arrays(arrays: dict[str, np.ndarray], expected: dict[str, tuple[int, ...]], path: str | Path) -> None:
@@ -89,7 +98,9 @@ def _config(path: Path, header: dict[str, str], expected: str) -> dict[str, Any]
     try:
         entry = json.loads(header[FORMAT])
         version, config = entry["version"], entry["config"]
-    except (TypeError, KeyError, json.JSONDecodeError) as error:
+        if not isinstance(config, dict):
+            raise TypeError("no dictionary")
+    except (TypeError, KeyError, json.JSONDecodeError, RecursionError) as error:
         raise InputError(f"{path}: the configuration in its header is missing or damaged") from error
     if version == "1" and expected != "1":
         raise InputError(f"{path}: written by tinydiff 0.1; `tinydiff convert {path.parent}` makes it readable")

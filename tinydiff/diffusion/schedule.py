@@ -17,6 +17,7 @@ from tinydiff.errors import InputError
 # that, and brightness leaks (arXiv:2305.08891).  At T = 1000: cosine 5e-5, linear .006, scaled_linear .068.
 SIGNAL_LEFT = 0.01
 BETA_MAX = 0.999
+T_MAX = 1_000_000
 SPACINGS = ("trailing", "leading")
 
 
@@ -111,6 +112,8 @@ def make_schedule(name: str, T: int = 1000) -> Schedule:
     """The schedule of that name, one of SCHEDULES, with T steps; InputError for another name."""
     if name not in SCHEDULES:
         raise InputError(f"make_schedule: no schedule is called {name!r}; there are {', '.join(SCHEDULES)}")
+    if isinstance(T, Integral) and T > T_MAX:
+        raise InputError(f"make_schedule: {T} timesteps, expected at most {T_MAX}")
     return SCHEDULES[name](T)
 
 

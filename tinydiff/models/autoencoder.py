@@ -41,6 +41,8 @@ class Autoencoder(Module):
     clip: float | None = None  # the bound that samplers hold x̂0 to: pixels have one, latents have none
 
     def __init__(self, config: AutoencoderConfig, rng: Rng) -> None:
+        if not config.scaling_factor > 0:
+            raise InputError(f"Autoencoder: scaling_factor must be above 0; got {config.scaling_factor}")
         self.config = config
         self.channels = latent = config.latent_channels
         self.factor = 2 ** (len(config.block_out_channels) - 1)  # pixels' side that one place of the latent stands for

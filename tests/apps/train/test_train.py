@@ -617,3 +617,24 @@ def test_the_quick_preset_on_the_shipped_subset(tmp_path, quick, monkeypatch):
     assert images.shape == (8, 32, 32, 3) and images.dtype == np.uint8
     corners = images[:, :4, :4].mean((1, 2, 3))
     assert corners[::2].max() < 64 and corners[1::2].min() > 192
+
+
+@pytest.mark.parametrize(
+    ("entry", "value", "message"),
+    [
+        ("step", None, "step is None, expected a whole number"),
+        ("step", 2.5, "step is 2.5"),
+        ("step", -1, "step is -1"),
+        ("step", 10**9, "step is 1000000000"),
+        ("generator", [1, 2], "the state is of None"),
+        ("generator", {"bit_generator": "PCG64", "state": 3}, "damaged PCG64 state"),
+    ],
+)
+def test_a_damaged_state_is_one_line(whole, data, tmp_path, entry, value, message):
+    path = tmp_path / "autoencoder.checkpoint.safetensors"
+    arrays, state = checkpoint.load(whole / path.name)
+    checkpoint.save(path, arrays, {**state, entry: value})
+    before = path.read_bytes()
+    with pytest.raises(InputError, match=message) as error:
+        train("autoencoder", data=data, out=tmp_path, resume=True)
+    assert "\n" not in str(error.value) and path.read_bytes() == before

@@ -118,6 +118,9 @@ def _restore(
     arrays, state = checkpoint.load(path)
     if why := difference(state.get("run_config"), _as_json(run_config)):
         raise InputError(f"{path}: a checkpoint of another run ({why}); choose another --out")
+    step = state.get("step")
+    if type(step) is not int or not 0 <= step <= len(losses):
+        raise InputError(f"{path}: its step is {step!r}, expected a whole number from 0 to {len(losses)}")
     expected = {name: a.shape for name, a in _arrays_of(optimiser, losses).items()}
     checkpoint.check_arrays(arrays, expected, path)
     losses[:] = arrays["losses"]
@@ -125,7 +128,7 @@ def _restore(
         for moment in ("m", "v", "ema"):
             getattr(optimiser, moment)[key] = to_device_of(arrays[f"{moment}/{key}"], p.data)
         p.assign(to_device_of(arrays[f"weights/{key}"], p.data))
-    return restore_generator(state["generator"]), state["step"]
+    return restore_generator(state.get("generator")), step
 
 
 def generator_state(rng: np.random.Generator) -> dict[str, Any]:
@@ -133,7 +136,7 @@ def generator_state(rng: np.random.Generator) -> dict[str, Any]:
     return _as_json(rng.bit_generator.state)
 
 
-def restore_generator(state: dict[str, Any]) -> np.random.Generator:
+def restore_generator(state: Any) -> np.random.Generator:
     """A generator that goes on where the one given to `generator_state` stood.  Raises InputError on other input."""
     known = {"PCG64", "PCG64DXSM", "MT19937", "Philox", "SFC64"}
     name = state.get("bit_generator") if isinstance(state, dict) else None
