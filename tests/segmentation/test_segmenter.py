@@ -23,6 +23,7 @@ from tinydiff.segmentation.images import (
     shown,
 )
 from tinydiff.segmentation.metrics import objects, overlap
+from tinydiff.segmentation.segmenter import levels
 
 
 @pytest.fixture(scope="module")
@@ -51,8 +52,7 @@ def test_grey_and_the_same_grey_in_colour_are_one(shipped):
 
 
 def test_levels_are_those_of_the_whole_image():
-    rng = np.random.default_rng(0)
-    image = rng.integers(100, 200, (50, 60), np.uint8)
+    image, _ = load_nuclei("right")
     low, high = np.percentile(image, (1, 99))
     prepare = normaliser(image)
     piece = prepare(image[:10, :10])
@@ -60,8 +60,81 @@ def test_levels_are_those_of_the_whole_image():
     expected = 2 * np.sqrt(np.maximum(image[:10, :10] - low, 0) / (high - low)) - 1
     assert np.allclose(piece, expected[:, :, None], atol=1e-6)
     assert (normaliser(np.full((9, 9), 7, np.uint8))(np.full((2, 2), 7, np.uint8)) == -1).all()
-    with pytest.raises(InputError, match=r"the image is \(5, 5, 2\), expected"):
-        normaliser(np.zeros((5, 5, 2)))
+    for shape in ((5, 5, 2), (5,), (0, 5)):
+        with pytest.raises(InputError, match=r"the image is \(\d.*, expected \(H, W\)"):
+            normaliser(np.zeros(shape))
+
+
+@pytest.mark.parametrize("part", ["all", "left", "right"])
+def test_full_images_are_scaled_by_percentiles_alone(part):
+    image, _ = load_nuclei(part)
+    assert levels(image) == tuple(np.percentile(image, (1, 99)))
+    assert levels(np.repeat(image[:, :, None], 3, 2)) == levels(image)
+
+
+def test_noise_alone_fills_a_part_of_the_range():
+    """The 99th percentile of normal noise lies 4.65 standard deviations above the first; high must be 8 above it."""
+    for scale, dtype in ((1, np.float32), (300, np.uint16)):
+        noise = scale * (50 + np.random.default_rng(0).standard_normal((256, 256))).astype(np.float32)
+        low, high = levels(noise.astype(dtype))
+        assert (high - low) / scale == pytest.approx(8, rel=0.05)
+    assert levels(np.zeros((60, 60), np.uint8)) == (0, 8 * 0.3)  # an integer is rounded: not one grey level is a cell
+    assert levels(np.zeros((60, 60))) == (0, 0)
+
+
+def test_few_cells_set_the_upper_level():
+    """Those of one nucleus in a large image, which the 99th percentile does not see."""
+    rng = np.random.default_rng(0)
+    image = rng.poisson(20, (512, 512))
+    image[100:120, 200:220] += rng.poisson(400, (20, 20))
+    low, high = levels(image)
+    assert low == np.percentile(image, 1) and 410 < high < 440
+
+
+@pytest.mark.parametrize("size", [128, 256, 600])
+@pytest.mark.parametrize("mean", [0.1, 1, 4, 20, 100, 1000])
+def test_an_image_without_cells_has_none(shipped, mean, size):
+    """A blob of noise now and then, where there were dozens: 27 to 90 at this size before."""
+    found = []
+    for seed in range(3 if size < 600 else 1):
+        counts = np.random.default_rng([seed, size]).poisson(mean, (size, size))
+        found.append(shipped.segment(counts.astype(np.uint16)).count)
+        if mean < 200:
+            found.append(shipped.segment(counts.astype(np.uint8)).count)
+    assert max(found) <= 2 and (mean > 20 or max(found) == 0)
+
+
+def test_one_nucleus_is_one(shipped):
+    counts, f1 = [], []
+    for seed in range(12):
+        image, truth = simulate_nuclei(np.random.default_rng([10, seed]), (256, 256), density=1e-6)
+        found = shipped.segment(image)
+        counts.append(found.count)
+        f1.append(objects(found.cells, truth).f1)
+    assert max(counts) <= 2 and counts.count(1) >= 11
+    assert np.mean(f1) >= 0.9
+
+
+@pytest.mark.parametrize("density, f1", [(0.01, 0.9), (0.03, 0.9), (0.1, 0.88), (0.2, 0.8)])
+def test_sparse_and_full_simulated_images(shipped, density, f1):
+    reached = []
+    for seed in range(6):
+        image, truth = simulate_nuclei(np.random.default_rng([11, seed]), (256, 256), density)
+        reached.append(objects(shipped.segment(image).cells, truth).f1)
+    assert np.mean(reached) >= f1
+
+
+@pytest.mark.parametrize("bad, said", [(np.nan, "1 of the image's 6,400 values"), (-np.inf, "1 of the image's")])
+def test_values_that_are_no_numbers_are_refused(shipped, bad, said):
+    image = np.random.default_rng(0).random((80, 80))
+    with pytest.raises(InputError, match="6,400 of the image's 6,400 values are NaN or infinite, expected none"):
+        shipped.segment(np.full((80, 80), bad))
+    image[3, 4] = bad
+    with pytest.raises(InputError, match=said):
+        shipped.segment(image)
+    for dtype in (bool, complex, object, "U3"):
+        with pytest.raises(InputError, match="expected whole numbers or floats"):
+            shipped.segment(np.ones((80, 80)).astype(dtype))
 
 
 def test_more_than_two_classes_are_refused():
@@ -112,8 +185,10 @@ def test_the_cells_can_be_a_mask_again(tmp_path):
     Image.fromarray(image[:200]).save(tmp_path / "i.png")
     Image.fromarray(truth[:200].astype(np.uint8)).save(tmp_path / "m.png")
     assert main(["segment", str(tmp_path / "i.png"), "-o", str(tmp_path)]) == 0
-    assert main(["segment", str(tmp_path / "i.png"), "-o", str(tmp_path), "--mask", str(tmp_path / "i-cells.png")]) == 0
-    assert (tmp_path / "i-compared.png").exists()
+    command = ["segment", str(tmp_path / "i.png"), "--mask", str(tmp_path / "i-cells.png"), "-o"]
+    assert main([*command, str(tmp_path)]) == 2  # the cells would replace their own mask
+    assert main([*command, str(tmp_path / "again")]) == 0
+    assert (tmp_path / "again" / "i-compared.png").exists()
 
 
 def test_with_its_mask_an_image_is_measured(tmp_path, capsys):
@@ -181,14 +256,6 @@ def test_each_page_of_a_stack_is_an_image(tmp_path, capsys):
     lines = capsys.readouterr().out.splitlines()
     assert [line.split(": ")[0] for line in lines] == [f"{stack}, page {page}" for page in (1, 2, 2)]
     assert float(lines[-1].split("union ")[1][:5]) > 0.8
-
-
-def test_values_that_are_not_finite_are_refused(shipped):
-    for value in (np.nan, np.inf):
-        image = np.ones((80, 80), np.float32)
-        image[3, 4] = value
-        with pytest.raises(InputError, match="segment: the image has values that are not finite"):
-            shipped.segment(image)
 
 
 def test_stained_tissue_and_photographs_are_told_from_fluorescence(tmp_path, capsys):

@@ -13,6 +13,9 @@ from tinydiff.segmentation.tiles import TILE, predict
 from tinydiff.weights import load_model, shipped_weights
 
 SAMPLE = 1 << 20  # pixels that the levels of a large image are measured on
+BLOCK = 3  # side of the blocks that noise and sparse cells are measured on, in pixels: small beside a cell
+ABOVE_NOISE = 6  # standard deviations of blocks without a cell that one with a cell must be brighter
+LEAST_RANGE = 8  # standard deviations of a pixel's noise between low and high
 
 
 @dataclass(frozen=True)
@@ -71,15 +74,17 @@ def normaliser(image: np.ndarray, channels: int = 3) -> Callable[[np.ndarray], n
 
         x = 2·√((value − low) / (high − low)) − 1
 
-    low and high being the values that a hundredth of the pixels lie below and above: cameras differ in offset and
-    gain, and under the root faint cells beside bright ones are seen too.  Grey is repeated in every channel.
+    with the whole image's `levels`: cameras differ in offset and gain, and under the root faint cells beside bright
+    ones are seen too.  Grey is repeated in every channel.  Raises InputError for another shape, no pixels, and values
+    that are no real numbers, not finite or NaN.
     """
-    if image.ndim not in (2, 3) or (image.ndim == 3 and image.shape[2] != channels):
+    if image.ndim not in (2, 3) or (image.ndim == 3 and image.shape[2] != channels) or not image.size:
         raise InputError(f"segment: the image is {image.shape}, expected (H, W) or (H, W, {channels})")
-    if not np.isfinite(image).all():
-        raise InputError("segment: the image has values that are not finite")
-    every = max(1, int(np.sqrt(image.shape[0] * image.shape[1] / SAMPLE)))
-    low, high = np.percentile(image[::every, ::every], (1, 99))
+    if image.dtype.kind not in "uif":
+        raise InputError(f"segment: the image is of {image.dtype}, expected whole numbers or floats")
+    if bad := image.size - np.count_nonzero(np.isfinite(image)):
+        raise InputError(f"segment: {bad:,} of the image's {image.size:,} values are NaN or infinite, expected none")
+    low, high = levels(image)
     scale = np.float32(1 / (high - low) if high > low else 1)
 
     def prepare(piece: np.ndarray) -> np.ndarray:
@@ -87,3 +92,24 @@ def normaliser(image: np.ndarray, channels: int = 3) -> Callable[[np.ndarray], n
         return x if x.ndim == 3 else np.repeat(x[:, :, None], channels, 2)
 
     return prepare
+
+
+def levels(image: np.ndarray) -> tuple[float, float]:
+    """The values of an image (H, W, …) that become −1 and 1: low, and high.
+
+    A hundredth of the pixels lie below low, and above high where cells cover enough of the image.  Where they are few,
+    that would be noise, so high is at least what three quarters of the blocks that stand out of the noise stay below,
+    and never nearer to low than some standard deviations of the noise: an empty image must not look like a full one.
+    """
+    every = max(1, int(np.sqrt(image.shape[0] * image.shape[1] / SAMPLE)))
+    low, high = np.percentile(image[::every, ::every], (1, 99))
+    rows, columns = (side // BLOCK for side in image.shape[:2])
+    if min(rows, columns) > 1:
+        whole = image[: rows * BLOCK, : columns * BLOCK].reshape(rows, BLOCK, columns, BLOCK, -1)
+        blocks = whole.mean((1, 3), dtype=np.float64)
+        # The median difference of neighbours, as the standard deviation of normal noise; rounding has its own noise.
+        noise = np.median(np.abs(np.diff(blocks, axis=1))) / (0.6745 * np.sqrt(2))
+        standing_out = blocks[blocks > np.median(blocks) + ABOVE_NOISE * noise]
+        pixel_noise = max(BLOCK * noise, 0.3 if image.dtype.kind in "ui" else 0.0)
+        high = max(high, low + LEAST_RANGE * pixel_noise, np.percentile(standing_out, 75) if standing_out.size else low)
+    return float(low), float(high)
