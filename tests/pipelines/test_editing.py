@@ -134,3 +134,9 @@ def test_bad_input(pipe, dress, change, message):
     arguments = {"images": dress, "prompts": [PROMPT], **change}
     with pytest.raises(InputError, match=message):
         pipe.edit(**arguments)
+
+
+@pytest.mark.parametrize("seed", ["7", None, 1.5, -1])
+def test_a_seed_is_a_whole_number(pipe, seed):
+    with pytest.raises(InputError, match=f"the seed must be a whole number, 0 or more, not {seed!r}"):
+        pipe.generate(["a red dress on a white background"], steps=1, seed=seed)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +78,8 @@ class TextToImage:
         the negative_prompt, towards the prompt's; 1 is no guidance.  guidance_interval (low, high): there is guidance
         only where low ≤ t/T < high; (0, 1) is everywhere.  sampler: "ddim", "ddpm", "dpm" or "heun";
         options: what else it may be told, such as a callback after each step.
-        Noise is drawn on the CPU, so that a seed means the same images on a GPU, up to rounding.
+        Noise is drawn on the CPU, so that a seed means the same images on a GPU, up to rounding; attention rounds
+        differently with AVX2 and AVX-512, too.  With "ddpm" an image's noise depends on how many are drawn with it.
         Raises InputError for what does not fit, FloatingPointError where an image is not finite.
 
             images = tinydiff.load().generate(["a red dress on a white background"] * 4, seed=1)
@@ -155,8 +157,8 @@ class TextToImage:
             raise InputError(f"guidance_interval must be low, high with 0 ≤ low < high ≤ 1; got {low}, {high}")
         if sampler not in SAMPLERS:
             raise InputError(f"no sampler {sampler!r}; there are {', '.join(SAMPLERS)}")
-        if seed < 0:
-            raise InputError(f"the seed must be 0 or more, not {seed}")
+        if not isinstance(seed, Integral) or seed < 0:
+            raise InputError(f"the seed must be a whole number, 0 or more, not {seed!r}")
 
     def _unconditional(self, count: int, negative_prompt: str | None = None) -> Array:
         """What guidance leads away from, (count, L, D): the empty prompt's vectors, or a negative prompt's."""

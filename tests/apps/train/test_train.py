@@ -188,8 +188,16 @@ def test_ctrl_c_and_resume_equal_an_uninterrupted_run(whole, data, cut, part, st
 HANGUP = getattr(signal, "SIGHUP", signal.SIGTERM)
 
 
+@pytest.fixture
+def hang_up_heard():
+    """As in a terminal: whoever runs the tests under `nohup` has it ignored."""
+    before = signal.signal(HANGUP, signal.SIG_DFL)
+    yield
+    signal.signal(HANGUP, before)
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, HANGUP])
-def test_a_signal_saves_and_ends_the_process_as_ctrl_c_does(whole, data, cut, number, at_step, monkeypatch):
+def test_a_signal_saves_and_ends_as_ctrl_c_does(whole, data, cut, number, at_step, monkeypatch, hang_up_heard):
     folder = cut("autoencoder")
     command = ["train", "autoencoder", "--data", str(data), "--out", str(folder)]
     handlers = {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM, HANGUP)}
@@ -206,7 +214,7 @@ def test_a_signal_saves_and_ends_the_process_as_ctrl_c_does(whole, data, cut, nu
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="this system has no SIGHUP")
-def test_a_terminal_that_is_gone_does_not_stop_the_save(data, tmp_path, at_step, monkeypatch):
+def test_a_terminal_that_is_gone_does_not_stop_the_save(data, tmp_path, at_step, monkeypatch, hang_up_heard):
     """Whoever writes to it gets an error; the progress bar would."""
 
     class Gone(io.StringIO):
