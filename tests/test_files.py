@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from tinydiff.errors import InputError
 from tinydiff.files import written_whole
 
 
@@ -23,6 +24,13 @@ def test_a_symbolic_link_is_written_through(tmp_path):
         write(link, content)
         assert link.is_symlink() and target.read_text() == content
     assert os.listdir(tmp_path / "folder") == ["target.txt"]
+
+
+def test_what_cannot_be_written_has_the_name_that_it_was_given(tmp_path):
+    link = tmp_path / "link.txt"
+    link.symlink_to(tmp_path / "no such folder" / "target.txt")
+    with pytest.raises(InputError, match=f"^{link}: not saved, No such file or directory; an older file there is kept"):
+        write(link, "new")
 
 
 @pytest.mark.parametrize("name", ["a" * 252 + ".md", "é" * 126 + ".md"], ids=["letters", "of two bytes each"])

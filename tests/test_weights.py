@@ -263,6 +263,7 @@ DAMAGED = [
     ("denoiser", ("text_encoder", "num_hidden_layers"), 10**9, "num_hidden_layers"),
     ("denoiser", ("text_encoder", "vocab_size"), 10**9, "vocab_size"),
     ("denoiser", ("unet", "down_block_types"), [None, None], "down_block_types"),
+    ("denoiser", ("unet", "down_block_types"), ["DownBlock2D"], "2 block_out_channels, but 1 down_block_types"),
     ("denoiser", ("latent_shape",), [10**5, 10**5, 4], "latent_shape is .100000, 100000, 4., expected three numbers"),
     ("denoiser", ("latent_shape",), "abc", "latent_shape is 'abc'"),
     ("denoiser", ("latent_shape",), [2.5, 2, 4], "latent_shape is .2.5, 2, 4."),

@@ -5,12 +5,13 @@ It is written beside the old one and renamed over it (`files.written_whole`), wi
 
 import contextlib
 import json
+import math
 import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors import SafetensorError, deserialize, safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as to_bytes
 
 from tinydiff.device import to_numpy
@@ -64,20 +65,24 @@ def load(path: str | Path, version: str = VERSION) -> tuple[dict[str, np.ndarray
             raise InputError(f"{path}: not a file, expected a checkpoint")
         with safe_open(path, framework="numpy") as file:
             config = _config(path, file.metadata() or {}, version)
-            return {name: _array(path, file, name) for name in file.keys()}, config
+            bfloat16 = {name for name in file.keys() if file.get_slice(name).get_dtype() == "BF16"}
+            return {
+                name: _bfloat16(path, name) if name in bfloat16 else file.get_tensor(name) for name in file.keys()
+            }, config
     except OSError as error:
         raise InputError(f"{path}: cannot be read, {error.strerror or error}") from error
     except SafetensorError as error:
         raise InputError(f"{path}: truncated, or not a safetensors file ({error})") from error
 
 
-def _array(path: Path, file: Any, name: str) -> np.ndarray:
-    """One array; NumPy has no bfloat16, whose bits are the upper half of a float32's."""
-    if file.get_slice(name).get_dtype() != "BF16":
-        return file.get_tensor(name)
-    entry = dict(deserialize(path.read_bytes()))[name]
-    upper = np.frombuffer(entry["data"], np.uint16).astype(np.uint32)
-    return (upper << 16).view(np.float32).reshape(entry["shape"])
+def _bfloat16(path: Path, name: str) -> np.ndarray:
+    """One array as float32, whose upper half its bits are; read here, since NumPy has no such type."""
+    with open(path, "rb") as file:
+        size = int.from_bytes(file.read(8), "little")
+        entry = json.loads(file.read(size))[name]
+        file.seek(entry["data_offsets"][0], os.SEEK_CUR)
+        upper = np.fromfile(file, "<u2", math.prod(entry["shape"]))
+    return (upper.astype(np.uint32) << 16).view(np.float32).reshape(entry["shape"])
 
 
 def check_arrays(arrays: dict[str, np.ndarray], expected: dict[str, tuple[int, ...]], path: str | Path) -> None:

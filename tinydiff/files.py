@@ -24,12 +24,12 @@ def written_whole(path: str | Path) -> Iterator[Path]:
     the writer: a full disk, Ctrl-C, kill −9.  A symbolic link stays one: the file that it leads to is replaced.
     Raises InputError, which names the file, where it can't be written.
     """
-    path = Path(os.path.realpath(path))
+    target = Path(os.path.realpath(path))
     # Always the same name: what a killed process left behind is overwritten by the next one, and never piles up.
-    beside = path.with_name(f".tinydiff-{hashlib.sha256(os.fsencode(path.name)).hexdigest()[:16]}.partial")
+    beside = target.with_name(f".tinydiff-{hashlib.sha256(os.fsencode(target.name)).hexdigest()[:16]}.partial")
     try:
         yield beside
-        os.replace(beside, path)
+        os.replace(beside, target)
     except OSError as error:
         raise InputError(f"{path}: not saved, {error.strerror or error}; an older file there is kept") from error
     finally:

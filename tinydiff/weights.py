@@ -40,10 +40,7 @@ def load_model(folder: Path, part: str, model: Callable[..., Model], config_clas
     """A part that is one model; as all loaders do, InputError where its file is missing, damaged or does not fit."""
     arrays, config, path = _read(folder, part)
     found = _configuration(config_class, config, "model", path, arrays)
-    try:
-        return _filled(model(found, rng=None), arrays, path)
-    except InputError as error:
-        raise InputError(f"{path}: {error}" if str(path) not in str(error) else str(error)) from None
+    return _filled(lambda: model(found, rng=None), arrays, path)
 
 
 def fingerprint(model: Module) -> str:
@@ -84,7 +81,7 @@ def load_denoiser_network(folder: Path) -> tuple[Denoiser, dict[str, Any]]:
         raise InputError(f"{path}: its scheduler {scheduler!r} cannot be used ({error})") from None
     unet = _configuration(UNetConfig, config, "unet", path, arrays)
     text = _configuration(TextEncoderConfig, config, "text_encoder", path, arrays)
-    return _filled(Denoiser(unet, text, rng=None), arrays, path), config
+    return _filled(lambda: Denoiser(unet, text, rng=None), arrays, path), config
 
 
 def _read(folder: Path, part: str) -> tuple[Arrays, dict[str, Any], Path]:
@@ -122,10 +119,8 @@ def _configuration(dataclass: Any, config: dict[str, Any], key: str, path: Path,
     for field in fields(dataclass):
         value, most = getattr(made, field.name), len(arrays) if "layers" in field.name else max(sides, default=0)
         if not _fits(value, field.type, most):
-            expected = str(getattr(field.type, "__name__", field.type))
-            raise InputError(
-                f"{path}: {field.name} of its {key!r} configuration is {value!r}, expected {expected}, at most {most}"
-            )
+            expected = f"1 to {most}" if field.type is int else getattr(field.type, "__name__", field.type)
+            raise InputError(f"{path}: {field.name} of its {key!r} configuration is {value!r}, expected {expected}")
     return made
 
 
@@ -141,7 +136,12 @@ def _fits(value: Any, kind: Any, most: int) -> bool:
     return type(value) is kind
 
 
-def _filled(model: Model, arrays: Arrays, path: Path) -> Model:
+def _filled(make: Callable[[], Model], arrays: Arrays, path: Path) -> Model:
+    """The model with a file's arrays; what its configuration lacks is said with the file's name."""
+    try:
+        model = make()
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
     checkpoint.check_arrays(arrays, {name: p.shape for name, p in model.named_parameters()}, path)
     model.load_state_dict({name: a.astype(np.float32) for name, a in arrays.items()})
     return model

@@ -17,7 +17,7 @@ from PIL import Image
 from tinydiff import checkpoint, weights
 from tinydiff.apps.data.fashion_subset import write_idx
 from tinydiff.apps.data.image_files import read_image, read_mask, read_square
-from tinydiff.apps.data.opening import count_pages
+from tinydiff.apps.data.image_pages import count_pages
 from tinydiff.apps.data.own_images import load_own_images
 from tinydiff.datasets.idx import read_idx
 from tinydiff.errors import InputError

@@ -70,6 +70,7 @@ def test_the_stand_in_refuses_numpy(gpu):
             use(a)
 
 
+@pytest.mark.slow
 def test_a_denoisers_training_step(gpu):
     expected_loss, expected, expected_norm, expected_weights = one_step("cpu")
     loss, gradients, norm, weights = one_step("cuda")
@@ -88,6 +89,7 @@ AUTOENCODER = AutoencoderConfig(
 )
 
 
+@pytest.mark.slow
 def test_images(gpu):
     """The whole way from words to pixels; noise comes from the CPU, so that a seed means the same image."""
     rng = np.random.default_rng(0)
@@ -120,6 +122,7 @@ class Noise:
         return self
 
 
+@pytest.mark.slow
 def test_training_that_stops_and_goes_on(gpu, tmp_path):
     """A checkpoint that the GPU wrote holds NumPy's arrays, and goes on there."""
     images = Noise(np.random.default_rng(1).integers(0, 256, (2, 2, 2, 3), np.uint8))

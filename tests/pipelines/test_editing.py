@@ -140,3 +140,5 @@ def test_bad_input(pipe, dress, change, message):
 def test_a_seed_is_a_whole_number(pipe, seed):
     with pytest.raises(InputError, match=f"the seed must be a whole number, 0 or more, not {seed!r}"):
         pipe.generate(["a red dress on a white background"], steps=1, seed=seed)
+    with pytest.raises(InputError, match=f"the seed must be a whole number, 0 or more, not {seed!r}"):
+        pipe.interpolate("a red dress on a white background", steps=1, to_seed=seed)

@@ -18,12 +18,11 @@ from tinydiff.segmentation.images import (
     TOO_MUCH,
     compared,
     errors,
-    is_bright_and_coloured,
     overlay,
     shown,
 )
 from tinydiff.segmentation.metrics import objects, overlap
-from tinydiff.segmentation.segmenter import levels
+from tinydiff.segmentation.segmenter import is_bright_and_coloured, levels
 
 
 @pytest.fixture(scope="module")

@@ -32,9 +32,9 @@ from tinydiff.files import written_whole
 from tinydiff.kernels import constant_weights
 from tinydiff.pipelines.editing import reconstruct
 from tinydiff.pipelines.text_to_image import TextToImage
-from tinydiff.segmentation.images import compared, is_bright_and_coloured, overlay
+from tinydiff.segmentation.images import compared, overlay
 from tinydiff.segmentation.metrics import objects, overlap
-from tinydiff.segmentation.segmenter import load_segmenter
+from tinydiff.segmentation.segmenter import is_bright_and_coloured, load_segmenter
 
 DENOISED = ("-denoised.png", "-small-steps.png", "-compared.png")
 SEGMENTED = ("-mask.png", "-cells.png", "-cells.tif", "-overlay.png", "-compared.png")

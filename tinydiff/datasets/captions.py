@@ -63,11 +63,11 @@ def canonical(garment: int, colour: int, background: int) -> str:
 
 def captions(garment: Indices, colour: Indices, background: Indices, rng: np.random.Generator) -> list[str]:
     """A sentence of the grammar for each image, a third of them canonical; the arguments are indices, (N,) each."""
-    drawn, draws = [], rng.random((len(garment), 2)).tolist()
+    found, draws = [], rng.random((len(garment), 2)).tolist()
     for indices, (share, which) in zip(np.stack([garment, colour, background], 1).tolist(), draws, strict=True):
         choices = plain_sentences(*indices) if share < CANONICAL_SHARE else sentences(*indices)
-        drawn.append(choices[int(which * len(choices))])
-    return drawn
+        found.append(choices[int(which * len(choices))])
+    return found
 
 
 @cache

@@ -70,25 +70,25 @@ def draw_training(
 
 
 class Fashion:
-    """The training garments, with colours, backgrounds and captions drawn at random anew each epoch."""
+    """The training garments, with colours, backgrounds and captions that are sampled anew in each epoch."""
 
     def __init__(self, grey: Array, labels: Array, source: str, seed: int, every_pair: bool = False) -> None:
         self.grey, self.labels, self.source, self.seed = grey, labels, source, seed
         self.every_pair, self.vocabulary = every_pair, Vocabulary()
         self._epoch = -1
-        self._drawn: CaptionedImages | None = None
+        self._images: CaptionedImages | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def epoch(self, number: int) -> CaptionedImages:
-        """All garments as drawn for this epoch; it depends on the seed and the number alone."""
-        if number != self._epoch or self._drawn is None:
-            self._drawn = None  # the old images' memory is free before the new ones are made
+        """The garments of an epoch; they depend on the seed and the number alone."""
+        if number != self._epoch or self._images is None:
+            self._images = None  # the old images' memory is free before the new ones are made
             rng = np.random.default_rng([self.seed, 1, number])
-            self._drawn = draw_training(self.grey, self.labels, rng, self.source, self.every_pair)
+            self._images = draw_training(self.grey, self.labels, rng, self.source, self.every_pair)
             self._epoch = number
-        return self._drawn
+        return self._images
 
 
 def captioned(

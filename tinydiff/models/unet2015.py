@@ -46,9 +46,8 @@ class UNet2015(Module):
         self.config = config
         channels, padded = config.block_out_channels, config.padded
         self.down = [DoubleConv(rng, *pair, padded) for pair in pairwise((config.in_channels, *channels))]
-        self.up = [
-            UpBlock(rng, *pair, padded, config.skips) for pair in pairwise(reversed(channels))
-        ]  # from the lowest up
+        upwards = pairwise(reversed(channels))  # from the lowest level
+        self.up = [UpBlock(rng, *pair, padded, config.skips) for pair in upwards]
         self.classify = Convolution(rng, channels[0], config.num_classes, size=1)
 
     def forward(self, x: Tensor, rng: np.random.Generator | None = None) -> Tensor:

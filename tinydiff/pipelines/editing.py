@@ -95,7 +95,8 @@ def interpolate(
     if count < 1:
         raise InputError(f"interpolate: count must be 1 or more; got {count}")
     prompts = [prompt] * count if to_prompt is None else [prompt, to_prompt]
-    pipe.check(prompts, steps, guidance_interval, sampler, seed)
+    for each in (seed, to_seed):
+        pipe.check(prompts, steps, guidance_interval, sampler, each)
     rng, shares = np.random.default_rng(seed), np.linspace(0, 1, count)
     shape = (1, *pipe.latent_shape)
     if to_prompt is None:

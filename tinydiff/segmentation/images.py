@@ -46,18 +46,3 @@ def compared(image: np.ndarray, truth: np.ndarray, cells: np.ndarray, mask: np.n
         f"errors: {100 * missed:.1f} % missed (orange), {100 * too_much:.1f} % too much (blue)",
     ]
     return grid(np.stack(panels), captions, columns=4, scale=1)
-
-
-def is_bright_and_coloured(image: np.ndarray) -> bool:
-    """Whether an image looks like stained tissue or a photograph: fluorescence shows its colours on a dark ground.
-
-    uint8 (H, W, 3) whose median pixel is brighter than 0.3, and of whose pixels a fifth have channels that differ by
-    more than 0.15.  Of 11 photographs and slides in scikit-image's data only Hubble's black sky is none; simulated
-    nuclei in blue are none either, whether they cover 20 % of the image or 70 %.
-    """
-    if image.ndim == 2:
-        return False
-    step = max(1, max(image.shape) // 1024)
-    brightest = image[::step, ::step].max(-1)
-    coloured = np.mean(brightest - image[::step, ::step].min(-1) > 0.15 * 255)
-    return bool(coloured > 0.2 and np.median(brightest) > 0.3 * 255)

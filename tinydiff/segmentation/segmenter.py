@@ -113,3 +113,18 @@ def levels(image: np.ndarray) -> tuple[float, float]:
         pixel_noise = max(BLOCK * noise, 0.3 if image.dtype.kind in "ui" else 0.0)
         high = max(high, low + LEAST_RANGE * pixel_noise, np.percentile(standing_out, 75) if standing_out.size else low)
     return float(low), float(high)
+
+
+def is_bright_and_coloured(image: np.ndarray) -> bool:
+    """Whether an image looks like stained tissue or a photograph: fluorescence shows its colours on a dark ground.
+
+    uint8 (H, W, 3) whose median pixel is brighter than 0.3, and of whose pixels a fifth have channels that differ by
+    more than 0.15.  Of 11 photographs and slides in scikit-image's data only Hubble's black sky is none; simulated
+    nuclei in blue are none either, whether they cover 20 % of the image or 70 %.
+    """
+    if image.ndim == 2:
+        return False
+    step = max(1, max(image.shape) // 1024)
+    brightest = image[::step, ::step].max(-1)
+    coloured = np.mean(brightest - image[::step, ::step].min(-1) > 0.15 * 255)
+    return bool(coloured > 0.2 and np.median(brightest) > 0.3 * 255)

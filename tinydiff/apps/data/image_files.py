@@ -6,7 +6,7 @@ import numpy as np
 from PIL import Image
 from scipy import ndimage
 
-from tinydiff.apps.data.opening import as_array, count_pages, open_page
+from tinydiff.apps.data.image_pages import as_array, count_pages, open_page
 from tinydiff.errors import InputError
 
 SUFFIXES = (".png", ".tif", ".tiff", ".jpg", ".jpeg", ".bmp")

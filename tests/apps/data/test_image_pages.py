@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from tinydiff.apps.data.image_files import read_image, read_mask, read_pairs, read_square, read_white
-from tinydiff.apps.data.opening import MOST_PIXELS, count_pages, open_page
+from tinydiff.apps.data.image_pages import MOST_PIXELS, count_pages, open_page
 from tinydiff.errors import InputError
 
 RNG = np.random.default_rng(0)
