@@ -1,5 +1,7 @@
 """What all tests share: hypothesis without deadlines or chance, the backends, and modules fit for a gradient check."""
 
+import signal
+
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
@@ -23,6 +25,14 @@ def pytest_configure(config):
 
     for number, exercise in exercises().items():
         config.addinivalue_line("markers", f"ex{number.replace('.', '_')}: {exercise.title}")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def ctrl_c():
+    """A shell starts what runs in its background (`pytest &`) with Ctrl-C ignored, as tests of Ctrl-C must not be."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture(params=["reference", "numpy", "cpu"])

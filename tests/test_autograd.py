@@ -6,7 +6,7 @@ import threading
 import numpy as np
 import pytest
 
-from tinydiff import autograd, ops
+from tinydiff import autograd, nn, ops
 from tinydiff.autograd import Tensor, no_grad, op, unbroadcast
 
 
@@ -76,14 +76,75 @@ def test_in_place_is_refused_and_the_alternative_named(change):
 
 
 def test_arrays_on_the_tape_are_read_only():
-    x, constant = np.ones(3), np.full(3, 2.0)
-    t = Tensor(x, requires_grad=True)
-    y = t * constant
-    for array in (x, constant, t.data, y.data):
+    t = Tensor(np.ones(3), requires_grad=True)
+    for array in (t.data, (t * 2).data, ops.reshape(t, shape=(3, 1)).data):
         with pytest.raises(ValueError, match="read-only"):
             array[0] = 5
     with pytest.raises(AttributeError):
         t.data = np.zeros(3)
+
+
+@pytest.mark.parametrize("seen_through", ["the array", "a view", "a broadcast view", "a read-only view"])
+def test_what_the_caller_changes_afterwards_changes_no_gradient(seen_through):
+    base = np.full((2, 3), 2.0)
+    x = {"a view": base[:, ::2], "a broadcast view": np.broadcast_to(base, (4, 2, 3))}.get(seen_through, base)
+    if seen_through == "a read-only view":
+        x = base[:1]
+        x.setflags(write=False)
+    leaf_of_it, plain = Tensor(x, requires_grad=True), Tensor(np.ones(x.shape), requires_grad=True)
+    y = leaf_of_it * leaf_of_it + plain * x  # once as a Tensor, once as an array that goes on the tape by itself
+    before = y.data.copy()
+    base[:] = 100  # it stays the caller's own, to do with as they like
+    y.backward(np.ones(x.shape))
+    np.testing.assert_array_equal(leaf_of_it.grad, np.full(x.shape, 4.0))
+    np.testing.assert_array_equal(plain.grad, np.full(x.shape, 2.0))
+    np.testing.assert_array_equal(y.data, before)
+
+
+def test_an_upstream_gradient_stays_the_callers():
+    x, dy = leaf(1.0, 2.0), np.ones(2)
+    (x + 1).backward(dy)
+    dy[:] = 5
+    np.testing.assert_array_equal(x.grad, [1, 1])
+    y = Tensor(np.ones(2, np.float32), requires_grad=True)
+    (y * 2).backward(np.array([1, 2]))  # integers, and for a float32 result
+    assert y.grad.dtype == np.float32 and y.grad.tolist() == [2, 4]
+
+
+def test_off_the_tape_a_result_is_no_view_of_the_callers_array():
+    x = np.arange(6.0)
+    y = ops.reshape(x, shape=(2, 3))
+    x[0] = 7
+    assert y.data[0, 0] == 0
+
+
+def test_nothing_is_copied_that_nobody_can_change():
+    handed_over = autograd.read_only(np.ones(6).reshape(2, 3))
+    assert Tensor(handed_over).data is handed_over
+    many = nn.module.constant(
+        None, (1 << 30,), 1
+    )  # a parameter without a generator: one number that pretends to be many
+    assert nn.Parameter(many).data is many
+    made = []
+
+    @op
+    def double(x):
+        made.append(2 * x)
+        return made[0], lambda dy: (2 * dy,)
+
+    y = double(leaf(1.0, 2.0))
+    assert y.data is made[0] and Tensor(y.data).data is made[0] and y.detach().data is made[0]
+    parts = ops.silu(Tensor(np.ones((1, 64, 64, 4), np.float32)))  # of the compiled kernels, in a larger room
+    assert Tensor(parts.data).data is parts.data
+
+
+def test_a_parameter_is_no_view_of_the_array_that_it_was_given():
+    values = np.ones(3)
+    p = nn.Parameter(values)
+    values[:] = 2
+    p.assign(other := np.full(3, 3.0))
+    other[:] = 4
+    assert p.data.tolist() == [3, 3, 3]
 
 
 def test_no_grad_records_nothing_and_ends_with_its_block():

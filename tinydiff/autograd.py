@@ -21,6 +21,7 @@ import numpy as np
 
 from tinydiff import kernels
 from tinydiff.device import array_module
+from tinydiff.errors import InputError
 
 Array = Any  # a NumPy array, or a CuPy array on a GPU
 Backward = Callable[..., tuple]  # dy → a gradient for each array that went in
@@ -47,11 +48,9 @@ def no_grad() -> Iterator[None]:
 class Tensor:
     """An array that remembers how it was made.
 
-    data: the array itself, no copy, and from then on read-only, for its owner as well: backward functions still need
-        the values that the forward saw, so a change in place would make gradients wrong in silence.
+    data: an array, which is copied if anybody could still change it: backward functions need the values that the
+        forward saw, so a change in place would make gradients wrong in silence.  `read_only` hands it over instead.
     requires_grad: whether a gradient is carried to it.  Only a leaf, a tensor that no op made, keeps it, in `grad`.
-    parents, backward: set by ops alone: for each input the tensor that waits for its gradient, or None; and the
-        function that makes these gradients, called as `backward(dy, needs_input_grad)`.
 
     >>> x = Tensor(np.array([1.0, 2.0]), requires_grad=True)
     >>> (x * x).backward(np.ones(2))
@@ -61,13 +60,20 @@ class Tensor:
 
     __array_ufunc__ = None  # so that `array + tensor` comes to Tensor.__radd__, and not to NumPy
 
-    def __init__(
-        self, data: Array, parents: Sequence = (), backward: Backward | None = None, requires_grad: bool = False
-    ) -> None:
-        self._data = read_only(data if hasattr(data, "dtype") else np.asarray(data))
+    def __init__(self, data: Array, requires_grad: bool = False) -> None:
+        self._keep(own(data if hasattr(data, "dtype") else np.asarray(data)), requires_grad)
+
+    def _keep(
+        self,
+        data: Array,
+        requires_grad: bool,
+        parents: Sequence[Tensor | None] = (),  # for each input the tensor that waits for its gradient, or None
+        backward: Backward | None = None,  # makes these gradients, called as `backward(dy, needs_input_grad)`
+    ) -> Tensor:
+        self._data, self.requires_grad = data, requires_grad
         self.grad: Array | None = None
-        self.requires_grad = requires_grad or backward is not None
         self._parents, self._backward, self._is_leaf = parents, backward, backward is None
+        return self
 
     data = property(lambda self: self._data)
     shape = property(lambda self: self._data.shape)
@@ -80,7 +86,7 @@ class Tensor:
 
     def detach(self) -> Tensor:
         """The same values without their history."""
-        return Tensor(self._data)
+        return _made_by_op(self._data)
 
     def __repr__(self) -> str:
         """Few values as they are; of many the shape, the type and the range."""
@@ -108,6 +114,8 @@ class Tensor:
             dy = array_module(self._data).ones_like(self._data)
         elif (came := getattr(dy, "shape", ())) != self.shape:  # a number has none
             raise RuntimeError(f"backward: the upstream gradient has shape {came}, expected {self.shape}")
+        else:
+            dy = array_module(self._data).array(dy, self.dtype)  # a copy: it may become a leaf's gradient as it is
         grads = {id(self): dy}
         order = _parents_first(self)
         while order:
@@ -156,40 +164,70 @@ class Tensor:
     __setitem__ = __iadd__ = __isub__ = __imul__ = __itruediv__ = _refuse_in_place
 
 
-def op(forward: Any = None, *, selective: bool = False) -> Any:
+def op(forward: Any = None, *, selective: bool = False, integers: Sequence[str] = (), empty: Sequence[str] = ()) -> Any:
     """Lift `forward(*arrays, **options) -> (y, backward)` to Tensors; it stays at hand as the op's `forward`.
 
     `backward(dy)` returns one gradient for each array that came in, None for one that has none (indices, say).
     selective: it is `backward(dy, needs_input_grad=(True, …))`, and leaves out (None) the costly gradients that nobody
         waits for, those of the images in the first layer for instance.
+    integers, empty: names of the arrays that hold integers, and of those that may be empty.  All others are
+        floating-point and not empty, or InputError says what came: uint8 would wrap around in silence.
     """
     if forward is None:
-        return functools.partial(op, selective=selective)
+        return functools.partial(op, selective=selective, integers=integers, empty=empty)
     signature = inspect.signature(forward)
     arrays_in = [p for p in signature.parameters.values() if p.kind is not p.KEYWORD_ONLY]
+    expected = [(p.name, "iu" if p.name in integers else "f", p.default) for p in arrays_in]
 
-    @functools.wraps(forward)
-    def apply(*inputs: Any, **options: Any) -> Tensor:
-        # An optional array, a bias say, has its place among the parents even if it is left out or given by its name.
+    def positional(inputs: tuple, options: dict[str, Any]) -> tuple:
+        """An optional array, a bias say, has its place even if it is left out or given by its name."""
         for p in arrays_in[len(inputs) :]:
             if p.default is p.empty and p.name not in options:
                 break  # forward itself says what is missing
             inputs = (*inputs, options.pop(p.name, p.default))
-        arrays = [i.data if isinstance(i, Tensor) else i for i in inputs]
-        y, backward = forward(*arrays, **options)
+        return inputs
+
+    @functools.wraps(forward)
+    def checked(*arrays: Any, **options: Any) -> tuple[Array, Backward]:
+        arrays = positional(arrays, options)
+        for array, (name, kinds, default) in zip(arrays, expected, strict=False):
+            left_out = array is None and default is None
+            if not left_out and (fault := _fault(array, name, kinds, name in empty)):
+                raise InputError(f"{forward.__name__}: {name} {fault}")
+        return forward(*arrays, **options)
+
+    @functools.wraps(forward)
+    def apply(*inputs: Any, **options: Any) -> Tensor:
+        inputs = positional(inputs, options)
+        y, backward = checked(*(i.data if isinstance(i, Tensor) else own(i) for i in inputs), **options)
         parents = [i if isinstance(i, Tensor) and i.requires_grad else None for i in inputs]
         if not _recording.get() or all(parent is None for parent in parents):
-            return Tensor(y)
-        for array in arrays:
-            read_only(array)
-        return Tensor(y, parents, backward if selective else lambda dy, needs_input_grad: backward(dy))
+            return _made_by_op(y)
+        return _made_by_op(y, parents, backward if selective else lambda dy, needs_input_grad: backward(dy))
 
-    apply.forward = forward  # type: ignore[attr-defined]
+    apply.forward = checked  # type: ignore[attr-defined]
     apply.__signature__ = signature.replace(return_annotation=Tensor)  # type: ignore[attr-defined]
     apply.__annotations__ = forward.__annotations__ | {"return": Tensor}
     both = f"On Tensors it gives a Tensor; `{forward.__name__}.forward(…)` on plain arrays gives (y, backward)."
     apply.__doc__ = f"{inspect.getdoc(forward) or ''}\n\n{both}".lstrip()
     return apply
+
+
+def _made_by_op(y: Array, parents: Sequence[Tensor | None] = (), backward: Backward | None = None) -> Tensor:
+    """A Tensor of an array that is nobody else's, hence without a copy."""
+    return Tensor.__new__(Tensor)._keep(read_only(y), backward is not None, parents, backward)
+
+
+def _fault(array: Any, name: str, kinds: str, may_be_empty: bool) -> str | None:
+    """Why an op that expects these kinds of numbers cannot take this array; None where it can."""
+    numbers, dtype = ("floating-point numbers", "float32") if kinds == "f" else ("integers", "int64")
+    if isinstance(array, (int, float)):
+        return None
+    if not hasattr(array, "dtype"):
+        return f"is a {type(array).__name__}, expected an array of {numbers}: np.asarray({name}, np.{dtype})"
+    if array.dtype.kind not in kinds:
+        return f"is {array.dtype} {array.shape}, expected {numbers}: {name}.astype(np.{dtype})"
+    return None if array.size or may_be_empty else f"{array.shape} is empty"
 
 
 def unbroadcast(dy: Array, operand: Any) -> Array:
@@ -203,10 +241,21 @@ def unbroadcast(dy: Array, operand: Any) -> Array:
 
 
 def read_only(array: Array) -> Array:
-    """The array, which from here on refuses to be changed in place; CuPy's have no such switch."""
-    if isinstance(array, np.ndarray):
-        array.setflags(write=False)
+    """The array, which from here on refuses to be changed, as does the one whose view it is; CuPy's have no switch."""
+    part = array
+    while isinstance(part, np.ndarray):
+        part.setflags(write=False)
+        part = part.base
     return array
+
+
+def own(array: Array) -> Array:
+    """The array if nobody can change it any more, else a copy, which nobody can; a number stays what it is."""
+    part = array
+    while isinstance(part, np.ndarray) and not part.flags.writeable:
+        part = part.base
+    writable = isinstance(part, np.ndarray) or array_module(array) is not np
+    return read_only(array.copy()) if writable else array
 
 
 def _parents_first(root: Tensor) -> list[Tensor]:

@@ -10,6 +10,7 @@ from typing import Any, TypeVar, get_args, get_origin
 import numpy as np
 
 from tinydiff import checkpoint, files
+from tinydiff.autograd import read_only
 from tinydiff.diffusion.prediction import check_prediction_type
 from tinydiff.diffusion.schedule import make_schedule
 from tinydiff.errors import InputError
@@ -143,5 +144,5 @@ def _filled(make: Callable[[], Model], arrays: Arrays, path: Path) -> Model:
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
     checkpoint.check_arrays(arrays, {name: p.shape for name, p in model.named_parameters()}, path)
-    model.load_state_dict({name: a.astype(np.float32) for name, a in arrays.items()})
+    model.load_state_dict({name: read_only(a.astype(np.float32)) for name, a in arrays.items()})
     return model

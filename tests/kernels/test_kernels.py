@@ -211,9 +211,9 @@ def test_nothing_in_gives_a_clear_error(backend, axis):
     shape[axis] = 0
     x = np.zeros(shape, dtype(backend))
     w = np.zeros((3, 3, shape[3], 2), dtype(backend))
-    with pytest.raises(InputError, match="^conv2d: .*does not hold the kernel"):
+    with pytest.raises(InputError, match="^conv2d: [xw] .* is empty"):
         ops.conv2d.forward(x, w, stride=1, padding=0)
-    with pytest.raises(InputError, match="^max_pool2d: x .* must be"):
+    with pytest.raises(InputError, match="^max_pool2d: x .* is empty"):
         ops.max_pool2d.forward(x)
-    with pytest.raises(InputError, match="^upsample_nearest: x must be"):
+    with pytest.raises(InputError, match="^upsample_nearest: x .* is empty"):
         ops.upsample_nearest.forward(x)

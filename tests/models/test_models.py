@@ -18,6 +18,8 @@ from tinydiff.models import (
     TextEncoder,
     TextEncoderConfig,
     UNet,
+    UNet2015,
+    UNet2015Config,
     UNetConfig,
 )
 from tinydiff.models.unet import Denoiser
@@ -218,7 +220,7 @@ def test_autoencoder_shapes(widths, attention):
 @pytest.mark.parametrize("height, width", [(1, 1), (30, 32), (32, 30)])
 def test_the_autoencoder_s_factor_divides_the_image(height, width):
     model = Autoencoder(AutoencoderConfig(block_out_channels=(4, 4, 4), layers_per_block=1, norm_num_groups=2), RNG)
-    with pytest.raises(InputError, match=rf"encode: images are \(1, {height}, {width}, 3\), .* multiples of 4"):
+    with pytest.raises(InputError, match=rf"Autoencoder: x is \(1, {height}, {width}, 3\), .* multiples of 4"):
         model.encode(np.zeros((1, height, width, 3), np.float32))
 
 
@@ -290,3 +292,25 @@ def test_stable_diffusion_1_without_its_memory(make, count, numbers):
     assert len(shapes) == count
     assert sum(int(np.prod(shape)) for shape in shapes) == numbers  # as published
     assert peak < 4e6
+
+
+@pytest.mark.parametrize(
+    "model, shape, message",
+    [
+        (UNet(UNetConfig(), None), (1, 4, 8, 8), r"UNet: x is \(1, 4, 8, 8\), expected .*x.transpose\(0, 2, 3, 1\)"),
+        (UNet(UNetConfig(), None), (1, 12, 8, 4), r"UNet: .* H and W multiples of 8$"),
+        (UNet(UNetConfig(), None), (2, 8, 8, 4), r"UNet: t is \(1,\), expected a timestep for each of the 2 images"),
+        (Autoencoder(AutoencoderConfig(), None), (1, 3, 32, 32), r"Autoencoder: .*is x \(N, C, H, W\)\?"),
+        (Autoencoder(AutoencoderConfig(), None), (32, 32, 3), r"Autoencoder: x is \(32, 32, 3\), expected"),
+        (Classifier(ClassifierConfig(), None), (1, 33, 32, 3), "Classifier: .* multiples of"),
+        (
+            UNet2015(UNet2015Config(block_out_channels=(4, 8)), None),
+            (1, 3, 16, 16),
+            r"UNet2015: .*is x \(N, C, H, W\)\?",
+        ),
+    ],
+)
+def test_images_that_a_model_cannot_take(model, shape, message):
+    x, run = np.zeros(shape, np.float32), getattr(model, "encode", model)
+    with pytest.raises(InputError, match=message):
+        run(x, *([np.zeros(1, int), None] if isinstance(model, UNet) else []))

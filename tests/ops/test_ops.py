@@ -188,8 +188,20 @@ ERRORS = [
     ("conv2d", (zeros(1, 4, 4, 3), zeros(3, 3, 3, 2), zeros(3)), {}, r"w has 2 filters but b has shape \(3,\)"),
     ("conv2d", (zeros(1, 4, 4, 3), zeros(3, 3, 3, 2).astype("f4")), {}, "x is float64 but w is float32"),
     ("conv2d", (zeros(1, 4, 4, 3), zeros(3, 3, 3, 2)), {"stride": 0}, "stride must be ≥ 1"),
-    ("conv2d", (zeros(1, 4, 4, 3), zeros(3, 3, 3, 2)), {"padding": -1}, "padding ≥ 0"),
-    ("conv2d", (zeros(1, 4, 4, 3), zeros(3, 3, 3, 2)), {"padding": (1, 1)}, "one or four numbers"),
+    ("conv2d", (zeros(1, 4, 4, 3), zeros(3, 3, 3, 2)), {"padding": -1}, "padding one number ≥ 0"),
+    (
+        "conv2d",
+        (zeros(1, 4, 4, 3), zeros(3, 3, 3, 2)),
+        {"padding": (1, 1)},
+        r"one number ≥ 0 or four, \(top, .*got 1 and \(1, 1\)",
+    ),
+    (
+        "conv2d",
+        (zeros(1, 4, 4, 3), zeros(3, 3, 3, 2)),
+        {"padding": "same"},
+        r"padding one number .*got 1 and \('same', ",
+    ),
+    ("conv2d", (zeros(1, 3, 8, 8), zeros(3, 3, 3, 2)), {}, r"is x \(N, C, H, W\)\? then x.transpose\(0, 2, 3, 1\)"),
     ("conv2d", (zeros(1, 2, 4, 3), zeros(3, 3, 3, 2)), {}, "2×4 does not hold the kernel"),
     ("conv2d", (zeros(1, 3, 9, 1), zeros(5, 1, 1, 1)), {}, "3×9 does not hold the kernel"),
     ("conv2d", (zeros(1, 9, 3, 1), zeros(1, 5, 1, 1)), {}, "9×3 does not hold the kernel"),
@@ -201,15 +213,15 @@ ERRORS = [
     ("linear", (zeros(2, 3), zeros(4, 5)), {}, r"x \(2, 3\), w \(4, 5\), b None"),
     ("linear", (zeros(2, 4), zeros(4, 5), zeros(4)), {}, r"b \(4,\)"),
     ("linear", (zeros(2, 4), zeros(4)), {}, r"w \(C, K\)"),
-    ("group_norm", (zeros(1, 2, 6), zeros(6), zeros(6)), {"groups": 4}, "4 groups must divide its 6 channels"),
+    ("group_norm", (zeros(1, 2, 6), zeros(6), zeros(6)), {"groups": 4}, "4 groups must divide the 6 channels"),
     ("group_norm", (zeros(1, 2, 6), zeros(6), zeros(6)), {"groups": 0}, "0 groups"),
     ("group_norm", (zeros(1, 2, 6), zeros(5), zeros(6)), {"groups": 3}, r"scale \(5,\)"),
-    ("group_norm", (zeros(0, 2, 6), zeros(6), zeros(6)), {"groups": 3}, r"x \(0, 2, 6\) must not be empty"),
+    ("group_norm", (zeros(0, 2, 6), zeros(6), zeros(6)), {"groups": 3}, r"x \(0, 2, 6\) is empty"),
     ("attention", (zeros(1, 2, 6), zeros(1, 3, 6), zeros(1, 4, 6)), {}, r"k \(1, 3, 6\), v \(1, 4, 6\)"),
     ("attention", (zeros(1, 2, 6), zeros(2, 3, 6), zeros(2, 3, 6)), {}, r"q \(1, 2, 6\)"),
     ("attention", (zeros(1, 2, 6), zeros(1, 3, 6), zeros(1, 3, 6)), {"heads": 4}, "heads 4"),
     ("attention", (zeros(2, 6), zeros(2, 6), zeros(2, 6)), {}, r"q must be \(N, L, D\)"),
-    ("attention", (zeros(1, 2, 6), zeros(1, 0, 6), zeros(1, 0, 6)), {}, "none empty"),
+    ("attention", (zeros(1, 2, 6), zeros(1, 0, 6), zeros(1, 0, 6)), {}, r"k \(1, 0, 6\) is empty"),
     ("geglu", (zeros(2, 5),), {}, r"\(2, 5\) must be even"),
     ("max_pool2d", (zeros(1, 4, 5, 1),), {}, "multiples of size 2"),
     ("max_pool2d", (zeros(1, 4, 4, 1),), {"size": 0}, "size 0"),
@@ -228,10 +240,20 @@ ERRORS = [
     ("reparameterize", (zeros(2, 3), zeros(2, 1), zeros(2, 3)), {}, r"shapes \(2, 3\) and \(2, 1\)"),
     ("cross_entropy_loss", (zeros(2, 3), np.array([0])), {}, r"logits \(2, 3\) must be \(…, K\) and labels \(1,\)"),
     ("cross_entropy_loss", (zeros(2, 3), np.array([0, 1]), zeros(1)), {}, r"weights \(1,\), expected one.*\(2,\)"),
-    ("cross_entropy_loss", (zeros(2, 3), np.array([0, 3])), {}, "labels must be 0 … 2, one or more; got 0 … 3"),
+    ("cross_entropy_loss", (zeros(2, 3), np.array([0, 3])), {}, "labels must be 0 … 2; got 0 … 3"),
     ("cross_entropy_loss", (zeros(2, 3), np.array([-1, 0])), {}, "labels must be 0 … 2"),
     ("cross_entropy_loss", (zeros(2, 4, 3), np.array([[0, 3, 0, 0]] * 2)), {}, "labels must be 0 … 2"),
-    ("cross_entropy_loss", (zeros(2, 0, 3), np.zeros((2, 0), int)), {}, "one or more; got none"),
+    ("cross_entropy_loss", (zeros(2, 0, 3), np.zeros((2, 0), int)), {}, r"logits \(2, 0, 3\) is empty"),
+    ("concat", (zeros(2, 3).astype("f4"), zeros(2, 0).astype("f4")), {}, r"b \(2, 0\) is empty"),
+    ("softmax", (zeros(2, 0),), {}, r"x \(2, 0\) is empty"),
+    (
+        "silu",
+        ([1.0, 2.0],),
+        {},
+        r"x is a list, expected an array of floating-point numbers: np.asarray\(x, np.float32\)",
+    ),
+    ("silu", (None,), {}, "x is a NoneType, expected an array"),
+    ("linear", (zeros(2, 3), zeros(3, 4), [0.0] * 4), {}, "b is a list"),
 ]
 
 
@@ -240,6 +262,32 @@ def test_shapes_that_do_not_fit(name, arrays, options, message):
     with pytest.raises(InputError, match=f"(?s)^{name}: .*{message}") as caught:
         getattr(ops, name).forward(*arrays, **options)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int64, np.bool_, np.complex64])
+@pytest.mark.parametrize("name", ops.__all__)
+def test_what_is_no_floating_type_is_refused(name, dtype):
+    """silu of [1, 2, 3] would be all zeros, a convolution of uint8 wrap around."""
+    arrays, options = CASES[name][0]
+    names = list(inspect.signature(getattr(ops, name)).parameters)
+    for i, array in enumerate(arrays):
+        if getattr(array, "dtype", None) == np.float64:
+            others = [abs(a).astype(dtype) if i == j else a for j, a in enumerate(arrays)]
+            message = rf"^{name}: {names[i]} is {np.dtype(dtype)} \(.*\), expected floating-point numbers"
+            with pytest.raises(InputError, match=message):
+                getattr(ops, name).forward(*others, **options)
+            with pytest.raises(InputError, match=message):
+                getattr(ops, name)(*(Tensor(a) if isinstance(a, np.ndarray) else a for a in others), **options)
+
+
+@pytest.mark.parametrize("name", ops.__all__)
+def test_float16_stays_float16(name):
+    """On the backend `numpy`, which takes any float type."""
+    for arrays, options in CASES[name]:
+        arrays = [a.astype(np.float16) if getattr(a, "dtype", None) == np.float64 else a for a in arrays]
+        y, backward = getattr(ops, name).forward(*arrays, **options)
+        assert y.dtype == np.float16
+        assert all(dx is None or dx.dtype == np.float16 for dx in backward(np.ones(y.shape, np.float16)))
 
 
 def test_values_by_hand():

@@ -9,7 +9,7 @@ from tinydiff import ops
 from tinydiff.autograd import Array, Tensor, no_grad
 from tinydiff.errors import InputError
 from tinydiff.nn.blocks import Attention, Downsample, ResnetBlock, Upsample
-from tinydiff.nn.layers import Conv2d, GroupNorm
+from tinydiff.nn.layers import Conv2d, GroupNorm, check_images
 from tinydiff.nn.module import Module, Rng, chain
 
 
@@ -55,7 +55,11 @@ class Autoencoder(Module):
         self.decoder = Decoder(rng, config)
 
     def moments(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and log-variance of each number of the latent, unscaled; a small KL loss keeps them near N(0, 1)."""
+        """Mean and log-variance of each number of the latent, unscaled; a small KL loss keeps them near N(0, 1).
+
+        Raises InputError unless f divides the sides of the images, as does `encode`.
+        """
+        check_images("Autoencoder", x, self.config.in_channels, self.factor)
         h, latent = self.quant_conv(self.encoder(x)), self.channels  # (N, H/f, W/f, 2·4)
         return ops.slice_channels(h, start=0, stop=latent), ops.slice_channels(h, start=latent, stop=2 * latent)
 
@@ -64,9 +68,7 @@ class Autoencoder(Module):
         return self.decoder(self.post_quant_conv(z))
 
     def encode(self, images: Array) -> Array:
-        """Images in [−1, 1] to scaled latents (their means), off the tape.  InputError unless f divides the sides."""
-        if any(side % self.factor for side in images.shape[1:3]):
-            raise InputError(f"encode: images are {images.shape}, expected sides that are multiples of {self.factor}")
+        """Images in [−1, 1] to scaled latents (their means), off the tape."""
         with no_grad():
             return self.moments(Tensor(images))[0].data * np.float32(self.config.scaling_factor)
 

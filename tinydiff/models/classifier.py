@@ -6,7 +6,7 @@ from itertools import pairwise
 from tinydiff import ops
 from tinydiff.autograd import Array, Tensor, no_grad
 from tinydiff.nn.blocks import ResnetBlock
-from tinydiff.nn.layers import Conv2d, GroupNorm, Linear
+from tinydiff.nn.layers import Conv2d, GroupNorm, Linear, check_images
 from tinydiff.nn.module import Module, Rng
 
 
@@ -43,6 +43,7 @@ class Classifier(Module):
 
     def features(self, x: Tensor) -> Tensor:
         """The vector (N, C) before the last layer: the space in which Fréchet distances are measured."""
+        check_images("Classifier", x, 3, 2 ** len(self.convs))
         for conv, resnet in zip(self.convs, self.resnets, strict=True):
             x = resnet(ops.max_pool2d(conv(x)))  # (N, H, W, C) → (N, H/2, W/2, K)
         return ops.global_avg_pool(self.norm(x))  # (N, K)

@@ -2,12 +2,14 @@
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from tinydiff import ops
 from tinydiff.autograd import Array, Tensor
 from tinydiff.errors import InputError
 from tinydiff.models.text_encoder import TextEncoder, TextEncoderConfig
 from tinydiff.nn.blocks import Downsample, ResnetBlock, SpatialTransformer, TimestepEmbedding, Upsample
-from tinydiff.nn.layers import Conv2d, GroupNorm
+from tinydiff.nn.layers import Conv2d, GroupNorm, check_images
 from tinydiff.nn.module import Module, Rng
 
 CROSS_ATTENTION, PLAIN = "CrossAttnDownBlock2D", "DownBlock2D"  # with transformers and without
@@ -51,6 +53,10 @@ class UNet(Module):
         self.conv_out = Conv2d(rng, channels[0], config.out_channels, zero=True)
 
     def forward(self, x: Tensor, t: Array, context: Tensor) -> Tensor:
+        config = self.config
+        check_images("UNet", x, config.in_channels, 2 ** (len(config.block_out_channels) - 1))
+        if np.shape(t) != x.shape[:1]:
+            raise InputError(f"UNet: t is {np.shape(t)}, expected a timestep for each of the {len(x.data)} images")
         time = self.time_embedding(t)  # (N, 4·block_out_channels[0])
         x = self.conv_in(x)
         saved = [x]

@@ -13,7 +13,7 @@ import numpy as np
 from tinydiff import ops
 from tinydiff.autograd import Array, Tensor
 from tinydiff.errors import InputError
-from tinydiff.nn.layers import Conv2d
+from tinydiff.nn.layers import Conv2d, check_images
 from tinydiff.nn.module import Module, Parameter, Rng, chain, constant, normal
 
 
@@ -52,6 +52,7 @@ class UNet2015(Module):
 
     def forward(self, x: Tensor, rng: np.random.Generator | None = None) -> Tensor:
         """Logits; with a generator as in training, where dropout draws from it at random."""
+        check_images("UNet2015", x, self.config.in_channels)
         self._check(x.shape)
         saved = []
         for level, block in enumerate(self.down):

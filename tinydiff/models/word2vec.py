@@ -12,7 +12,7 @@ from tinydiff.ops.activation import sigmoid
 PAD = 0
 
 
-@op
+@op(empty=("negatives",))
 def skip_gram_loss(centre: Array, context: Array, negatives: Array) -> tuple[Array, Backward]:
     """−mean over N of [log σ(u·v) + Σᵢ log σ(−uᵢ·v)]: v (N, D), u (N, D), uᵢ (N, k, D) → a scalar.
 

@@ -4,9 +4,13 @@ Linear and Conv2d begin with U(−1/√fan-in, 1/√fan-in), or zero where asked
 """
 
 import math
+from typing import Any
+
+import numpy as np
 
 from tinydiff import ops
 from tinydiff.autograd import Array, Tensor
+from tinydiff.errors import InputError
 from tinydiff.nn.module import Module, Parameter, Rng, constant, normal, uniform
 from tinydiff.ops.conv import Padding
 
@@ -21,6 +25,15 @@ class Linear(Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return ops.linear(x, self.weight, self.bias)
+
+
+def check_images(name: str, x: Any, channels: int, multiple: int = 1) -> None:
+    """Raises InputError unless x is (N, H, W, channels) with H and W that `multiple` divides."""
+    shape = np.shape(x)
+    if len(shape) != 4 or shape[3] != channels or shape[1] % multiple or shape[2] % multiple:
+        sides = f" with H and W multiples of {multiple}" if multiple > 1 else ""
+        turned = "; is x (N, C, H, W)? then x.transpose(0, 2, 3, 1)" if shape[1:2] == (channels,) else ""
+        raise InputError(f"{name}: x is {shape}, expected (N, H, W, {channels}){sides}{turned}")
 
 
 class Conv2d(Module):

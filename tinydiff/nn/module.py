@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from tinydiff.autograd import Array, Tensor, read_only
+from tinydiff.autograd import Array, Tensor, own, read_only
 from tinydiff.device import to_device, to_device_of
 
 Rng = np.random.Generator | None  # None: nothing is drawn at random, a module then knows its shapes and no more
@@ -26,7 +26,7 @@ class Parameter(Tensor):
         """Put another array of the same shape in its place; raises ValueError for another shape."""
         if data.shape != self.shape:
             raise ValueError(f"assign: the parameter has shape {self.shape}, the new array {data.shape}")
-        self._data = read_only(data)
+        self._data = own(data)
 
 
 class Module:
@@ -87,7 +87,7 @@ class Module:
     def astype(self, dtype: Any) -> Module:
         """Turn all parameters into another float type, in place."""
         for parameter in self.parameters():
-            parameter.assign(parameter.data.astype(dtype))
+            parameter.assign(read_only(parameter.data.astype(dtype)))
         return self
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -135,18 +135,18 @@ def uniform(rng: Rng, shape: tuple[int, ...], bound: float) -> Array:
     """U(−bound, bound), float32; without a generator, zeros that take no memory."""
     if rng is None or bound == 0:
         return constant(rng, shape, 0)
-    return rng.uniform(-bound, bound, shape).astype(np.float32)
+    return read_only(rng.uniform(-bound, bound, shape).astype(np.float32))
 
 
 def normal(rng: Rng, shape: tuple[int, ...], deviation: float) -> Array:
     """N(0, deviation²), float32; without a generator, zeros that take no memory."""
     if rng is None:
         return constant(rng, shape, 0)
-    return (deviation * rng.standard_normal(shape)).astype(np.float32)
+    return read_only((deviation * rng.standard_normal(shape)).astype(np.float32))
 
 
 def constant(rng: Rng, shape: tuple[int, ...], value: float) -> Array:
     """All `value`, float32; without a generator one number that pretends to be many."""
     if rng is None:
-        return np.broadcast_to(np.float32(value), shape)
-    return np.full(shape, value, np.float32)
+        return read_only(np.broadcast_to(np.float32(value), shape))
+    return read_only(np.full(shape, value, np.float32))

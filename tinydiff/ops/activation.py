@@ -72,4 +72,4 @@ def _normal(x: Array) -> tuple[Array, Array]:
     else:
         from cupyx.scipy.special import erf
     half, root, scale = (x.dtype.type(v) for v in (0.5, math.sqrt(0.5), 1 / math.sqrt(2 * math.pi)))
-    return half * (1 + erf(x * root)), scale * xp.exp(-half * x * x)
+    return half * (1 + erf(x * root).astype(x.dtype)), scale * xp.exp(-half * x * x)  # SciPy makes float32 of float16

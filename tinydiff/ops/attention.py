@@ -25,9 +25,9 @@ def attention(q: Array, k: Array, v: Array, *, heads: int = 1) -> tuple[Array, B
     (1, 64, 8)
     """
     fit = q.ndim == k.ndim == 3 and k.shape == v.shape and q.shape[::2] == k.shape[::2]
-    if not fit or 0 in q.shape + k.shape or heads < 1 or q.shape[2] % heads:
+    if not fit or heads < 1 or q.shape[2] % heads:
         raise InputError(
-            f"attention: q must be (N, L, D), k and v (N, M, D), none empty, and heads divide D; "
+            f"attention: q must be (N, L, D), k and v (N, M, D), and heads divide D; "
             f"got q {q.shape}, k {k.shape}, v {v.shape}, heads {heads}"
         )
     n, _, width = q.shape

@@ -1,5 +1,7 @@
 """The convolution: every output pixel is the surrounding input pixels times a kernel, summed."""
 
+from numbers import Integral
+
 from tinydiff import kernels
 from tinydiff.autograd import Array, Backward, op
 from tinydiff.errors import InputError
@@ -26,7 +28,7 @@ def conv2d(
     >>> ops.conv2d(np.ones((1, 8, 8, 3)), np.ones((3, 3, 3, 16)), stride=2, padding=1).shape
     (1, 4, 4, 16)
     """
-    sides = (padding,) * 4 if isinstance(padding, int) else tuple(padding)
+    sides = tuple(padding) if isinstance(padding, (tuple, list)) else (padding,) * 4
     _check(x, w, b, stride, sides)
     y = kernels.conv2d_forward(x, w, b, stride, sides)
 
@@ -51,7 +53,7 @@ def conv_transpose2d(x: Array, w: Array, b: Array | None = None, *, stride: int 
     Raises InputError where shapes do not fit.  (Dumoulin & Visin 2016, arXiv:1603.07285, section 4)
     """
     fit = x.ndim == w.ndim == 4 and x.shape[3] == w.shape[3] and (b is None or b.shape == w.shape[2:3])
-    if not fit or 0 in x.shape + w.shape or stride < 1:
+    if not fit or stride < 1:
         came = f"x {x.shape}, w {w.shape}, b {None if b is None else b.shape}, stride {stride}"
         raise InputError(f"conv_transpose2d: x must be (N, H, W, C), w (KH, KW, K, C), b (K,), stride ≥ 1, not {came}")
     n, height, width, _ = x.shape
@@ -71,16 +73,19 @@ def conv_transpose2d(x: Array, w: Array, b: Array | None = None, *, stride: int 
 
 def _check(x: Array, w: Array, b: Array | None, stride: int, padding: tuple[int, ...]) -> None:
     shapes = f"(x {x.shape}, w {w.shape})"
+    whole_numbers = all(isinstance(number, Integral) for number in (stride, *padding))
+    if not whole_numbers or stride < 1 or len(padding) != 4 or min(padding) < 0:
+        expected = "stride must be ≥ 1 and padding one number ≥ 0 or four, (top, bottom, left, right)"
+        raise InputError(f"conv2d: {expected}; got {stride} and {padding}")
     if x.ndim != 4 or w.ndim != 4:
         raise InputError(f"conv2d: x must be (N, H, W, C) and w (KH, KW, C, K), not {shapes}")
     if x.shape[3] != w.shape[2]:
-        raise InputError(f"conv2d: x has {x.shape[3]} channels but w expects {w.shape[2]} {shapes}")
+        turned = "; is x (N, C, H, W)? then x.transpose(0, 2, 3, 1)" if x.shape[1] == w.shape[2] else ""
+        raise InputError(f"conv2d: x has {x.shape[3]} channels but w expects {w.shape[2]} {shapes}{turned}")
     if b is not None and b.shape != w.shape[3:]:
         raise InputError(f"conv2d: w has {w.shape[3]} filters but b has shape {b.shape} {shapes}")
     if x.dtype != w.dtype:
         raise InputError(f"conv2d: x is {x.dtype} but w is {w.dtype}; use one type")
-    if stride < 1 or len(padding) != 4 or min(padding) < 0:
-        raise InputError(f"conv2d: stride must be ≥ 1 and padding ≥ 0, one or four numbers; got {stride}, {padding}")
     height, width = x.shape[1] + padding[0] + padding[1], x.shape[2] + padding[2] + padding[3]
-    if 0 in x.shape or 0 in w.shape or height < w.shape[0] or width < w.shape[1]:
+    if height < w.shape[0] or width < w.shape[1]:
         raise InputError(f"conv2d: the padded image {height}×{width} does not hold the kernel {shapes}")

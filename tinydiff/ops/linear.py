@@ -29,7 +29,7 @@ def linear(x: Array, w: Array, b: Array | None = None) -> tuple[Array, Backward]
     return y.reshape(*x.shape[:-1], w.shape[1]), backward
 
 
-@op
+@op(integers=("indices",))
 def embedding(table: Array, indices: Array) -> tuple[Array, Backward]:
     """Look rows up: table (V, D), indices any shape of integers → (…, D).  Each row collects the gradients of its uses.
 

@@ -31,7 +31,7 @@ def l1_loss(prediction: Array, target: Array) -> tuple[Array, Backward]:
     return abs(difference).mean(), backward
 
 
-@op
+@op(integers=("labels",))
 def cross_entropy_loss(logits: Array, labels: Array, weights: Array | None = None) -> tuple[Array, Backward]:
     """mean of −w·log softmax(logits)[label] over all examples or pixels; w is 1 where none is given.
 
@@ -47,9 +47,9 @@ def cross_entropy_loss(logits: Array, labels: Array, weights: Array | None = Non
         raise InputError(f"cross_entropy_loss: logits {logits.shape} must be (…, K) and labels {labels.shape} (…)")
     if weights is not None and weights.shape != labels.shape:
         raise InputError(f"cross_entropy_loss: weights {weights.shape}, expected one for each label {labels.shape}")
-    if labels.size == 0 or int(labels.min()) < 0 or int(labels.max()) >= logits.shape[-1]:
-        found = f"{labels.min()} … {labels.max()}" if labels.size else "none"
-        raise InputError(f"cross_entropy_loss: labels must be 0 … {logits.shape[-1] - 1}, one or more; got {found}")
+    if int(labels.min()) < 0 or int(labels.max()) >= logits.shape[-1]:
+        found = f"{labels.min()} … {labels.max()}"
+        raise InputError(f"cross_entropy_loss: labels must be 0 … {logits.shape[-1] - 1}; got {found}")
     xp, n = array_module(logits), labels.size
     labels = to_device_of(labels, logits)[..., None]  # (…, 1)
     shifted = logits - logits.max(-1, keepdims=True)

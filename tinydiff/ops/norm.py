@@ -24,10 +24,10 @@ def group_norm(
     array([[-1.,  1.,  0.,  0.]])
     """
     channels = x.shape[-1]
-    fit = x.ndim >= 2 and 0 not in x.shape and groups >= 1 and channels % groups == 0
+    fit = x.ndim >= 2 and groups >= 1 and channels % groups == 0
     if not fit or scale.shape != (channels,) or shift.shape != (channels,):
         raise InputError(
-            f"group_norm: x {x.shape} must not be empty, {groups} groups must divide its {channels} channels, "
+            f"group_norm: {groups} groups must divide the {channels} channels of x {x.shape}, "
             f"and scale {scale.shape} and shift {shift.shape} must have one number a channel"
         )
     fast = kernels.find_kernel("group_norm", x)

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from tinydiff import kernels
-from tinydiff.autograd import Array
+from tinydiff.autograd import Array, read_only
 from tinydiff.device import array_module, to_numpy
 from tinydiff.nn.module import Module
 
@@ -55,7 +55,9 @@ class AdamW:
     def __init__(self, module: Module, config: OptimConfig) -> None:
         self.config, self.parameters = config, dict(module.named_parameters())
         for p in self.parameters.values():
-            p.assign(array_module(p.data).array(p.data))  # its own memory, C-contiguous: it is changed in place below
+            p.assign(
+                read_only(array_module(p.data).array(p.data))
+            )  # its own memory, C-contiguous, changed in place below
         self.m = {name: array_module(p.data).zeros(p.shape, p.dtype) for name, p in self.parameters.items()}
         self.v = {name: array_module(p.data).zeros(p.shape, p.dtype) for name, p in self.parameters.items()}
         self.ema = {name: p.data.copy() for name, p in self.parameters.items()}
