@@ -185,6 +185,7 @@ def test_release_check_and_train_need_nothing_that_windows_has_not(elsewhere, tm
     assert done.returncode == 0 and (tmp_path / "run" / "words.safetensors").exists(), done.stderr
 
 
+@pytest.mark.slow
 def test_grading_without_a_fork(elsewhere, tmp_path):
     """Three exercises of one student: right, a loop without end, a process that ends itself."""
     ends = "def im2col(*a):\n    import os\n    os._exit(3)"

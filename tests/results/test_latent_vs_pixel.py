@@ -3,7 +3,10 @@
 import json
 import sys
 
+import pytest
 
+
+@pytest.mark.slow
 def test_the_whole_comparison(study, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(study, "IMAGES", 2)
     monkeypatch.setattr(sys, "argv", ["latent_vs_pixel", "-n", "4", "--json", str(tmp_path / "s.json")])
