@@ -55,11 +55,14 @@ CONVOLUTIONS = [
 ]
 
 
-# One thread a number, which is what the simulator is slowest at, on the two large ones: with `-m slow`.
-NAIVE = [pytest.param(naive, s, marks=[pytest.mark.slow] if s in CONVOLUTIONS[::4] else []) for s in CONVOLUTIONS]
+LARGE = CONVOLUTIONS[::4]  # these take the simulator seconds each: with `-m slow`
 
 
-@pytest.mark.parametrize("rung, shape", [(conv, s) for s in CONVOLUTIONS] + NAIVE)
+def param(rung, shape):
+    return pytest.param(rung, shape, marks=[pytest.mark.slow] if shape in LARGE else [])
+
+
+@pytest.mark.parametrize("rung, shape", [param(rung, shape) for rung in (conv, naive) for shape in CONVOLUTIONS])
 def test_convolution(rung, shape):
     n, height, width, channels, filters, kernel, stride, padding = shape
     x, w = normal(n, height, width, channels), normal(*kernel, channels, filters, seed=1)

@@ -147,6 +147,7 @@ def test_training_that_stops_and_goes_on(gpu, tmp_path):
         assert abs(array - expected[name]).max() <= 2e-3, name  # Adam's first step is lr·sign(g): 1e-3 either way
 
 
+@pytest.mark.slow
 def test_segmentation_is_trained_and_finds_cells(gpu, tmp_path):
     image = np.random.default_rng(0).integers(0, 256, (10, 10), np.uint8)
     mask = np.zeros((10, 10), np.int32)
