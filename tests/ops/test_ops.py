@@ -29,6 +29,9 @@ def norm_arrays(*shape):
     return normal(*shape), 1 + 0.5 * normal(c, seed=1), normal(c, seed=2)
 
 
+# Where queries may look: the second image's second query nowhere, if it is causal, too.
+LOOKS = np.array([[[True, False, True], [True, True, False]], [[True, True, True], [False, False, True]]])
+
 # op → cases of (arrays, options)
 CASES = {
     "add": [((normal(2, 3, 4), normal(3, 1)), {}), ((normal(3), normal(2, 3)), {})],
@@ -42,6 +45,7 @@ CASES = {
     "relu": [((apart(3, 4),), {}), ((apart(1),), {})],
     "silu": [((3 * normal(3, 4),), {}), ((normal(2, 1, 3, 2),), {})],
     "gelu": [((3 * normal(3, 4),), {}), ((normal(2, 1, 3, 2),), {})],
+    "quick_gelu": [((3 * normal(3, 4),), {}), ((normal(2, 1, 3, 2),), {})],
     "geglu": [((2 * normal(3, 8),), {}), ((normal(2, 3, 2),), {}), ((normal(2, 7, 4),), {})],
     "softmax": [((2 * normal(3, 4),), {}), ((normal(2, 2, 5),), {})],
     "conv2d": [
@@ -70,6 +74,9 @@ CASES = {
         ((normal(2, 3, 4), normal(2, 5, 4, seed=1), normal(2, 5, 4, seed=2)), {"heads": 2}),
         ((normal(1, 4, 3), normal(1, 4, 3, seed=1), normal(1, 4, 3, seed=2)), {"heads": 1}),
         ((normal(2, 1, 6), normal(2, 3, 6, seed=1), normal(2, 3, 6, seed=2)), {"heads": 6}),
+        ((normal(2, 3, 4), normal(2, 3, 4, seed=1), normal(2, 3, 4, seed=2)), {"heads": 2, "causal": True}),
+        ((normal(1, 2, 4), normal(1, 3, 4, seed=1), normal(1, 3, 4, seed=2)), {"mask": LOOKS[0]}),
+        ((normal(2, 2, 2), normal(2, 3, 2, seed=1), normal(2, 3, 2, seed=2)), {"mask": LOOKS, "causal": True}),
     ],
     "embedding": [((normal(5, 3), np.array([[0, 4, 4], [1, 0, 4]])), {}), ((normal(2, 2), np.array([1])), {})],
     "max_pool2d": [((apart(2, 4, 6, 2),), {}), ((apart(1, 3, 3, 3),), {"size": 3})],
@@ -221,6 +228,8 @@ ERRORS = [
     ("attention", (zeros(1, 2, 6), zeros(2, 3, 6), zeros(2, 3, 6)), {}, r"q \(1, 2, 6\)"),
     ("attention", (zeros(1, 2, 6), zeros(1, 3, 6), zeros(1, 3, 6)), {"heads": 4}, "heads 4"),
     ("attention", (zeros(2, 6), zeros(2, 6), zeros(2, 6)), {}, r"q must be \(N, L, D\)"),
+    ("attention", (zeros(2, 2, 6),) * 3, {"mask": zeros(2, 2)}, r"mask is float64 \(2, 2\), expected bool \(2, 2\) or"),
+    ("attention", (zeros(2, 2, 6),) * 3, {"mask": zeros(2, 3) > 0}, r"mask is bool \(2, 3\)"),
     ("attention", (zeros(1, 2, 6), zeros(1, 0, 6), zeros(1, 0, 6)), {}, r"k \(1, 0, 6\) is empty"),
     ("geglu", (zeros(2, 5),), {}, r"\(2, 5\) must be even"),
     ("max_pool2d", (zeros(1, 4, 5, 1),), {}, "multiples of size 2"),
@@ -303,6 +312,21 @@ def test_values_by_hand():
     y, _ = ops.group_norm.forward(5 + 3 * x, np.ones(6), np.zeros(6), groups=2, eps=0)
     np.testing.assert_allclose(y.reshape(2, 12, 2, 3).mean((1, 3)), 0, atol=1e-12)
     np.testing.assert_allclose(y.reshape(2, 12, 2, 3).var((1, 3)), 1, rtol=1e-12)
+
+
+def test_a_query_sees_where_it_may_and_nothing_else():
+    q, k, v = (normal(2, 3, 4, seed=i) for i in range(3))
+    y = ops.attention.forward(q, k, v, heads=2, causal=True)[0]
+    for i in range(3):  # what comes after it is as if it were not there
+        upto = ops.attention.forward(q[:, i : i + 1], k[:, : i + 1], v[:, : i + 1], heads=2)[0]
+        np.testing.assert_allclose(y[:, i : i + 1], upto, rtol=1e-12)
+    mask = np.array([[True, False, True], [False, False, False], [True, True, True]])
+    y = ops.attention.forward(q, k, v, mask=mask)[0]
+    np.testing.assert_allclose(y[:, :1], ops.attention.forward(q[:, :1], k[:, ::2], v[:, ::2])[0], rtol=1e-12)
+    assert not y[:, 1].any()  # it may look nowhere
+    np.testing.assert_allclose(y[:, 2:], ops.attention.forward(q[:, 2:], k, v)[0], rtol=1e-12)
+    single = [a.astype(np.float32) for a in (q, k, v)]
+    np.testing.assert_allclose(ops.attention.forward(*single, mask=mask)[0], y, rtol=1e-5, atol=1e-6)
 
 
 def test_every_op_says_what_it_is_and_what_a_call_gives():

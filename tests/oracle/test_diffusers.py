@@ -214,7 +214,7 @@ def test_stable_diffusions_own_files_configure_our_classes():
         shapes = {n: s[::-1] if n.endswith("embedding.weight") else s for n, s in names_and_shapes(module).items()}
         assert shapes == right
     shared = {f.name for config in (UNetConfig, AutoencoderConfig, TextEncoderConfig) for f in fields(config)}
-    assert shared - {*SD1_UNET, *SD1_VAE, *SD1_TEXT} == {"mid_block_add_attention", "scaling_factor"}  # of later files
+    assert shared - {*SD1_UNET, *SD1_VAE, *SD1_TEXT} == {"mid_block_add_attention", "scaling_factor", "causal"}
 
 
 def test_stable_diffusion_1_has_the_same_names_and_shapes():
@@ -224,3 +224,32 @@ def test_stable_diffusion_1_has_the_same_names_and_shapes():
     pairs = [(UNet(UNetConfig(), rng=None), unet), (Autoencoder(AutoencoderConfig(), rng=None), autoencoder)]
     for ours, theirs in pairs:
         assert names_and_shapes(ours) == {name: tuple(p.shape) for name, p in theirs.named_parameters()}
+
+
+def clip(config):
+    """CLIP's text model with random weights, and ours with the same."""
+    torch.manual_seed(0)
+    theirs = transformers.CLIPTextModel(transformers.CLIPTextConfig(**config)).eval()
+    with torch.no_grad():
+        for parameter in theirs.parameters():
+            parameter.add_(0.05 * torch.randn_like(parameter))  # zero biases would hide mistakes
+    shared = {f.name for f in fields(TextEncoderConfig)} & config.keys()
+    ours = TextEncoder(TextEncoderConfig(**{name: config[name] for name in shared}, causal=True), rng=None)
+    state = {name.removeprefix("text_model."): a.detach().numpy() for name, a in theirs.state_dict().items()}
+    ours.load_state_dict({name: a if name.startswith("embeddings") else a.T for name, a in state.items()})
+    return ours, theirs
+
+
+SMALL_CLIP = dict(
+    vocab_size=99, hidden_size=32, intermediate_size=128, num_hidden_layers=3, num_attention_heads=4, bos_token_id=97,
+    eos_token_id=98, max_position_embeddings=77, hidden_act="quick_gelu",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("config", [SMALL_CLIP, pytest.param(SD1_TEXT, marks=pytest.mark.slow)], ids=["small", "full"])
+def test_clips_text_encoder(config):
+    ours, theirs = clip(config)
+    tokens = np.random.default_rng(0).integers(0, config["vocab_size"] - 1, (2, 77))
+    tokens[:, 20:] = config["vocab_size"] - 1  # end and padding
+    expected = theirs(torch.tensor(tokens)).last_hidden_state.detach().numpy()
+    assert_close(ours(tokens).data, expected)

@@ -1,4 +1,4 @@
-"""The text encoder: a small transformer with CLIP's parts and names, but each word sees the whole caption."""
+"""The text encoder: a small transformer with CLIP's parts and names.  Ours sees whole captions, CLIP's is causal."""
 
 from dataclasses import dataclass
 
@@ -10,6 +10,8 @@ from tinydiff.errors import InputError
 from tinydiff.nn.layers import Embedding, LayerNorm, Linear
 from tinydiff.nn.module import Module, Rng, chain
 
+ACTIVATIONS = {"gelu": ops.gelu, "quick_gelu": ops.quick_gelu}
+
 
 @dataclass(frozen=True)
 class TextEncoderConfig:
@@ -20,6 +22,8 @@ class TextEncoderConfig:
     hidden_size: int = 96
     num_hidden_layers: int = 2
     num_attention_heads: int = 4
+    hidden_act: str = "gelu"  # or "quick_gelu", which is CLIP's
+    causal: bool = False  # each word sees those before it alone; CLIP's do
 
 
 class TextEncoder(Module):
@@ -77,8 +81,8 @@ class EncoderLayer(Module):
 
     def __init__(self, rng: Rng, config: TextEncoderConfig) -> None:
         width = config.hidden_size
-        self.layer_norm1, self.self_attn = LayerNorm(rng, width), SelfAttention(rng, width, config.num_attention_heads)
-        self.layer_norm2, self.mlp = LayerNorm(rng, width), MLP(rng, width)
+        self.layer_norm1, self.self_attn = LayerNorm(rng, width), SelfAttention(rng, config)
+        self.layer_norm2, self.mlp = LayerNorm(rng, width), MLP(rng, width, config.hidden_act)
 
     def forward(self, x: Tensor) -> Tensor:
         x = x + self.self_attn(self.layer_norm1(x))
@@ -86,21 +90,26 @@ class EncoderLayer(Module):
 
 
 class SelfAttention(Module):
-    """Every word looks at every word."""
+    """Every word looks at every word, or at those before it."""
 
-    def __init__(self, rng: Rng, width: int, heads: int) -> None:
+    def __init__(self, rng: Rng, config: TextEncoderConfig) -> None:
+        width = config.hidden_size
         self.q_proj, self.k_proj, self.v_proj, self.out_proj = (Linear(rng, width, width) for _ in range(4))
-        self.heads = heads
+        self.heads, self.causal = config.num_attention_heads, config.causal
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.out_proj(ops.attention(self.q_proj(x), self.k_proj(x), self.v_proj(x), heads=self.heads))
+        q, k, v = self.q_proj(x), self.k_proj(x), self.v_proj(x)  # (N, L, D) each
+        return self.out_proj(ops.attention(q, k, v, heads=self.heads, causal=self.causal))
 
 
 class MLP(Module):
-    """To four times the width and back, with GELU between."""
+    """To four times the width and back, with an activation between.  Raises InputError for one that is not known."""
 
-    def __init__(self, rng: Rng, width: int) -> None:
+    def __init__(self, rng: Rng, width: int, activation: str) -> None:
+        if activation not in ACTIVATIONS:
+            raise InputError(f"TextEncoder: hidden_act is {activation!r}, expected one of {', '.join(ACTIVATIONS)}")
         self.fc1, self.fc2 = Linear(rng, width, 4 * width), Linear(rng, 4 * width, width)
+        self.activation = ACTIVATIONS[activation]
 
     def forward(self, x: Tensor) -> Tensor:
-        return chain(x, self.fc1, ops.gelu, self.fc2)
+        return chain(x, self.fc1, self.activation, self.fc2)

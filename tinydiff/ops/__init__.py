@@ -5,7 +5,7 @@ On Tensors an op gives a Tensor: `y = ops.silu(x)`, and later `y.backward(dy)` f
 """
 
 from tinydiff.autograd import add, multiply, reshape, subtract
-from tinydiff.ops.activation import geglu, gelu, relu, silu, softmax
+from tinydiff.ops.activation import geglu, gelu, quick_gelu, relu, silu, softmax
 from tinydiff.ops.attention import attention
 from tinydiff.ops.conv import conv2d, conv_transpose2d
 from tinydiff.ops.linear import embedding, linear

@@ -32,6 +32,14 @@ def gelu(x: Array) -> tuple[Array, Backward]:
 
 
 @op
+def quick_gelu(x: Array) -> tuple[Array, Backward]:
+    """x·σ(1.702·x), elementwise: nearly GELU, and CLIP's; its slope is s·(1 + 1.702·x·(1 − s)).  (As SiLU, 2016)"""
+    scale = x.dtype.type(1.702)
+    s = sigmoid(scale * x)
+    return x * s, lambda dy: (dy * s * (1 + scale * x * (1 - s)),)
+
+
+@op
 def geglu(x: Array) -> tuple[Array, Backward]:
     """Half of the channels, gated by the GELU of the other half: (…, 2D) → (…, D).
 
