@@ -36,8 +36,12 @@ NAMES = {
     "ddpm": "DDPM",
     "dpm": "DPM-Solver++(2M)",
     "heun": "Heun (two predictions a step)",
+    "plms": "PLMS",
+    "euler": "Euler",
+    "euler-ancestral": "Euler, ancestral",
     "iadb": "IADB (another training)",
 }
+MEASURED = ("ddim", "ddpm", "dpm", "heun")  # PLMS's slopes are known from elsewhere, and Euler's steps are DDIM's
 
 
 @dataclass(frozen=True)
@@ -96,7 +100,7 @@ def compare(
     count: int,
     steps: Sequence[int] = STEPS,
     scales: Sequence[float] = SCALES,
-    samplers: Sequence[str] = tuple(SAMPLERS),
+    samplers: Sequence[str] = MEASURED,
     weights: Path | None = None,
     iadb: Path | None = None,
 ) -> Iterator[SamplerResult]:
@@ -170,7 +174,7 @@ def main() -> None:
     add = parser.add_argument
     add("-n", type=at_least(NEIGHBOURS + 1), default=500, help="images of each setting")
     add("--steps", type=at_least(1), nargs="+", default=STEPS, help="numbers of steps")
-    add("--samplers", choices=tuple(SAMPLERS), nargs="+", default=tuple(SAMPLERS))
+    add("--samplers", choices=tuple(SAMPLERS), nargs="+", default=MEASURED)
     add("--scales", type=guidance_scale, nargs="*", default=SCALES, help="guidance to compare; or none")
     add("--weights", type=existing_folder, metavar="DIR", help="a folder that train wrote; else shipped")
     iadb = "a folder that train --preset full-iadb wrote: compared, too"

@@ -1,13 +1,14 @@
 """Schedules against their formulas, and the timesteps that a sampler visits."""
 
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tinydiff.diffusion import SCHEDULES, Schedule, make_schedule
+from tinydiff.diffusion import SCHEDULES, Schedule, ddim_step, make_schedule, sample, zero_terminal_snr
 from tinydiff.errors import InputError
 
 
@@ -104,7 +105,28 @@ def test_unknown_name_offers_those_there_are():
         make_schedule("square")
 
 
-@pytest.mark.parametrize("alpha_bar", [[], 0.5, [[0.5]], [0.5, 0.5], [0.2, 0.5], [1.0, 0.5], [0.5, 0.0], [0.5, np.nan]])
+@pytest.mark.parametrize(
+    "alpha_bar", [[], 0.5, [[0.5]], [0.5, 0.5], [0.2, 0.5], [1.0, 0.5], [0.5, -0.1], [0.5, np.nan]]
+)
 def test_impossible_alpha_bars_are_refused(alpha_bar):
     with pytest.raises(InputError, match="fall strictly and stay inside"):
         Schedule("mine", np.array(alpha_bar))
+
+
+def test_a_schedule_may_end_in_noise_alone():
+    with pytest.warns(UserWarning):
+        before = make_schedule("scaled_linear")
+    after = zero_terminal_snr(before)
+    assert after.alpha_bar[-1] == 0 and after.alpha_bar[0] == pytest.approx(before.alpha_bar[0], rel=1e-12)
+    root, shifted = np.sqrt(before.alpha_bar), np.sqrt(after.alpha_bar)
+    np.testing.assert_allclose(np.diff(shifted) / np.diff(root), root[0] / (root[0] - root[-1]), rtol=1e-9)
+    with pytest.raises(InputError, match="predict v there"):
+        sample(ddim_step, lambda x, t: x, np.ones((1, 2)), after, 5, None, "epsilon")
+
+
+def test_stable_diffusions_timesteps():
+    with pytest.warns(UserWarning):
+        schedule = replace(make_schedule("scaled_linear"), timestep_spacing="leading", steps_offset=1)
+    assert schedule.timesteps(50)[:2] == [981, 961] and schedule.timesteps(50)[-1] == 1
+    assert schedule.timesteps(1000)[0] == 999 and schedule.final_alpha_bar == 1
+    assert replace(schedule, set_alpha_to_one=False).final_alpha_bar == schedule.alpha_bar[0]

@@ -9,6 +9,6 @@ PARTS = ("autoencoder", "words", "denoiser", "classifier", "all", "segmentation"
 FORMER_PARTS = {"judge": "classifier"}
 PRESETS = ("quick", "full", "full-48", "full-iadb", "pixels", "pixels-iadb", "paper")
 SEGMENTATION_PRESETS = ("quick", "full", "paper")
-SAMPLERS = ("ddim", "ddpm", "dpm", "heun")
+SAMPLERS = ("ddim", "ddpm", "dpm", "heun", "plms", "euler", "euler-ancestral")
 GUIDANCE_SCALE, GUIDANCE_INTERVAL = 5.0, (0.0, 0.7)
 SIZES = (32, 64)  # pixels that your own images are brought to

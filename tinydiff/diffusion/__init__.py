@@ -9,8 +9,19 @@ from tinydiff.diffusion.samplers import (
     ddim_step,
     ddpm_step,
     dpm_step,
+    euler_ancestral_step,
+    euler_step,
     heun_step,
     invert_ddim,
+    plms_step,
     sample,
 )
-from tinydiff.diffusion.schedule import SCHEDULES, Schedule, cosine, linear, make_schedule, scaled_linear
+from tinydiff.diffusion.schedule import (
+    SCHEDULES,
+    Schedule,
+    cosine,
+    linear,
+    make_schedule,
+    scaled_linear,
+    zero_terminal_snr,
+)

@@ -1,4 +1,4 @@
-"""From noise to an image: DDPM, DDIM, DPM-Solver++(2M) and Heun, with any number of the schedule's timesteps.
+"""From noise to an image: DDPM, DDIM, DPM-Solver++(2M), Heun, PLMS and Euler, with any number of timesteps.
 
 One loop, `sample`, walks a list of timesteps for all of them.  At each, the network's prediction is read as (x̂0, ε̂),
 and the sampler's step says where to go next: a mean, and how much fresh noise around it.  After the last timestep comes
@@ -37,6 +37,8 @@ class State:
     p: float  # ᾱ at the next timestep
     ahead: Callable[[Any], tuple[Any, Any]]  # x at the next timestep → (x̂0, ε̂) there, by asking the network again
     before: State | None = None  # the state of the step before, none at the first
+    noises: tuple = ()  # ε̂ of the steps before, the newest first, three at most
+    end: float = 1.0  # where DDIM and PLMS end: the schedule's `final_alpha_bar`
 
 
 Step = Callable[[State], tuple[Any, float]]  # → mean (N, …) and standard deviation of what comes next
@@ -58,8 +60,9 @@ def ddim_step(s: State, eta: float = 0.0) -> tuple[Any, float]:
     if not 0 <= eta <= 1:
         raise InputError(f"eta must lie in [0, 1]; got {eta!r}")
     sigma = eta * ((1 - s.p) / (1 - s.a) * (1 - s.a / s.p)) ** 0.5
-    direction = max(1 - s.p - sigma**2, 0.0) ** 0.5  # at eta = 1 and a ≈ 0 it is 0, give or take a rounding
-    return s.p**0.5 * s.x0 + direction * s.noise, sigma
+    p = min(s.p, s.end)
+    direction = max(1 - p - sigma**2, 0.0) ** 0.5  # at eta = 1 and a ≈ 0 it is 0, give or take a rounding
+    return p**0.5 * s.x0 + direction * s.noise, sigma
 
 
 def dpm_step(s: State) -> tuple[Any, float]:
@@ -90,14 +93,68 @@ def heun_step(s: State) -> tuple[Any, float]:
     (Karras 2022, arXiv:2206.00364, algorithm 1)
     """
     there = s.p**0.5 * s.x0 + (1 - s.p) ** 0.5 * s.noise
-    here_sigma, there_sigma = ((1 - s.a) / s.a) ** 0.5, ((1 - s.p) / s.p) ** 0.5
-    if s.p == 1 or here_sigma > SIGMA_MAX:
+    if s.p == 1 or 1 - s.a > SIGMA_MAX**2 * s.a:
         return there, 0.0
+    here_sigma, there_sigma = ((1 - s.a) / s.a) ** 0.5, ((1 - s.p) / s.p) ** 0.5
     _, noise_there = s.ahead(there)
     return there + (s.p**0.5 * (there_sigma - here_sigma) / 2) * (noise_there - s.noise), 0.0
 
 
-SAMPLERS: dict[str, Step] = {"ddim": ddim_step, "ddpm": ddpm_step, "dpm": dpm_step, "heun": heun_step}
+def plms_step(s: State) -> tuple[Any, float]:
+    """PLMS (PNDM without its warm-up): DDIM's step along a mix of the last ε̂, as Adams and Bashforth weigh slopes.
+
+        (3·ε₀ − ε₁)/2      (23·ε₀ − 16·ε₁ + 5·ε₂)/12      (55·ε₀ − 59·ε₁ + 37·ε₂ − 9·ε₃)/24      ε₀ the newest
+
+    The first step has nothing before it: it looks where DDIM's leads, as Heun's does, and goes by the mean of both ε̂.
+    (Liu 2022, arXiv:2202.09778, equations 9, 12 and 13; Stable Diffusion's)
+    """
+    p = min(s.p, s.end)
+
+    def along(noise: Any) -> Any:
+        x0 = (s.x - (1 - s.a) ** 0.5 * noise) * (1 / s.a**0.5)
+        return p**0.5 * x0 + (1 - p) ** 0.5 * noise
+
+    if s.noises:
+        weights = ADAMS_BASHFORTH[len(s.noises)]
+        return along(sum(w * noise for w, noise in zip(weights, (s.noise, *s.noises), strict=True))), 0.0
+    if s.p == 1 or s.a == 0:
+        return p**0.5 * s.x0 + (1 - p) ** 0.5 * s.noise, 0.0
+    _, ahead = s.ahead(along(s.noise))
+    return along((s.noise + ahead) * 0.5), 0.0
+
+
+ADAMS_BASHFORTH = {
+    1: (3 / 2, -1 / 2),
+    2: (23 / 12, -16 / 12, 5 / 12),
+    3: (55 / 24, -59 / 24, 37 / 24, -9 / 24),
+}
+
+
+def euler_step(s: State) -> tuple[Any, float]:
+    """Euler in x̄ = x/√ᾱ, where the slope is ε̂: x̄ + ε̂·(σ̄_p − σ̄_a), which is DDIM's step, always to the clean image.
+
+    (Karras 2022, arXiv:2206.00364, section 4, which samples x̄; x and x̄ see the same network)
+    """
+    return ddim_step(replace(s, end=1.0))
+
+
+def euler_ancestral_step(s: State) -> tuple[Any, float]:
+    """Euler with fresh noise: down to σ̄² = σ̄_p²·(σ̄_p/σ̄_a)², and up to σ̄_p again; DDIM's step with eta = 1.
+
+    With z ~ N(0, 1): x̄ + ε̂·(σ̄_down − σ̄_a) + σ̄_up·z, σ̄_up² = σ̄_p²·(σ̄_a² − σ̄_p²)/σ̄_a², σ̄_down² = σ̄_p² − σ̄_up².
+    """
+    return ddim_step(replace(s, end=1.0), eta=1.0)
+
+
+SAMPLERS: dict[str, Step] = {
+    "ddim": ddim_step,
+    "ddpm": ddpm_step,
+    "dpm": dpm_step,
+    "heun": heun_step,
+    "plms": plms_step,
+    "euler": euler_step,
+    "euler-ancestral": euler_ancestral_step,
+}
 
 
 @dataclass(frozen=True)
@@ -105,7 +162,7 @@ class Options:
     """What a sampling loop may be told beyond its sampler and its number of steps."""
 
     clip: float | None = None  # x̂0 is held in [−clip, clip]: 1 for pixels, None in latent space
-    spacing: str = "trailing"  # of the timesteps, or "leading"; see `Schedule.timesteps`
+    spacing: str | None = None  # of the timesteps, "trailing" or "leading"; else the schedule's, see `timesteps`
     last: int | None = None  # the noisiest timestep; None is the schedule's last
     skip: int = 0  # begin so many steps later, x being as noisy as that step expects: how images are edited
     adjust: Callable[[Any, float], Any] | None = None  # (x, its ᾱ) → the x to go on from: what inpainting puts in
@@ -154,8 +211,10 @@ def sample(
     state = None
     for i in range(skip, steps):
         p = alpha_bars[i + 1] if i + 1 < steps else 1.0
-        before = None if state is None else replace(state, before=None)
-        state = State(x, *read(x, i), alpha_bars[i], p, partial(read, i=i + 1), before)
+        before = None if state is None else replace(state, before=None, noises=())
+        noises = () if state is None else (state.noise, *state.noises)[:3]
+        a, end = alpha_bars[i], schedule.final_alpha_bar
+        state = State(x, *read(x, i), a, p, partial(read, i=i + 1), before, noises, end)
         x, sigma = step(state)
         if sigma > 0:  # 0 at the last step
             fresh = rng.standard_normal(x.shape, dtype=np.float32)  # one stream, whatever x's type
@@ -188,5 +247,5 @@ def invert_ddim(
 
 
 def log_snr(alpha_bar: float) -> float:
-    """λ = ln(√ᾱ/√(1 − ᾱ))."""
-    return 0.5 * math.log(alpha_bar / (1 - alpha_bar))
+    """λ = ln(√ᾱ/√(1 − ᾱ)), −∞ in pure noise."""
+    return 0.5 * math.log(alpha_bar / (1 - alpha_bar)) if alpha_bar else -math.inf

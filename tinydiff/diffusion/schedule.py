@@ -6,7 +6,7 @@ Step t = 0 … T − 1 holds ᾱ_t, the share of the image's variance: x_t = √
 
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from numbers import Integral
 
 import numpy as np
@@ -23,19 +23,22 @@ SPACINGS = ("trailing", "leading")
 
 @dataclass(frozen=True, eq=False)
 class Schedule:
-    """A noise schedule: `alpha_bar` float64 (T,), read-only, strictly falling, inside (0, 1).
+    """A noise schedule: `alpha_bar` float64 (T,), read-only, strictly falling, below 1, above 0 or 0 at the last step.
 
     Warns where √ᾱ at the last step exceeds `SIGNAL_LEFT`.  Raises InputError where alpha_bar is not such an array.
     """
 
     name: str
     alpha_bar: np.ndarray
+    timestep_spacing: str = "trailing"  # or "leading": see `timesteps`
+    steps_offset: int = 0  # added to "leading" timesteps
+    set_alpha_to_one: bool = True  # False: DDIM and PLMS end with the noise of the first step, not with none
 
     def __post_init__(self) -> None:
         alpha_bar = np.array(self.alpha_bar, dtype=np.float64)
         falling = alpha_bar.ndim == 1 and alpha_bar.size > 0 and bool(np.all(np.diff(alpha_bar) < 0))
-        if not (falling and 0 < alpha_bar[-1] <= alpha_bar[0] < 1):
-            raise InputError(f"Schedule {self.name!r}: alpha_bar must be (T,), fall strictly and stay inside (0, 1)")
+        if not (falling and 0 <= alpha_bar[-1] <= alpha_bar[0] < 1):
+            raise InputError(f"Schedule {self.name!r}: alpha_bar must be (T,), fall strictly and stay inside [0, 1)")
         alpha_bar.flags.writeable = False
         object.__setattr__(self, "alpha_bar", alpha_bar)
         if (left := float(np.sqrt(alpha_bar[-1]))) > SIGNAL_LEFT:
@@ -50,21 +53,28 @@ class Schedule:
         """T, the number of timesteps that the schedule has."""
         return len(self.alpha_bar)
 
-    def timesteps(self, n: int, spacing: str = "trailing", last: int | None = None) -> list[int]:
+    @property
+    def final_alpha_bar(self) -> float:
+        """ᾱ where DDIM and PLMS end."""
+        return 1.0 if self.set_alpha_to_one else float(self.alpha_bar[0])
+
+    def timesteps(self, n: int, spacing: str | None = None, last: int | None = None) -> list[int]:
         """n of the steps 0 … last, descending and evenly spaced; last is T − 1 where it is not given.
 
         "trailing" counts back from the last one: sampling begins where the noise is purest.  "leading" counts up from
-        the first one, 0, in steps of (last + 1) // n, as DDIM's authors did: the noisiest steps are then left out.
+        the first one, `steps_offset`, in steps of (last + 1) // n, as DDIM's authors did: the noisiest steps are then
+        left out.  None: the schedule's own `timestep_spacing`.
         Raises InputError for an n not in 1 … last + 1, another spacing or last.  (arXiv:2305.08891, table 2)
         """
         if last is not None and not (isinstance(last, Integral) and 0 <= last < self.num_train_timesteps):
             raise InputError(f"last must be one of the steps 0 … {self.num_train_timesteps - 1}; got {last!r}")
         count = self.num_train_timesteps if last is None else last + 1
         _check_count("steps", n, count, f"the length of the {self.name} schedule")
+        spacing = self.timestep_spacing if spacing is None else spacing
         if spacing not in SPACINGS:
             raise InputError(f"spacing must be one of {', '.join(SPACINGS)}; got {spacing!r}")
         if spacing == "leading":
-            return [i * (count // n) for i in range(n - 1, -1, -1)]
+            return [min(i * (count // n) + self.steps_offset, count - 1) for i in range(n - 1, -1, -1)]
         return [int(t) - 1 for t in np.round(count * np.arange(n, 0, -1) / n)]
 
 
@@ -106,6 +116,15 @@ SCHEDULES: dict[str, Callable[[int], Schedule]] = {
     "squaredcos_cap_v2": cosine,  # diffusers' name for it
     "iadb": iadb,
 }
+
+
+def zero_terminal_snr(schedule: Schedule) -> Schedule:
+    """The schedule with √ᾱ shifted and stretched, so that it ends in noise alone.  (arXiv:2305.08891, algorithm 1)
+
+    What a network predicts there must be v or x0: from ε alone nothing can be said of the image.
+    """
+    root = np.sqrt(schedule.alpha_bar)
+    return replace(schedule, alpha_bar=((root - root[-1]) * root[0] / (root[0] - root[-1])) ** 2)
 
 
 def make_schedule(name: str, T: int = 1000) -> Schedule:

@@ -76,7 +76,7 @@ class TextToImage:
 
         steps: of the schedule's timesteps.  guidance_scale: how far from the unconditional prediction, or from that of
         the negative_prompt, towards the prompt's; 1 is no guidance.  guidance_interval (low, high): there is guidance
-        only where low ≤ t/T < high; (0, 1) is everywhere.  sampler: "ddim", "ddpm", "dpm" or "heun";
+        only where low ≤ t/T < high; (0, 1) is everywhere.  sampler: one of `diffusion.SAMPLERS`;
         options: what else it may be told, such as a callback after each step.
         Noise is drawn on the CPU, so that a seed means the same images on a GPU, up to rounding; attention rounds
         differently with AVX2 and AVX-512, too.  With "ddpm" an image's noise depends on how many are drawn with it.
