@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     )
     from tinydiff.apps.attention_maps import attention_maps
     from tinydiff.apps.denoising import load_denoiser
+    from tinydiff.apps.stable_diffusion.loading import load_stable_diffusion
     from tinydiff.apps.summary import summary
     from tinydiff.apps.train.run import train
     from tinydiff.autograd import Tensor, no_grad
@@ -52,6 +53,7 @@ _HOMES = {
     "load": "pipelines.text_to_image",
     "load_denoiser": "apps.denoising",
     "load_segmenter": "segmentation.segmenter",
+    "load_stable_diffusion": "apps.stable_diffusion.loading",
     "no_grad": "autograd",
     "summary": "apps.summary",
     "train": "apps.train.run",
@@ -71,6 +73,7 @@ __all__ = [
     "load",
     "load_denoiser",
     "load_segmenter",
+    "load_stable_diffusion",
     "models",
     "nn",
     "no_grad",

@@ -82,12 +82,16 @@ def test_a_folder_with_a_tokenizer(tokenizer, tmp_path):
     (tmp_path / "vocab.json").write_text(json.dumps(tokenizer.ids), encoding="utf-8")
     assert read_tokenizer(tmp_path).ids == tokenizer.ids
     (tmp_path / "vocab.json").write_text(json.dumps({"a": 1}), encoding="utf-8")
-    with pytest.raises(InputError, match="do not make CLIP's kind"):
+    with pytest.raises(InputError, match="not of CLIP's kind"):
         read_tokenizer(tmp_path)
     for damaged in ("{", "[1]"):
         (tmp_path / "vocab.json").write_text(damaged, encoding="utf-8")
         with pytest.raises(InputError, match="tokenizer"):
             read_tokenizer(tmp_path)
+    (tmp_path / "merges.txt").unlink()
+    model = {"model": {"merges": tokenizer.merges, "vocab": tokenizer.ids}}
+    (tmp_path / "tokenizer.json").write_text(json.dumps(model), encoding="utf-8")
+    assert read_tokenizer(tmp_path).ids == tokenizer.ids
     (tmp_path / "merges.txt").write_text("a b c\n", encoding="utf-8")
     with pytest.raises(InputError, match="no tokenizer that can be read"):
         read_tokenizer(tmp_path)

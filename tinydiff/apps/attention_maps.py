@@ -12,9 +12,7 @@ import numpy as np
 
 from tinydiff import ops
 from tinydiff.autograd import Array, Tensor
-from tinydiff.datasets.captions import split_words
 from tinydiff.device import to_numpy
-from tinydiff.diffusion.guidance import GUIDANCE_INTERVAL, GUIDANCE_SCALE
 from tinydiff.diffusion.samplers import Options
 from tinydiff.nn.blocks import Attention
 from tinydiff.nn.module import Module, forward_hook
@@ -34,13 +32,13 @@ class AttentionMaps:
 def attention_maps(
     pipe: TextToImage,
     prompt: str,
-    steps: int = 25,
-    guidance_scale: float = GUIDANCE_SCALE,
-    guidance_interval: tuple[float, float] = GUIDANCE_INTERVAL,
+    steps: int | None = None,
+    guidance_scale: float | None = None,
+    guidance_interval: tuple[float, float] | None = None,
     seed: int = 0,
 ) -> AttentionMaps:
     """Generate an image by DDIM and record every cross-attention.  Raises InputError as `pipe.generate` does."""
-    words = split_words(prompt)
+    words = pipe.vocabulary.split(prompt)
     of_this_step: list[np.ndarray] = []  # weights (positions, tokens), one array a layer
     maps: list[np.ndarray] = []
     predicted: list[np.ndarray] = []
@@ -59,7 +57,8 @@ def attention_maps(
 
     with forward_hook(record):
         options = Options(callback=after_step)
-        image = pipe.generate([prompt], steps, guidance_scale, guidance_interval, seed=seed, options=options)[0]
+        asked = steps, guidance_scale, guidance_interval
+        image = pipe.generate([prompt], *asked, seed=seed, sampler="ddim", options=options)[0]
     return AttentionMaps(image, words, np.stack(maps).transpose(0, 3, 1, 2), np.stack(predicted))
 
 

@@ -92,7 +92,7 @@ def run_state(old: dict[str, Any]) -> dict[str, Any]:
     if part == "autoencoder":
         new["model"]["scaling_factor"] = AutoencoderConfig().scaling_factor
     if "text" in new:
-        new["text_encoder"] = fields("text_encoder", new.pop("text"))
+        new["text_encoder"] = {**fields("text_encoder", new.pop("text")), "hidden_act": "gelu", "causal": False}
     if "diffusion" in new:
         schedule, kind, dropout = new.pop("diffusion")
         new |= {"scheduler": scheduler(schedule, kind), "caption_dropout": dropout}

@@ -17,7 +17,7 @@ from tinydiff.diffusion.prediction import to_x0_and_noise
 from tinydiff.diffusion.samplers import Options, ddpm_step, sample
 from tinydiff.errors import InputError
 from tinydiff.models.autoencoder import PixelSpace
-from tinydiff.pipelines.text_to_image import BATCH, TextToImage, load
+from tinydiff.pipelines.text_to_image import TextToImage, load
 from tinydiff.weights import shipped_weights
 
 GREY_LEVELS = 127.5  # in a step of 1 on the scale from −1 to 1
@@ -72,9 +72,9 @@ class ImageDenoiser:
         level = nearest_timestep(pipe, sigma)
         alpha_bar = float(pipe.schedule.alpha_bar[level])
         rng = np.random.default_rng(seed)
-        cleaned = []
-        for start in range(0, len(y), BATCH):
-            x = pipe.denoiser.place(y[start : start + BATCH] * np.float32(alpha_bar**0.5))
+        cleaned, batch = [], pipe.settings.batch
+        for start in range(0, len(y), batch):
+            x = pipe.denoiser.place(y[start : start + batch] * np.float32(alpha_bar**0.5))
             predict = partial(pipe.predict, text=pipe._unconditional(len(x)))
             if steps is None:
                 x0 = to_x0_and_noise(predict(x, level), x, alpha_bar, pipe.prediction_type)[0]

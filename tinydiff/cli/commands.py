@@ -28,13 +28,15 @@ def generate(args: argparse.Namespace) -> None:
     _check_outputs(args, names if args.each else [args.output], args.init, args.mask)
     pipe = _loaded(args)
     pipe.check(args.prompts, args.steps)
-    options = {**_sampling(args), "sampler": args.sampler}
+    options = {**_sampling(args), "sampler": args.sampler, "negative_prompt": args.negative}
     if args.init is not None:
+        if args.height or args.width:
+            raise InputError("--height and --width belong to a new image; one that --init names keeps its size")
         images = edit_file(pipe, args.init, prompts, args.strength, args.mask, args.page, **options)
     elif any(value is not None for value in (args.strength, args.mask, args.page)):
         raise InputError("--strength, --mask and --page belong to a changed image: name it with --init")
     else:
-        images = pipe.generate(prompts, **options)
+        images = pipe.generate(prompts, height=args.height, width=args.width, **options)
     if not args.each:
         # Several prompts: one row for each, where it isn't too long.
         columns = args.n if len(args.prompts) > 1 and args.n <= WIDEST_ROW else None
@@ -141,8 +143,9 @@ def _loaded(args: argparse.Namespace) -> "TextToImage":
 
 def _sampling(args: argparse.Namespace) -> dict[str, Any]:
     """The options that `generate` and its like share, as keyword arguments."""
-    guidance = {"guidance_scale": args.guidance, "guidance_interval": tuple(args.interval)}
-    return {"steps": args.steps, "seed": args.seed, **guidance}
+    interval = None if args.interval is None else tuple(args.interval)
+    chosen = {"steps": args.steps, "guidance_scale": args.guidance, "guidance_interval": interval}
+    return {"seed": args.seed, **{name: value for name, value in chosen.items() if value is not None}}
 
 
 def _choose(device: str) -> None:

@@ -16,18 +16,20 @@ Command = Callable[[Callable[[argparse.Namespace], None], str], Add]
 FILES = "PNG, TIFF, JPEG or BMP"
 FILE: dict[str, Any] = dict(type=types.existing_file, metavar="FILE")
 FOLDER: dict[str, Any] = dict(type=types.existing_folder, metavar="DIR")
+WEIGHTS: dict[str, Any] = dict(type=types.existing, metavar="PATH")
 PNG: dict[str, Any] = dict(type=types.png_to_write, metavar="FILE")
 PROMPT: dict[str, Any] = dict(type=types.prompt, metavar="PROMPT")
 SEED: dict[str, Any] = dict(type=types.at_least(0), default=0)
-INTERVAL = dict(type=types.number(0, 1), nargs=2, default=choices.GUIDANCE_INTERVAL, metavar=("LOW", "HIGH"))
+INTERVAL: dict[str, Any] = dict(type=types.number(0, 1), nargs=2, metavar=("LOW", "HIGH"))
+OWN = "else what the weights ask for, the shipped ones"
 
 SHARED: dict[str, dict[str, Any]] = {  # options that several commands take
-    "--steps": dict(type=types.at_least(1), default=25, help="denoising steps"),
-    "--guidance": dict(type=types.guidance_scale, default=choices.GUIDANCE_SCALE, help="classifier-free; 1 is none"),
-    "--interval": dict(INTERVAL, help="guidance only between these shares of the noise levels; 0 1 is everywhere"),
+    "--steps": dict(type=types.at_least(1), help=f"denoising steps; {OWN} 25"),
+    "--guidance": dict(type=types.guidance_scale, help=f"classifier-free; 1 is none; {OWN} {choices.GUIDANCE_SCALE:g}"),
+    "--interval": dict(INTERVAL, help=f"guidance only between these shares of the noise levels; {OWN} 0 0.7"),
     "--seed": dict(SEED, help="the same seed gives the same images"),
-    "--weights": dict(FOLDER, help="a folder that train wrote; else shipped"),
-    "--sampler": dict(choices=choices.SAMPLERS, default="ddim", help="how to go from noise to image"),
+    "--weights": dict(WEIGHTS, help="a folder that train wrote, or Stable Diffusion 1.x; else shipped"),
+    "--sampler": dict(choices=choices.SAMPLERS, help=f"how to go from noise to image; {OWN} ddim"),
     "--output": dict(PNG, default="picture.png", help="PNG to write"),
     "--device": dict(choices=choices.DEVICES, default="cpu", help="cuda: an NVIDIA GPU"),
     "--data": dict(FOLDER, help="folder of Fashion-MNIST's files"),
@@ -69,6 +71,9 @@ def generation_commands(command: Command) -> None:
     """generate, interpolate, attention, invert"""
     add = command(commands.generate, "generate images of prompts")
     add("prompts", nargs="+", **PROMPT, help='"a {colour} {garment} on a {background} background", and more')
+    add("--negative", **PROMPT, help="a prompt to be led away from")
+    for side in ("height", "width"):
+        add(f"--{side}", type=types.at_least(1), help="in pixels; else what the weights were trained for")
     add("-n", type=types.at_least(1), default=16, help="images of each prompt")
     shared(add, *SAMPLING, "--sampler", "--output", "--device")
     add("--each", action="store_true", help="write each image to a file of its own")

@@ -77,6 +77,10 @@ def existing_file(text: str) -> Path:
     return _existing(text, Path.is_file, "a file")
 
 
+def existing(text: str) -> Path:
+    return _existing(text, Path.exists, "a file or folder")
+
+
 def _existing(text: str, is_expected: Callable[[Path], bool], what: str) -> Path:
     path = Path(text)
     if is_expected(path):

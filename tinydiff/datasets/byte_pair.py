@@ -107,6 +107,10 @@ class CLIPTokenizer:
             row[: len(ids)] = ids
         return encoded
 
+    def split(self, prompt: str) -> list[str]:
+        """A prompt's tokens, as far as they go in."""
+        return [self.tokens[i].removesuffix(END) for i in self.text_ids(prompt)[: self.length - 2]]
+
     def unconditional(self, n: int) -> np.ndarray:
         """The empty prompt n times, int64 (n, length): what guidance leads away from."""
         return self.encode([""] * n)
@@ -162,19 +166,24 @@ def clip_merges() -> list[Pair]:
 
 
 def read_tokenizer(folder: str | Path, length: int = 77) -> CLIPTokenizer:
-    """That of a folder with CLIP's `vocab.json` and `merges.txt`.  Raises InputError where they are not."""
-    path = Path(folder) / "merges.txt"
+    """CLIP's tokenizer in a folder, as `tokenizer.json` or as `vocab.json` and `merges.txt`; InputError without one."""
+    folder = Path(folder)
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-        vocabulary = json.loads((Path(folder) / "vocab.json").read_text(encoding="utf-8"))
-        tokenizer = CLIPTokenizer([_pair(line) for line in lines if line and not line.startswith("#version")], length)
-    except (OSError, ValueError) as error:
+        if (folder / "merges.txt").exists():
+            lines = (folder / "merges.txt").read_text(encoding="utf-8").splitlines()
+            merges: list = [line for line in lines if line and not line.startswith("#version")]
+            vocabulary = json.loads((folder / "vocab.json").read_text(encoding="utf-8"))
+        else:
+            model = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))["model"]
+            merges, vocabulary = model["merges"], model["vocab"]
+        tokenizer = CLIPTokenizer([_pair(merge) for merge in merges], length)
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{folder}: no tokenizer that can be read ({error})") from None
     if vocabulary != tokenizer.ids:
-        raise InputError(f"{folder}: vocab.json and merges.txt do not make CLIP's kind of tokenizer")
+        raise InputError(f"{folder}: its merges and its vocabulary are not of CLIP's kind of tokenizer")
     return tokenizer
 
 
-def _pair(line: str) -> Pair:
-    first, second = line.split()
+def _pair(merge: str | list[str]) -> Pair:
+    first, second = merge.split() if isinstance(merge, str) else merge
     return first, second

@@ -165,6 +165,10 @@ class Vocabulary:
             row[: len(words) + 2] = [BEGIN, *(self.ids[word] for word in words), END]
         return encoded
 
+    def split(self, prompt: str) -> list[str]:
+        """A prompt's words, a token each."""
+        return split_words(prompt)
+
     def unconditional(self, n: int) -> np.ndarray:
         """The empty caption n times, int64 (n, length): what guidance leads away from."""
         return np.array([[BEGIN, END] + [PAD] * (self.length - 2)] * n, np.int64)

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 
@@ -67,10 +68,13 @@ class Autoencoder(Module):
         """Images from unscaled latents."""
         return self.decoder(self.post_quant_conv(z))
 
-    def encode(self, images: Array) -> Array:
-        """Images in [−1, 1] to scaled latents (their means), off the tape."""
+    def encode(self, images: Array, rng: Any = None) -> Array:
+        """Images in [−1, 1] to scaled latents, off the tape: the means, or with `rng` a draw around them."""
         with no_grad():
-            return self.moments(Tensor(images))[0].data * np.float32(self.config.scaling_factor)
+            z, log_variance = self.moments(Tensor(images))
+            if rng is not None:
+                z = ops.reparameterize(z, log_variance, self.place(rng.standard_normal(z.shape, np.float32)))
+            return z.data * np.float32(self.config.scaling_factor)
 
     def decode(self, latents: Array) -> Array:
         """Scaled latents to images, off the tape; not clipped."""
@@ -84,7 +88,7 @@ class PixelSpace(Module):
     channels, factor = 3, 1
     clip: float | None = 1.0
 
-    def encode(self, images: Array) -> Array:
+    def encode(self, images: Array, rng: Any = None) -> Array:
         return images
 
     def decode(self, latents: Array) -> Array:

@@ -13,7 +13,6 @@ import numpy as np
 from tinydiff.autograd import Array
 from tinydiff.datasets.pixels import as_floats
 from tinydiff.device import to_numpy
-from tinydiff.diffusion.guidance import GUIDANCE_INTERVAL, GUIDANCE_SCALE
 from tinydiff.diffusion.prediction import add_noise
 from tinydiff.diffusion.samplers import Options, invert_ddim
 from tinydiff.errors import InputError
@@ -28,12 +27,12 @@ def edit(
     prompts: Sequence[str] | str,
     strength: float = 0.6,
     mask: np.ndarray | None = None,
-    steps: int = 25,
-    guidance_scale: float = GUIDANCE_SCALE,
-    guidance_interval: tuple[float, float] = GUIDANCE_INTERVAL,
+    steps: int | None = None,
+    guidance_scale: float | None = None,
+    guidance_interval: tuple[float, float] | None = None,
     negative_prompt: str | None = None,
     seed: int = 0,
-    sampler: str = "ddim",
+    sampler: str | None = None,
 ) -> np.ndarray:
     """Images uint8 (N, H, W, 3) changed towards their prompts; one image (H, W, 3) or one prompt serves every other.
 
@@ -52,8 +51,9 @@ def edit(
     if mask is not None and (mask.dtype != bool or mask.shape not in (every[1:], every)):
         raise InputError(f"edit: the mask is {mask.dtype} {mask.shape}, expected bool {every[1:]} or {every}")
     may_change = np.broadcast_to(True if mask is None else mask, every)  # bool (N, H, W)
-    rng = np.random.default_rng(seed)
-    clean = pipe.autoencoder.encode(pipe.denoiser.place(as_floats(images)))
+    rng, steps = pipe.generator(seed), pipe.settings.steps if steps is None else steps
+    drawn = rng if pipe.settings.sample_posterior else None
+    clean = pipe.autoencoder.encode(pipe.denoiser.place(as_floats(images)), drawn)
     noise = pipe.denoiser.place(rng.standard_normal(clean.shape, np.float32))
     skip = min(steps - 1, steps - round(strength * steps))
     alpha_bar = float(pipe.schedule.alpha_bar[pipe.schedule.timesteps(steps)[skip]])
@@ -79,13 +79,13 @@ def interpolate(
     prompt: str,
     to_prompt: str | None = None,
     count: int = 8,
-    steps: int = 25,
-    guidance_scale: float = GUIDANCE_SCALE,
-    guidance_interval: tuple[float, float] = GUIDANCE_INTERVAL,
+    steps: int | None = None,
+    guidance_scale: float | None = None,
+    guidance_interval: tuple[float, float] | None = None,
     negative_prompt: str | None = None,
     seed: int = 0,
     to_seed: int = 1,
-    sampler: str = "ddim",
+    sampler: str | None = None,
 ) -> np.ndarray:
     """`count` images, uint8 (count, H, W, 3), between two prompts, or with one prompt between two seeds.
 
@@ -97,10 +97,10 @@ def interpolate(
     prompts = [prompt] * count if to_prompt is None else [prompt, to_prompt]
     for each in (seed, to_seed):
         pipe.check(prompts, steps, guidance_interval, sampler, each)
-    rng, shares = np.random.default_rng(seed), np.linspace(0, 1, count)
+    rng, shares = pipe.generator(seed), np.linspace(0, 1, count)
     shape = (1, *pipe.latent_shape)
     if to_prompt is None:
-        one, other = (np.random.default_rng(s).standard_normal(shape, np.float32) for s in (seed, to_seed))
+        one, other = (pipe.generator(s).standard_normal(shape, np.float32) for s in (seed, to_seed))
         noise = np.concatenate([slerp(one, other, share) for share in shares])
         text = pipe.encode_prompt(prompts)
     else:

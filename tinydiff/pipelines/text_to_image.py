@@ -1,7 +1,7 @@
 """From a prompt to an image: text → vectors → noise → many small steps → latent → pixels."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from numbers import Integral
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,7 @@ import numpy as np
 
 import tinydiff
 from tinydiff.autograd import Array, Tensor, no_grad
+from tinydiff.datasets.byte_pair import CLIPTokenizer
 from tinydiff.datasets.captions import Vocabulary
 from tinydiff.datasets.pixels import as_pixels
 from tinydiff.device import array_module, to_numpy
@@ -23,7 +24,22 @@ from tinydiff.models.unet import Denoiser
 from tinydiff.pipelines.editing import edit, interpolate, invert, reconstruct
 from tinydiff.weights import fingerprint, load_autoencoder, load_denoiser_network, shipped_weights
 
-BATCH = 32  # images that go through the networks together: what bounds the memory
+
+@dataclass(frozen=True)
+class Settings:
+    """How a model generates where its caller does not say."""
+
+    steps: int = 25
+    guidance_scale: float = GUIDANCE_SCALE
+    guidance_interval: tuple[float, float] = GUIDANCE_INTERVAL
+    sampler: str = "ddim"
+    rng: str = "numpy"  # whose random numbers: see TextToImage.generators
+    sample_posterior: bool = False  # an image that is edited begins as a draw from what the encoder says, not its mean
+    batch: int = 32  # images that go through the networks together: what bounds the memory
+
+    def given(self, **chosen: Any) -> "Settings":
+        """The same, but for what is not None."""
+        return replace(self, **{name: value for name, value in chosen.items() if value is not None})
 
 
 @dataclass(eq=False, repr=False)
@@ -35,10 +51,12 @@ class TextToImage:
 
     autoencoder: Autoencoder | PixelSpace
     denoiser: Denoiser
-    vocabulary: Vocabulary
+    vocabulary: Vocabulary | CLIPTokenizer
     schedule: Schedule
     prediction_type: str
     latent_shape: tuple[int, int, int]  # (h, w, C)
+    settings: Settings = Settings()
+    generators: dict[str, Callable[[int], Any]] = field(default_factory=lambda: {"numpy": np.random.default_rng})
 
     edit, interpolate, invert, reconstruct = edit, interpolate, invert, reconstruct  # methods written in editing.py
 
@@ -64,20 +82,24 @@ class TextToImage:
     def generate(
         self,
         prompts: Sequence[str],
-        steps: int = 25,
-        guidance_scale: float = GUIDANCE_SCALE,
-        guidance_interval: tuple[float, float] = GUIDANCE_INTERVAL,
+        steps: int | None = None,
+        guidance_scale: float | None = None,
+        guidance_interval: tuple[float, float] | None = None,
         negative_prompt: str | None = None,
         seed: int = 0,
-        sampler: str = "ddim",
+        sampler: str | None = None,
         options: Options = DEFAULTS,
+        height: int | None = None,
+        width: int | None = None,
+        rng: str | None = None,
     ) -> np.ndarray:
         """One image for each prompt, uint8 (N, H, W, 3); the same seed gives the same images.
 
-        steps: of the schedule's timesteps.  guidance_scale: how far from the unconditional prediction, or from that of
-        the negative_prompt, towards the prompt's; 1 is no guidance.  guidance_interval (low, high): there is guidance
-        only where low ≤ t/T < high; (0, 1) is everywhere.  sampler: one of `diffusion.SAMPLERS`;
-        options: what else it may be told, such as a callback after each step.
+        What is None is as the model's `settings` say.  steps: of the schedule's timesteps.  guidance_scale: how far
+        from the unconditional prediction, or from that of the negative_prompt, towards the prompt's; 1 is none.
+        guidance_interval (low, high): guidance only where low ≤ t/T < high; (0, 1) is everywhere.  sampler: one of
+        `diffusion.SAMPLERS`; options: what else it may be told, such as a callback after each step.  height, width:
+        in pixels.  rng: "numpy", or with Stable Diffusion's weights "torch", PyTorch's random numbers.
         Noise is drawn on the CPU, so that a seed means the same images on a GPU, up to rounding; attention rounds
         differently with AVX2 and AVX-512, too.  With "ddpm" an image's noise depends on how many are drawn with it.
         Raises InputError for what does not fit, FloatingPointError where an image is not finite.
@@ -85,11 +107,22 @@ class TextToImage:
             images = tinydiff.load().generate(["a red dress on a white background"] * 4, seed=1)
         """
         self.check(prompts, steps, guidance_interval, sampler, seed)
-        rng = np.random.default_rng(seed)
-        noise = rng.standard_normal((len(prompts), *self.latent_shape), np.float32)
+        height, width = (self.size if side is None else side for side in (height, width))
+        factor, generator = self.autoencoder.factor, self.generator(seed, rng)
+        if min(height, width) < 1 or height % factor or width % factor:
+            raise InputError(f"generate: height and width must be multiples of {factor}; got {height}, {width}")
+        shape = len(prompts), height // factor, width // factor, self.latent_shape[2]
+        noise = generator.standard_normal(shape, np.float32)
         text = self.encode_prompt(prompts)
         guidance = guidance_scale, guidance_interval, negative_prompt
-        return self.decode(self.sample(text, noise, steps, rng, *guidance, sampler, options))
+        return self.decode(self.sample(text, noise, steps, generator, *guidance, sampler, options))
+
+    def generator(self, seed: int, rng: str | None = None) -> Any:
+        """The random numbers of that name, `settings.rng` by default; InputError for another name."""
+        name = self.settings.rng if rng is None else rng
+        if name not in self.generators:
+            raise InputError(f"no rng {name!r}; there is {', '.join(self.generators)}")
+        return self.generators[name](seed)
 
     def attention_maps(self, prompt: str, **options: Any) -> Any:
         """Where each word acts while an image is generated: `tinydiff.attention_maps`, which says what comes back."""
@@ -103,35 +136,40 @@ class TextToImage:
         self,
         text: Array,
         noise: Array,
-        steps: int,
+        steps: int | None,
         rng: np.random.Generator,
-        guidance_scale: float = GUIDANCE_SCALE,
-        guidance_interval: tuple[float, float] = GUIDANCE_INTERVAL,
+        guidance_scale: float | None = None,
+        guidance_interval: tuple[float, float] | None = None,
         negative_prompt: str | None = None,
-        sampler: str = "ddim",
+        sampler: str | None = None,
         options: Options = DEFAULTS,
     ) -> Array:
-        """Latents (N, h, w, C) that noise (N, h, w, C) becomes, conditioned on text (N, L, D); BATCH of them at a time.
+        """Latents (N, h, w, C) that noise (N, h, w, C) becomes, conditioned on text (N, L, D).
 
-        `options.adjust` expects the whole batch in order: with it all go together.
+        `settings.batch` of them go together, or all with `options.adjust`, which expects the whole batch in order.
         """
-        together = len(noise) if options.adjust is not None else BATCH
-        low, high = (share * self.schedule.num_train_timesteps for share in guidance_interval)
+        chosen = self.settings.given(
+            steps=steps, guidance_scale=guidance_scale, guidance_interval=guidance_interval, sampler=sampler
+        )
+        together = len(noise) if options.adjust is not None else chosen.batch
+        low, high = (share * self.schedule.num_train_timesteps for share in chosen.guidance_interval)
         options = replace(options, clip=self.autoencoder.clip)
         latents = []
         with constant_weights():
             empty = self._unconditional(min(together, len(noise)), negative_prompt)
             for i in range(0, len(noise), together):
                 c = text[i : i + together]
-                predict = classifier_free_guidance(self.predict, c, empty[: len(c)], guidance_scale, (low, high))
+                scale, step = chosen.guidance_scale, SAMPLERS[chosen.sampler]
+                predict = classifier_free_guidance(self.predict, c, empty[: len(c)], scale, (low, high))
                 x = self.denoiser.place(noise[i : i + together])
-                step = SAMPLERS[sampler]
-                latents.append(sample(step, predict, x, self.schedule, steps, rng, self.prediction_type, options))
+                kind = self.prediction_type
+                latents.append(sample(step, predict, x, self.schedule, chosen.steps, rng, kind, options))
         return latents[0] if len(latents) == 1 else array_module(latents[0]).concatenate(latents)
 
     def decode(self, latents: Array) -> np.ndarray:
         """Images, uint8 (N, H, W, 3), of latents (N, h, w, C).  Raises FloatingPointError where one is not finite."""
-        parts = [latents[i : i + BATCH] for i in range(0, len(latents), BATCH)]
+        together = self.settings.batch
+        parts = [latents[i : i + together] for i in range(0, len(latents), together)]
         return np.concatenate([as_pixels(to_numpy(self.autoencoder.decode(part))) for part in parts])
 
     def predict(self, x: Array, t: int, text: Array) -> Array:
@@ -142,21 +180,22 @@ class TextToImage:
     def check(
         self,
         prompts: Sequence[str],
-        steps: int = 25,
-        guidance_interval: tuple[float, float] = GUIDANCE_INTERVAL,
-        sampler: str = "ddim",
+        steps: int | None = None,
+        guidance_interval: tuple[float, float] | None = None,
+        sampler: str | None = None,
         seed: int = 0,
     ) -> None:
         """Raise InputError where a prompt or a number does not fit; it costs nothing."""
+        chosen = self.settings.given(steps=steps, guidance_interval=guidance_interval, sampler=sampler)
         if isinstance(prompts, str) or not prompts:
             raise InputError(f"prompts must be a list of at least one string, not {prompts!r}")
         self.vocabulary.encode(list(prompts))
-        self.schedule.timesteps(steps)
-        low, high = guidance_interval
+        self.schedule.timesteps(chosen.steps)
+        low, high = chosen.guidance_interval
         if not 0 <= low < high <= 1:
             raise InputError(f"guidance_interval must be low, high with 0 ≤ low < high ≤ 1; got {low}, {high}")
-        if sampler not in SAMPLERS:
-            raise InputError(f"no sampler {sampler!r}; there are {', '.join(SAMPLERS)}")
+        if chosen.sampler not in SAMPLERS:
+            raise InputError(f"no sampler {chosen.sampler!r}; there are {', '.join(SAMPLERS)}")
         if not isinstance(seed, Integral) or seed < 0:
             raise InputError(f"the seed must be a whole number, 0 or more, not {seed!r}")
 
@@ -174,9 +213,12 @@ class TextToImage:
 def load(folder: str | Path | None = None) -> TextToImage:
     """The model with the weights that come with tinydiff, or with those in a folder that `tinydiff train` wrote.
 
+    Stable Diffusion 1.x's own weights, a folder of diffusers' or a single file, make the same pipeline.
     Raises InputError for files that are missing, damaged, of another version or shape, or that do not belong together.
     """
     where = shipped_weights() if folder is None else Path(folder)
+    if where.is_file() or any((where / name).exists() for name in ("model_index.json", "unet")):
+        return tinydiff.load_stable_diffusion(where)
     denoiser, config = load_denoiser_network(where)
     autoencoder = PixelSpace() if config.get("space") == "pixels" else load_autoencoder(where)
     channels, latent_shape = autoencoder.channels, tuple(config["latent_shape"])

@@ -178,6 +178,9 @@ def test_what_a_former_version_does_not_say_is_not_compared():
     former = {key: value for key, value in RUN.items() if key not in ("data_digest", "autoencoder")}
     assert difference(former, RUN) is None
     assert difference(former, RUN | {"data": "other"}) == "data 'photos', not 'other'"
+    text = {"hidden_act": "gelu", "causal": False}
+    assert difference(former | {"text": {}}, RUN | {"text": text}) is None
+    assert difference(former | {"text": {"causal": True}}, RUN | {"text": text}) == "text: causal True, not False"
     assert difference({**former, "preset": "quick"}, RUN) == "preset 'quick', not None"
 
 
