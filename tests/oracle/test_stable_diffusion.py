@@ -16,10 +16,14 @@ torch = pytest.importorskip("torch")
 diffusers = pytest.importorskip("diffusers")
 transformers = pytest.importorskip("transformers")
 
+import safetensors.torch  # noqa: E402
+
 import tinydiff  # noqa: E402
+from tinydiff.apps.stable_diffusion import loading  # noqa: E402
 from tinydiff.apps.stable_diffusion.names import from_compvis  # noqa: E402
 from tinydiff.datasets.byte_pair import CLIPTokenizer  # noqa: E402
 from tinydiff.diffusion import Options  # noqa: E402
+from tinydiff.models import Autoencoder, AutoencoderConfig, TextEncoderConfig, UNet, UNetConfig  # noqa: E402
 
 PROMPT, NEGATIVE = "a photograph of an astronaut riding a horse, 35mm!", "blurry"
 SIZE = 64  # pixels of an image, and with three levels of the autoencoder 16 of a latent
@@ -185,9 +189,109 @@ def test_the_other_methods_work(both):
     assert found.words == ["a", "photo", "of", "a", "cat"] and found.maps.shape == (2, 5, 16, 16)
 
 
+def compvis_unet():
+    """The U-Net's arrays in a single file, without `.weight` and `.bias`."""
+    resnet = ["in_layers.0", "in_layers.2", "emb_layers.1", "out_layers.0", "out_layers.3"]
+    attention = [f"{a}.{p}" for a in ("attn1", "attn2") for p in ("to_q", "to_k", "to_v", "to_out.0")]
+    block = [*attention, "norm1", "norm2", "norm3", "ff.net.0.proj", "ff.net.2"]
+    transformer = ["norm", "proj_in", "proj_out", *(f"transformer_blocks.0.{name}" for name in block)]
+    for i in range(1, 12):
+        level, layer = divmod(i - 1, 3)
+        if layer == 2:
+            yield f"input_blocks.{i}.0.op"
+            continue
+        yield from (f"input_blocks.{i}.0.{name}" for name in resnet + ["skip_connection"] * (i in (4, 7)))
+        yield from (f"input_blocks.{i}.1.{name}" for name in transformer * (level < 3))
+    yield from (f"middle_block.{i}.{name}" for i in (0, 2) for name in resnet)
+    yield from (f"middle_block.1.{name}" for name in transformer)
+    for i in range(12):
+        yield from (f"output_blocks.{i}.0.{name}" for name in [*resnet, "skip_connection"])
+        yield from (f"output_blocks.{i}.1.{name}" for name in transformer * (i > 2))
+        yield from [f"output_blocks.{i}.{1 if i == 2 else 2}.conv"] * (i in (2, 5, 8))
+    yield from ("time_embed.0", "time_embed.2", "input_blocks.0.0", "out.0", "out.2")
+
+
+def compvis_vae():
+    resnet = ["norm1", "conv1", "norm2", "conv2"]
+    for side, count in (("encoder", 2), ("decoder", 3)):
+        yield from (f"{side}.{name}" for name in ("conv_in", "conv_out", "norm_out"))
+        yield from (f"{side}.mid.block_{i}.{name}" for i in (1, 2) for name in resnet)
+        yield from (f"{side}.mid.attn_1.{name}" for name in ("norm", "q", "k", "v", "proj_out"))
+        way = "down" if side == "encoder" else "up"
+        for level in range(4):
+            yield from (f"{side}.{way}.{level}.block.{i}.{name}" for i in range(count) for name in resnet)
+        yield from (f"{side}.{way}.{level}.{way}sample.conv" for level in ((0, 1, 2) if way == "down" else (1, 2, 3)))
+    yield from ("encoder.down.1.block.0.nin_shortcut", "encoder.down.2.block.0.nin_shortcut")
+    yield from ("decoder.up.0.block.0.nin_shortcut", "decoder.up.1.block.0.nin_shortcut")
+    yield from ("quant_conv", "post_quant_conv")
+
+
+def compvis_names():
+    """Each array's name in a single file."""
+    no_bias = ("to_q", "to_k", "to_v")
+    for prefix, names in (("model.diffusion_model.", compvis_unet()), ("first_stage_model.", compvis_vae())):
+        for name in names:
+            yield f"{prefix}{name}.weight"
+            if not name.endswith(no_bias):
+                yield f"{prefix}{name}.bias"
+
+
 def test_compvis_names_are_those_that_diffusers_finds():
-    """All 1,131 of a single file, by diffusers' own conversion."""
+    """By its own conversion; and they are all that our U-Net and autoencoder have."""
     from diffusers.loaders import single_file_utils as utils
 
-    unet = utils.convert_ldm_unet_checkpoint
-    assert callable(unet) and callable(from_compvis)
+    names = list(compvis_names())
+    file = {name: torch.full((1, 1, 1, 1), float(i)) for i, name in enumerate(names)}
+    settings = {"layers_per_block": 2, "down_block_types": [0] * 4, "class_embed_type": None}
+    found = {
+        "unet": utils.convert_ldm_unet_checkpoint(dict(file), {**settings, "addition_embed_type": None}),
+        "vae": utils.convert_ldm_vae_checkpoint(dict(file), {"down_block_types": [0] * 4, "up_block_types": [0] * 4}),
+    }
+    theirs = {(part, name): int(a.flatten()[0]) for part, arrays in found.items() for name, a in arrays.items()}
+    ours = {(part, own): names.index(name) for part, own, name in from_compvis(names)}
+    assert ours == theirs and len(ours) == len(names)
+    models = {"unet": UNet(UNetConfig(), None), "vae": Autoencoder(AutoencoderConfig(), None)}
+    assert set(ours) == {(part, name) for part, model in models.items() for name, _ in model.named_parameters()}
+
+
+def test_a_single_file_is_the_folder(theirs, tmp_path, monkeypatch):
+    """The same random weights as a checkpoint of PyTorch, in half precision, with an EMA and buffers beside them."""
+    # Stable Diffusion's own number of levels, as the names of single files have it, but narrow.
+    torch.manual_seed(1)
+    unet = stirred(
+        diffusers.UNet2DConditionModel(block_out_channels=(8, 8, 16, 16), norm_num_groups=4, cross_attention_dim=32)
+    )
+    vae = stirred(
+        diffusers.AutoencoderKL(
+            block_out_channels=(8, 16, 16, 16),
+            layers_per_block=2,
+            norm_num_groups=4,
+            latent_channels=4,
+            down_block_types=["DownEncoderBlock2D"] * 4,
+            up_block_types=["UpDecoderBlock2D"] * 4,
+        )  # fmt: skip
+    )
+    parts = {"unet": unet.half().state_dict(), "vae": vae.half().state_dict()}
+    arrays = {name: parts[part][own] for part, own, name in from_compvis(compvis_names()) if own in parts[part]}
+    arrays |= {f"cond_stage_model.transformer.{k}": a for k, a in theirs.text_encoder.state_dict().items()}
+    arrays |= {"model_ema.decay": torch.tensor(0.99), "betas": torch.ones(1000, dtype=torch.float64)}
+    q = "first_stage_model.encoder.mid.attn_1.q.weight"
+    arrays[q] = arrays[q][:, :, None, None]  # there a 1×1 convolution
+    monkeypatch.setattr(loading, "TEXT", TextEncoderConfig(49408, 77, 32, 2, 4, "quick_gelu", True))
+    small = UNetConfig(4, 4, (8, 8, 16, 16), norm_num_groups=4, cross_attention_dim=32)
+    monkeypatch.setattr(loading, "UNetConfig", lambda: small)
+    autoencoder = AutoencoderConfig(block_out_channels=(8, 16, 16, 16), norm_num_groups=4)
+    monkeypatch.setattr(loading, "AutoencoderConfig", lambda: autoencoder)
+    torch.save({"state_dict": arrays, "global_step": 7}, tmp_path / "sd.ckpt")
+    safetensors.torch.save_file({name: a.contiguous() for name, a in arrays.items()}, tmp_path / "sd.safetensors")
+    x, t = torch.randn(2, 4, 16, 16), torch.tensor([7, 7])
+    text = torch.randn(2, 77, 32)
+    expected = unet.float()(x, t, text).sample.detach().numpy().transpose(0, 2, 3, 1)
+    image = torch.randn(1, 3, 64, 64)
+    latents = vae.float().encode(image).latent_dist.mean.detach().numpy().transpose(0, 2, 3, 1) * 0.18215
+    for name in ("sd.ckpt", "sd.safetensors"):
+        pipe = tinydiff.load(tmp_path / name)
+        ours = pipe.predict(x.numpy().transpose(0, 2, 3, 1), 7, text.numpy())
+        assert abs(ours - expected).max() <= 2e-5 * abs(expected).max()
+        ours = pipe.autoencoder.encode(np.ascontiguousarray(image.numpy().transpose(0, 2, 3, 1)))
+        assert abs(ours - latents).max() <= 2e-5 * abs(latents).max()

@@ -166,6 +166,8 @@ class _TensorsOnly(pickle.Unpickler):
             file.seek(info.header_offset + 26)
             lengths = file.read(4)
         start = info.header_offset + 30 + int.from_bytes(lengths[:2], "little") + int.from_bytes(lengths[2:], "little")
+        if start + info.file_size > self.path.stat().st_size:
+            raise InputError(f"{self.path}: cut off or damaged; its storage {key!r} does not lie within the file")
         return _Storage(dtype, start, count)
 
     def _tensor(self, storage: _Storage, offset: int, shape: tuple, strides: tuple, *_: Any) -> Stored:
