@@ -41,9 +41,11 @@ TESTS = {
     "models/unet2015": "tests/models/test_unet2015.py tests/segmentation/test_tiles.py",
     "models": "tests/models tests/nn",
     "diffusion": "tests/diffusion",
+    "training/presets": "tests/training/test_presets.py",
     "training": "tests/training tests/apps/train",
-    "datasets": "tests/datasets",
+    "datasets": "tests/datasets tests/training/test_presets.py",
     "pipelines": "tests/pipelines tests/cli/test_cli_editing.py tests/cli/test_cli.py",
+    "kernels/cpu/cache": "tests/kernels/test_cache.py",
     "kernels/cpu/attention": "tests/kernels/test_cpu.py tests/kernels/test_jit.py -k attention",
     "kernels/cpu/norm": "tests/kernels/test_cpu.py -k norm",
     "kernels/cpu/optim": "tests/training/test_optim.py tests/kernels/test_cpu.py -k 'adamw or optim or square'",
@@ -54,13 +56,24 @@ TESTS = {
     "kernels/cpu": "tests/kernels/test_kernels.py tests/kernels/test_cpu.py",
     "kernels/cuda": "tests/cuda/test_kernels.py",
     "kernels": "tests/kernels/test_backends.py tests/kernels/test_cpu.py tests/ops/test_ops.py",
+    "segmentation/presets": "tests/training/test_presets.py",
     "segmentation/metrics": "tests/evaluation/test_metrics.py",
     "segmentation": "tests/segmentation",
     "evaluation/metrics": "tests/evaluation/test_metrics.py",
 }
 
 # What no test could see: (file, a piece of the line, the change) → why.
-EQUIVALENT: dict[tuple[str, str, str], str] = {}
+MORE_TASKS = "more tasks, of which the last ones have nothing to do"
+EQUIVALENT: dict[tuple[str, str, str], str] = {
+    ("kernels/cpu/pointwise.py", "(x.size + CHUNK - 1) // CHUNK", "FloorDiv → Mult"): MORE_TASKS,
+    ("kernels/cpu/conv.py", "prange(len(phases) *", "Sub → Add"): MORE_TASKS,
+    ("kernels/cpu/winograd.py", "tiles = y.shape[0] *", "FloorDiv → Mult"): "whether two threads share the work",
+    ("kernels/cpu/kn2row.py", "channels > filters", "Gt → GtE"): "which of two right kernels is the faster",
+    ("kernels/cpu/pointwise.py", "reshape(-1)", "1 → 2"): "to NumPy any negative number is the unknown one",
+    ("kernels/cpu/arrays.py", "malloc.h", "3 → 4"): "what the C library keeps of freed memory",
+    ("kernels/cpu/data_movement.py", "set(b.shape[1:-1]) == {1}", "USub dropped"): "NumPy adds instead, the same",
+    ("kernels/cpu/indirection.py", "buffer = np.zeros(", "FloorDiv → Mult"): "a larger buffer, whose end is not used",
+}
 
 SWAPPED: dict[type, type] = {
     ast.Add: ast.Sub,

@@ -105,7 +105,7 @@ def cupy():
 
     module.asarray = module.array = asarray
     for name in (
-        "empty zeros ones_like arange exp tanh log sqrt sign maximum isfinite concatenate stack ascontiguousarray "
+        "empty zeros ones_like arange exp tanh log sqrt sign maximum isfinite where concatenate stack ascontiguousarray "
         "broadcast_to take_along_axis"
     ).split():
         setattr(module, name, _function(getattr(np, name)))

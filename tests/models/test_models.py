@@ -217,6 +217,11 @@ def test_autoencoder_shapes(widths, attention):
     assert {"quant_conv.weight", "post_quant_conv.bias", "encoder.conv_norm_out.weight"} <= names
 
 
+def test_the_autoencoders_attention_has_one_head():
+    model = Autoencoder(SMALL_AUTOENCODER, RNG)
+    assert [half.mid_block.attentions[0].heads for half in (model.encoder, model.decoder)] == [1, 1]
+
+
 @pytest.mark.parametrize("height, width", [(1, 1), (30, 32), (32, 30)])
 def test_the_autoencoder_s_factor_divides_the_image(height, width):
     model = Autoencoder(AutoencoderConfig(block_out_channels=(4, 4, 4), layers_per_block=1, norm_num_groups=2), RNG)

@@ -58,7 +58,11 @@ CASES = {
         ((normal(1, 2, 3, 2), normal(3, 2, 1, 2), normal(1)), {"stride": 1}),
         ((normal(1, 2, 2, 3), normal(1, 1, 2, 3), None), {"stride": 3}),
     ],
-    "center_crop": [((normal(2, 5, 4, 2),), {"size": (2, 3)}), ((normal(1, 3, 3, 1),), {"size": (3, 3)})],
+    "center_crop": [
+        ((normal(2, 5, 4, 2),), {"size": (2, 3)}),
+        ((normal(1, 3, 3, 1),), {"size": (3, 3)}),
+        ((normal(1, 7, 9, 1),), {"size": (1, 5)}),
+    ],
     "linear": [
         ((normal(3, 4), normal(4, 2), normal(2)), {}),
         ((normal(2, 3, 4), normal(4, 4), normal(4)), {}),
@@ -297,6 +301,12 @@ def test_float16_stays_float16(name):
         y, backward = getattr(ops, name).forward(*arrays, **options)
         assert y.dtype == np.float16
         assert all(dx is None or dx.dtype == np.float16 for dx in backward(np.ones(y.shape, np.float16)))
+
+
+def test_the_middle_is_the_middle():
+    x = np.arange(7 * 9.0).reshape(1, 7, 9, 1)
+    y = ops.center_crop.forward(x, size=(1, 5))[0]
+    np.testing.assert_array_equal(y[0, :, :, 0], [[3 * 9 + 2, 29 + 1, 29 + 2, 29 + 3, 29 + 4]])
 
 
 def test_values_by_hand():

@@ -74,7 +74,7 @@ def theirs(tmp_path_factory):
     )
 
 
-@pytest.fixture(scope="module", params=["float32", "float16"])
+@pytest.fixture(scope="module", params=["float16", pytest.param("float32", marks=pytest.mark.slow)])
 def both(theirs, tmp_path_factory, request):
     """diffusers' pipeline, and what `tinydiff.load` makes of the folder that it saves."""
     folder = tmp_path_factory.mktemp("saved")

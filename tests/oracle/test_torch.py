@@ -43,9 +43,10 @@ def center_crop(x, size):
     return F.pad(x, (-left, size[1] - x.shape[3] + left, -top, size[0] - x.shape[2] + top))
 
 
-def attention(q, k, v, heads):
+def attention(q, k, v, heads, causal=False, mask=None):
     q, k, v = (a.unflatten(2, (heads, -1)).transpose(1, 2) for a in (q, k, v))
-    return F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
+    mask = None if mask is None else torch.tensor(mask)
+    return F.scaled_dot_product_attention(q, k, v, mask, is_causal=causal).transpose(1, 2).flatten(2)
 
 
 def kl(mean, log_variance):
@@ -74,6 +75,7 @@ CASES = {
     "relu": ((normal(3, 5),), {}, F.relu),
     "silu": ((3 * normal(3, 5),), {}, F.silu),
     "gelu": ((3 * normal(3, 5),), {}, F.gelu),
+    "quick_gelu": ((3 * normal(3, 5),), {}, lambda x: x * torch.sigmoid(1.702 * x)),
     "geglu": ((2 * normal(3, 5, 8),), {}, geglu),
     "softmax": ((normal(3, 5),), {}, lambda x: F.softmax(x, -1)),
     "conv2d": ((normal(2, 7, 6, 5), normal(3, 3, 5, 4), normal(4)), {"padding": (1, 1, 1, 1)}, convolution),
@@ -89,6 +91,16 @@ CASES = {
     "group_norm, SiLU": ((normal(2, 4, 3, 6), normal(6), normal(6, seed=1)), {"groups": 2, "silu": True}, group_norm),
     "layer_norm": ((normal(2, 3, 6), normal(6), normal(6, seed=1)), {}, lambda x, w, b: F.layer_norm(x, (6,), w, b)),
     "attention": ((normal(2, 5, 6), normal(2, 5, 6, seed=1), normal(2, 5, 6, seed=2)), {"heads": 2}, attention),
+    "attention, causal": (
+        (normal(2, 5, 6), normal(2, 5, 6, seed=1), normal(2, 5, 6, seed=2)),
+        {"heads": 2, "causal": True},
+        attention,
+    ),
+    "attention, masked": (
+        (normal(2, 3, 6), normal(2, 4, 6, seed=1), normal(2, 4, 6, seed=2)),
+        {"heads": 2, "mask": np.array([[True, False, True, True], [False, True, False, False], [True] * 4])},
+        attention,
+    ),
     "attention, cross": ((normal(2, 9, 8), normal(2, 4, 8), normal(2, 4, 8, seed=2)), {"heads": 1}, attention),
     "embedding": ((normal(5, 3), np.array([[0, 4, 4], [1, 0, 4]])), {}, lambda table, i: F.embedding(i, table)),
     "max_pool2d": ((normal(2, 6, 9, 4),), {"size": 3}, lambda x, size: last(F.max_pool2d(first(x), size))),

@@ -5,6 +5,7 @@ import pytest
 
 import tinydiff
 from tinydiff.datasets import captioned_fashion
+from tinydiff.datasets.pixels import as_floats
 from tinydiff.errors import InputError
 from tinydiff.pipelines.editing import reconstruct, slerp
 
@@ -55,6 +56,14 @@ def test_what_is_generated_fits_what_is_held(pipe, dress):
     held = pipe.edit(dress, [PROMPT], 1.0, mask, steps=8, seed=5)
     alone = pipe.edit(dress, [PROMPT], 1.0, steps=8, seed=5)
     assert difference(held[:, mask], alone[:, mask]) > 1
+
+
+def test_what_is_held_follows_the_image_through_its_noise(pipe, dress, monkeypatch):
+    """At each step it is the clean latent with that step's noise; at the end it is the clean latent itself."""
+    seen, decode = [], pipe.decode
+    monkeypatch.setattr(pipe, "decode", lambda latents: seen.append(latents) or decode(latents))
+    pipe.edit(dress, [PROMPT], 1.0, np.zeros((32, 32), bool), steps=4)
+    np.testing.assert_allclose(seen[0], pipe.autoencoder.encode(as_floats(dress)), atol=1e-6)
 
 
 def test_a_mask_for_each_image(pipe, dress):

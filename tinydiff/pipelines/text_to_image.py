@@ -107,8 +107,9 @@ class TextToImage:
             images = tinydiff.load().generate(["a red dress on a white background"] * 4, seed=1)
         """
         self.check(prompts, steps, guidance_interval, sampler, seed)
-        height, width = (self.size if side is None else side for side in (height, width))
         factor, generator = self.autoencoder.factor, self.generator(seed, rng)
+        height = self.latent_shape[0] * factor if height is None else height
+        width = self.latent_shape[1] * factor if width is None else width
         if min(height, width) < 1 or height % factor or width % factor:
             raise InputError(f"generate: height and width must be multiples of {factor}; got {height}, {width}")
         shape = len(prompts), height // factor, width // factor, self.latent_shape[2]
