@@ -105,8 +105,8 @@ def cupy():
 
     module.asarray = module.array = asarray
     for name in (
-        "empty zeros ones_like arange exp tanh log sqrt sign maximum isfinite where concatenate stack ascontiguousarray "
-        "broadcast_to take_along_axis"
+        "empty zeros ones_like arange exp tanh log sqrt sign maximum isfinite where concatenate stack "
+        "ascontiguousarray broadcast_to take_along_axis"
     ).split():
         setattr(module, name, _function(getattr(np, name)))
     module.add = types.SimpleNamespace(at=lambda a, i, b: np.add.at(a.inside, _out(i), _out(b)))
