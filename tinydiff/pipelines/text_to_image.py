@@ -1,5 +1,6 @@
 """From a prompt to an image: text → vectors → noise → many small steps → latent → pixels."""
 
+import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from numbers import Integral
@@ -36,6 +37,7 @@ class Settings:
     rng: str = "numpy"  # whose random numbers: see TextToImage.generators
     sample_posterior: bool = False  # an image that is edited begins as a draw from what the encoder says, not its mean
     batch: int = 32  # images that go through the networks together: what bounds the memory
+    keep_transforms: bool = True  # of kernels, by Winograd: made once, but up to four times as large as the weights
 
     def given(self, **chosen: Any) -> "Settings":
         """The same, but for what is not None."""
@@ -156,7 +158,7 @@ class TextToImage:
         low, high = (share * self.schedule.num_train_timesteps for share in chosen.guidance_interval)
         options = replace(options, clip=self.autoencoder.clip)
         latents = []
-        with constant_weights():
+        with constant_weights() if chosen.keep_transforms else contextlib.nullcontext():
             empty = self._unconditional(min(together, len(noise)), negative_prompt)
             for i in range(0, len(noise), together):
                 c = text[i : i + together]

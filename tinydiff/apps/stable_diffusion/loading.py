@@ -37,7 +37,7 @@ SCHEDULER = {
     "timestep_spacing": "leading",
 }
 BETAS = {"scaled_linear": (0.00085, 0.012), "linear": (1e-4, 0.02)}
-SETTINGS = Settings(50, 7.5, (0, 1), "plms", rng="torch", sample_posterior=True, batch=1)
+SETTINGS = Settings(50, 7.5, (0, 1), "plms", rng="torch", sample_posterior=True, batch=1, keep_transforms=False)
 # What a file is if it has an array whose name holds this: the first that fits.
 OTHERS = {
     "lora": "a LoRA, which is an addition to a model",
