@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 
 from tinydiff import autograd, nn, ops
-from tinydiff.autograd import Tensor, no_grad, op, unbroadcast
+from tinydiff.arithmetic import unbroadcast
+from tinydiff.autograd import Tensor, no_grad, op
+from tinydiff.gradcheck import numeric, relative_error
 
 
 def leaf(*values):
@@ -73,6 +75,23 @@ def test_a_root_without_history_is_refused():
 def test_in_place_is_refused_and_the_alternative_named(change):
     with pytest.raises(TypeError, match=r"in place.*y = x \+ 1"):
         exec(change, {"t": leaf(1.0, 2.0)})
+
+
+def test_arithmetic_reads_as_in_numpy():
+    """Written as for arrays, and its gradient by central differences."""
+    rng = np.random.default_rng(0)
+    a, b = rng.standard_normal((2, 3, 4)), rng.standard_normal((2, 3, 4))
+
+    def value(a, b):
+        inner = a.transpose(0, 2, 1) @ b
+        return ((a - b) ** 2).mean() / (3 + inner[:, 1:, ::2].sum(axis=(0, 1)).sum() ** 2) - 2 / (-a * b - 7).mean()
+
+    ta, tb = Tensor(a, requires_grad=True), Tensor(b, requires_grad=True)
+    y = value(ta, tb)
+    assert y.item() == pytest.approx(value(a, b), rel=1e-12)
+    y.backward()
+    for x, tensor in ((a, ta), (b, tb)):
+        assert relative_error(tensor.grad, numeric(lambda: np.array(value(a, b)), x)) < 1e-7
 
 
 def test_arrays_on_the_tape_are_read_only():

@@ -13,18 +13,16 @@ from __future__ import annotations
 import contextlib
 import functools
 import inspect
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextvars import ContextVar
 from typing import Any
 
 import numpy as np
 
-from tinydiff import kernels
+from tinydiff import arithmetic, kernels
+from tinydiff.arithmetic import Array, Axis, Backward
 from tinydiff.device import array_module
 from tinydiff.errors import InputError
-
-Array = Any  # a NumPy array, or a CuPy array on a GPU
-Backward = Callable[..., tuple]  # dy → a gradient for each array that went in
 
 _recording: ContextVar[bool] = ContextVar("recording", default=True)
 
@@ -136,7 +134,7 @@ class Tensor:
                     grads[key] = dx if key not in grads else kernels.add(grads[key], dx)
             node._backward, node._parents = None, ()  # what it kept is freed here
 
-    # Arithmetic reads as in the papers; the formulas and their gradients stand below.
+    # Arithmetic reads as in the papers; the formulas and their gradients stand in arithmetic.py.
     def __add__(self, other: Any) -> Tensor:
         return add(self, other)
 
@@ -151,9 +149,42 @@ class Tensor:
 
     __radd__, __rmul__ = __add__, __mul__
 
+    def __neg__(self) -> Tensor:
+        return multiply(self, -1)
+
+    def __truediv__(self, other: Any) -> Tensor:
+        return divide(self, other)
+
+    def __rtruediv__(self, other: Any) -> Tensor:
+        return divide(other, self)
+
+    def __pow__(self, exponent: float) -> Tensor:
+        return power(self, exponent=exponent)
+
+    def __matmul__(self, other: Any) -> Tensor:
+        return matmul(self, other)
+
+    def __rmatmul__(self, other: Any) -> Tensor:
+        return matmul(other, self)
+
+    def __getitem__(self, key: Any) -> Tensor:
+        return getitem(self, key=key)
+
+    def sum(self, axis: Axis = None, keepdims: bool = False) -> Tensor:
+        """The sum over these axes, by default all."""
+        return sum(self, axis=axis, keepdims=keepdims)
+
+    def mean(self, axis: Axis = None, keepdims: bool = False) -> Tensor:
+        """The mean over these axes, by default all."""
+        return mean(self, axis=axis, keepdims=keepdims)
+
     def reshape(self, *shape: int) -> Tensor:
         """The same values in another shape, of which one number may be −1."""
         return reshape(self, shape=shape)
+
+    def transpose(self, *axes: int) -> Tensor:
+        """The axes in another order, by default reversed, as in NumPy."""
+        return transpose(self, axes=axes or None)
 
     def _refuse_in_place(self, *_: Any) -> Tensor:
         raise TypeError(
@@ -230,16 +261,6 @@ def _fault(array: Any, name: str, kinds: str, may_be_empty: bool) -> str | None:
     return None if array.size or may_be_empty else f"{array.shape} is empty"
 
 
-def unbroadcast(dy: Array, operand: Any) -> Array:
-    """Sum `dy` over the axes that broadcasting has added to the operand, an array or a number, or stretched."""
-    shape = getattr(operand, "shape", ())
-    if dy.shape == shape:
-        return dy
-    dy = dy.sum(axis=tuple(range(dy.ndim - len(shape))))
-    stretched = tuple(i for i, n in enumerate(shape) if n == 1 and dy.shape[i] != 1)
-    return dy.sum(axis=stretched, keepdims=True) if stretched else dy
-
-
 def read_only(array: Array) -> Array:
     """The array, which from here on refuses to be changed, as does the one whose view it is; CuPy's have no switch."""
     part = array
@@ -274,25 +295,9 @@ def _parents_first(root: Tensor) -> list[Tensor]:
     return order
 
 
-@op
-def add(a: Array, b: Array) -> tuple[Array, Backward]:
-    """a + b, broadcast; both get dy back."""
-    return kernels.add(a, b), lambda dy: (unbroadcast(dy, a), unbroadcast(dy, b))
-
-
-@op
-def subtract(a: Array, b: Array) -> tuple[Array, Backward]:
-    """a − b, broadcast; a gets dy back and b gets −dy."""
-    return a - b, lambda dy: (unbroadcast(dy, a), unbroadcast(-dy, b))
-
-
-@op
-def multiply(a: Array, b: Array) -> tuple[Array, Backward]:
-    """a·b, elementwise and broadcast; a gets dy·b back and b gets dy·a."""
-    return a * b, lambda dy: (unbroadcast(dy * b, a), unbroadcast(dy * a, b))
-
-
-@op
-def reshape(x: Array, *, shape: tuple[int, ...]) -> tuple[Array, Backward]:
-    """The same values in another shape; so is the gradient."""
-    return x.reshape(shape), lambda dy: (dy.reshape(x.shape),)
+# Formulas and gradients stand in arithmetic.py; here they go on the tape.
+add, subtract = op(arithmetic.add), op(arithmetic.subtract)
+multiply, divide = op(arithmetic.multiply), op(arithmetic.divide)
+power, matmul = op(arithmetic.power), op(arithmetic.matmul)
+sum, mean = op(arithmetic.sum), op(arithmetic.mean)
+reshape, transpose, getitem = op(arithmetic.reshape), op(arithmetic.transpose), op(arithmetic.getitem)

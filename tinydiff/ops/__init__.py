@@ -4,7 +4,19 @@ On Tensors an op gives a Tensor: `y = ops.silu(x)`, and later `y.backward(dy)` f
 `y, backward = ops.silu.forward(x)` gives an array and the function from dy to a gradient for each array that went in.
 """
 
-from tinydiff.autograd import add, multiply, reshape, subtract
+from tinydiff.autograd import (
+    add,
+    divide,
+    getitem,
+    matmul,
+    mean,
+    multiply,
+    power,
+    reshape,
+    subtract,
+    sum,
+    transpose,
+)
 from tinydiff.ops.activation import geglu, gelu, quick_gelu, relu, silu, softmax
 from tinydiff.ops.attention import attention
 from tinydiff.ops.conv import conv2d, conv_transpose2d

@@ -1,6 +1,7 @@
 """Joining, parting and shifting channels: what skip connections and the time embedding are made of."""
 
 from tinydiff import kernels
+from tinydiff.arithmetic import getitem
 from tinydiff.autograd import Array, Backward, op
 from tinydiff.device import array_module
 from tinydiff.errors import InputError
@@ -32,7 +33,7 @@ def slice_channels(x: Array, *, start: int, stop: int) -> tuple[Array, Backward]
     """
     if not 0 <= start < stop <= x.shape[-1]:
         raise InputError(f"slice_channels: {start} … {stop} is no part of the {x.shape[-1]} channels of x {x.shape}")
-    return _part(x, (..., slice(start, stop)))
+    return getitem(x, key=(..., slice(start, stop)))
 
 
 @op
@@ -44,18 +45,7 @@ def center_crop(x: Array, *, size: tuple[int, int]) -> tuple[Array, Backward]:
     if x.ndim != 4 or not (0 < size[0] <= x.shape[1] and 0 < size[1] <= x.shape[2]):
         raise InputError(f"center_crop: {size[0]}×{size[1]} is no part of x {x.shape}")
     top, left = (x.shape[1] - size[0]) // 2, (x.shape[2] - size[1]) // 2
-    return _part(x, (slice(None), slice(top, top + size[0]), slice(left, left + size[1])))
-
-
-def _part(x: Array, index: tuple) -> tuple[Array, Backward]:
-    """x[index]; dy goes back to where it came from, the rest of x gets no gradient."""
-
-    def backward(dy: Array) -> tuple:
-        dx = array_module(x).zeros(x.shape, dy.dtype)
-        dx[index] = dy
-        return (dx,)
-
-    return x[index], backward
+    return getitem(x, key=(slice(None), slice(top, top + size[0]), slice(left, left + size[1])))
 
 
 @op
