@@ -8,8 +8,6 @@ from collections.abc import Callable
 from numbers import Integral, Real
 from typing import Any
 
-import numpy as np
-
 from tinydiff import kernels
 from tinydiff.device import array_module
 from tinydiff.errors import InputError
@@ -55,8 +53,9 @@ def matmul(a: Array, b: Array) -> tuple[Array, Backward]:
 
     Raises InputError where shapes do not fit.  `linear` is the layer, faster and with a bias.
     """
-    if min(np.ndim(a), np.ndim(b)) < 2 or a.shape[-1] != b.shape[-2]:
-        raise InputError(f"matmul: a must be (…, M, C) and b (…, C, K), not {np.shape(a)} and {np.shape(b)}")
+    shapes: list[tuple[int, ...]] = [getattr(operand, "shape", ()) for operand in (a, b)]
+    if min(map(len, shapes)) < 2 or shapes[0][-1] != shapes[1][-2]:
+        raise InputError(f"matmul: a must be (…, M, C) and b (…, C, K), not {shapes[0]} and {shapes[1]}")
     return a @ b, lambda dy: (unbroadcast(dy @ b.swapaxes(-1, -2), a), unbroadcast(a.swapaxes(-1, -2) @ dy, b))
 
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from tinydiff.autograd import Array, Backward, op
 from tinydiff.errors import InputError
-from tinydiff.ops.activation import sigmoid
+from tinydiff.ops.activation import logistic
 
 PAD = 0
 
@@ -29,8 +29,8 @@ def skip_gram_loss(centre: Array, context: Array, negatives: Array) -> tuple[Arr
     loss = (np.logaddexp(0, -near).sum() + np.logaddexp(0, random).sum()) / n  # −log σ(s) = log(1 + e^−s)
 
     def backward(dy: Array) -> tuple:
-        d_near = (sigmoid(near) - 1)[:, None] * (dy / n)  # d(−log σ(s))/ds = σ(s) − 1: (N, 1)
-        d_random = sigmoid(random)[..., None] * (dy / n)  # (N, k, 1)
+        d_near = (logistic(near) - 1)[:, None] * (dy / n)  # d(−log σ(s))/ds = σ(s) − 1: (N, 1)
+        d_random = logistic(random)[..., None] * (dy / n)  # (N, k, 1)
         d_centre = d_near * context + np.einsum("nk,nkd->nd", d_random[..., 0], negatives)
         return d_centre, d_near * centre, d_random * centre[:, None]
 

@@ -17,12 +17,20 @@ from tinydiff.autograd import (
     sum,
     transpose,
 )
-from tinydiff.ops.activation import geglu, gelu, quick_gelu, relu, silu, softmax
+from tinydiff.ops.activation import geglu, gelu, leaky_relu, quick_gelu, relu, sigmoid, silu, softmax, tanh
 from tinydiff.ops.attention import attention
 from tinydiff.ops.conv import conv2d, conv_transpose2d
 from tinydiff.ops.linear import embedding, linear
-from tinydiff.ops.loss import cross_entropy_loss, kl_loss, l1_loss, mse_loss, reparameterize
-from tinydiff.ops.norm import group_norm, layer_norm
+from tinydiff.ops.loss import (
+    binary_cross_entropy_loss,
+    cross_entropy_loss,
+    dice_loss,
+    kl_loss,
+    l1_loss,
+    mse_loss,
+    reparameterize,
+)
+from tinydiff.ops.norm import group_norm, layer_norm, rms_norm
 from tinydiff.ops.pool import max_pool2d, upsample_nearest
 from tinydiff.ops.shape import add_channel_bias, center_crop, concat, global_avg_pool, slice_channels
 

@@ -15,15 +15,44 @@ def relu(x: Array) -> tuple[Array, Backward]:
 
 
 @op
+def leaky_relu(x: Array, *, slope: float = 0.01) -> tuple[Array, Backward]:
+    """x where x > 0, else slope·x, elementwise; the gradient is scaled alike.  (Maas 2013)"""
+    factor = array_module(x).where(x > 0, x.dtype.type(1), x.dtype.type(slope))
+    return x * factor, lambda dy: (dy * factor,)
+
+
+@op
+def sigmoid(x: Array) -> tuple[Array, Backward]:
+    """σ(x) = 1 / (1 + e⁻ˣ), elementwise; its slope is σ(x)·(1 − σ(x))."""
+    s = logistic(x)
+    return s, lambda dy: (dy * s * (1 - s),)
+
+
+@op
+def tanh(x: Array) -> tuple[Array, Backward]:
+    """The hyperbolic tangent, elementwise; its slope is 1 − tanh²(x)."""
+    y = array_module(x).tanh(x)
+    return y, lambda dy: (dy * (1 - y * y),)
+
+
+@op
 def silu(x: Array) -> tuple[Array, Backward]:
     """x·σ(x), elementwise; its slope is σ(x)·(1 + x·(1 − σ(x))).  (Hendrycks & Gimpel 2016, arXiv:1606.08415)"""
-    s = sigmoid(x)
+    s = logistic(x)
     return x * s, lambda dy: (dy * s * (1 + x * (1 - s)),)
 
 
 @op
-def gelu(x: Array) -> tuple[Array, Backward]:
-    """x·Φ(x), elementwise, Φ the normal distribution function; its slope is Φ(x) + x·φ(x).  (As SiLU, 2016)"""
+def gelu(x: Array, *, approximate: str = "none") -> tuple[Array, Backward]:
+    """x·Φ(x), elementwise, Φ the normal distribution function; its slope is Φ(x) + x·φ(x).  (As SiLU, 2016)
+
+    approximate="tanh": ½·x·(1 + tanh u), u = √(2/π)·(x + 0.044715·x³), of slope ½·(1 + tanh u + x·(1 − tanh² u)·u′).
+    Raises InputError for another.
+    """
+    if approximate == "tanh":
+        return _gelu_by_tanh(x)
+    if approximate != "none":
+        raise InputError(f"gelu: approximate is {approximate!r}, expected 'none' or 'tanh'")
     fast = kernels.find_kernel("gelu", x)
     if fast is not None:
         return fast(x), lambda dy: (kernels.gelu_backward(x, dy),)
@@ -35,7 +64,7 @@ def gelu(x: Array) -> tuple[Array, Backward]:
 def quick_gelu(x: Array) -> tuple[Array, Backward]:
     """x·σ(1.702·x), elementwise: nearly GELU, and CLIP's; its slope is s·(1 + 1.702·x·(1 − s)).  (As SiLU, 2016)"""
     scale = x.dtype.type(1.702)
-    s = sigmoid(scale * x)
+    s = logistic(scale * x)
     return x * s, lambda dy: (dy * s * (1 + scale * x * (1 - s)),)
 
 
@@ -66,10 +95,20 @@ def softmax(x: Array) -> tuple[Array, Backward]:
     return y, lambda dy: (y * (dy - (dy * y).sum(-1, keepdims=True)),)
 
 
-def sigmoid(x: Array) -> Array:
+def logistic(x: Array) -> Array:
     """σ(x) = 1 / (1 + e⁻ˣ), through tanh, which cannot overflow."""
     half = x.dtype.type(0.5)
     return half * array_module(x).tanh(half * x) + half
+
+
+def _gelu_by_tanh(x: Array) -> tuple[Array, Backward]:
+    root, cubic = x.dtype.type(math.sqrt(2 / math.pi)), x.dtype.type(0.044715)
+    t = array_module(x).tanh(root * (x + cubic * x * x * x))
+
+    def backward(dy: Array) -> tuple:
+        return (dy * (1 + t + x * (1 - t * t) * root * (1 + 3 * cubic * x * x)) / 2,)
+
+    return x * (1 + t) / 2, backward
 
 
 def _normal(x: Array) -> tuple[Array, Array]:

@@ -3,6 +3,7 @@
 from tinydiff.autograd import Array, Backward, op
 from tinydiff.device import array_module, to_device_of
 from tinydiff.errors import InputError
+from tinydiff.ops.activation import logistic
 
 
 @op
@@ -63,6 +64,44 @@ def cross_entropy_loss(logits: Array, labels: Array, weights: Array | None = Non
         return d.astype(logits.dtype), None, None if weights is None else (picked * (-dy / n)).astype(logits.dtype)
 
     return -(w * picked).mean(), backward
+
+
+@op
+def binary_cross_entropy_loss(logits: Array, labels: Array) -> tuple[Array, Backward]:
+    """mean of −t·log σ(z) − (1 − t)·log(1 − σ(z)), z the logits and t the labels in [0, 1], of one shape.
+
+    It is worked out as max(z, 0) − z·t + log(1 + e^{−|z|}), which cannot overflow;  dz = (σ(z) − t)·dy / size.
+    Raises InputError where shapes differ.
+    """
+    _same_shape("binary_cross_entropy_loss", logits, labels)
+    xp, size = array_module(logits), logits.size
+
+    def backward(dy: Array) -> tuple:
+        share = (dy / size).astype(logits.dtype)
+        return (logistic(logits) - labels) * share, -logits * share
+
+    loss = xp.maximum(logits, 0) - logits * labels + xp.log(1 + xp.exp(-abs(logits)))
+    return loss.mean(), backward
+
+
+@op
+def dice_loss(prediction: Array, labels: Array, *, smooth: float = 1.0) -> tuple[Array, Backward]:
+    """1 − (2·Σ p·t + smooth) / (Σ p + Σ t + smooth), p in [0, 1] and t of one shape (N, …): the mean over N examples.
+
+    dp = −(2·t − share) / (Σ p + Σ t + smooth) / N, where share is the fraction above, and dt likewise.
+    Raises InputError where shapes differ.  (Milletari 2016, arXiv:1606.04797)
+    """
+    _same_shape("dice_loss", prediction, labels)
+    n, smooth = len(prediction), prediction.dtype.type(smooth)
+    axes = tuple(range(1, prediction.ndim))
+    total = (prediction + labels).sum(axes, keepdims=True) + smooth  # (N, 1, …)
+    share = (2 * (prediction * labels).sum(axes, keepdims=True) + smooth) / total
+
+    def backward(dy: Array) -> tuple:
+        factor = (-dy / n).astype(prediction.dtype) / total
+        return (2 * labels - share) * factor, (2 * prediction - share) * factor
+
+    return 1 - share.mean(), backward
 
 
 @op

@@ -65,3 +65,24 @@ def layer_norm(x: Array, scale: Array, shift: Array, *, eps: float = 1e-5) -> tu
         return dx.reshape(x.shape), dscale, dshift
 
     return y.reshape(x.shape), reshaped
+
+
+@op
+def rms_norm(x: Array, scale: Array, *, eps: float = 1e-5) -> tuple[Array, Backward]:
+    """Unit mean square over the last axis, then scale: x (…, C), scale (C,) → as x.
+
+        x̂ = x / √(mean(x²) + eps)      y = scale·x̂      dx = (d − x̂·mean(d·x̂)) / √(mean(x²) + eps),   d = dy·scale
+
+    Layer norm without its mean and shift.  Raises InputError where shapes do not fit.  (Zhang 2019, arXiv:1910.07467)
+    """
+    if scale.shape != x.shape[-1:]:
+        raise InputError(f"rms_norm: scale {scale.shape} must have one number for each channel of x {x.shape}")
+    rstd = 1 / array_module(x).sqrt((x * x).mean(-1, keepdims=True) + x.dtype.type(eps))
+    xhat = x * rstd
+
+    def backward(dy: Array) -> tuple:
+        d = dy * scale
+        dx = (d - xhat * (d * xhat).mean(-1, keepdims=True)) * rstd
+        return dx, (dy * xhat).sum(tuple(range(x.ndim - 1)))
+
+    return xhat * scale, backward
