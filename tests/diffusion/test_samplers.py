@@ -6,6 +6,7 @@ follow a recursion, with no randomness in the comparison: `Impulses` feeds one u
 """
 
 import warnings
+from dataclasses import replace
 from functools import partial
 from itertools import pairwise
 
@@ -15,7 +16,15 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tinydiff import diffusion
-from tinydiff.diffusion import SCHEDULES, Options, Schedule, add_noise, invert_ddim, make_schedule
+from tinydiff.diffusion import (
+    SCHEDULES,
+    Options,
+    Schedule,
+    add_noise,
+    invert_ddim,
+    make_schedule,
+    zero_terminal_snr,
+)
 from tinydiff.diffusion.samplers import (
     State,
     ddim_step,
@@ -78,6 +87,12 @@ def quiet(name, T):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return make_schedule(name, T)
+
+
+def remade(schedule, **changed):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return replace(schedule, **changed)
 
 
 def exact(schedule, mean, variance, prediction_type):
@@ -414,7 +429,7 @@ def gaussian_solution(x, low=-1.0, high=1.0):
     return np.sqrt(b) * 0.3 + (x - np.sqrt(a) * 0.3) * spread
 
 
-@pytest.mark.parametrize("sampler, order", [(sample_ddim, 1), (sample_dpm, 2), (sample_heun, 2)])
+@pytest.mark.parametrize("sampler, order", [(sample_ddim, 1), (sample_dpm, 2), (sample_heun, 2), (sample_plms, 2)])
 def test_order_of_convergence(sampler, order):
     """The error falls with the steps to the power that theory says: for Gaussian data, whose solution is known, and for
     two points, where 20,000 steps stand for it."""
@@ -426,7 +441,7 @@ def test_order_of_convergence(sampler, order):
             assert np.log2(coarse / finer) == pytest.approx(order, abs=0.15), errors
 
 
-@pytest.mark.parametrize("name", ["ddim", "dpm", "heun"])
+@pytest.mark.parametrize("name", ["ddim", "dpm", "heun", "plms"])
 def test_two_points_are_found(name):
     """Nearly every start ends at −1 or 1, on its own side."""
     schedule = make_schedule("squaredcos_cap_v2")
@@ -435,18 +450,80 @@ def test_two_points_are_found(name):
     assert (np.sign(out) == np.sign(x)).all() and (abs(abs(out) - 1) < 0.05).mean() > 0.97
 
 
-@pytest.mark.parametrize("name", ["dpm", "heun"])
+@pytest.mark.parametrize("name", ["dpm", "heun", "plms"])
 def test_second_order_is_nearer_than_ddim_with_as_many_questions(name):
-    schedule = make_schedule("squaredcos_cap_v2")
-    errors = {}
-    for sampler, steps in (("ddim", 20), (name, 20 if name == "dpm" else 10)):
+    schedule, errors = make_schedule("squaredcos_cap_v2"), {}
+    for sampler, steps in (("ddim", 20), (name, {"dpm": 20, "heun": 10, "plms": 19}[name])):
         _, variance, drawn = mean_and_variance(SAMPLERS[sampler], schedule, steps, 0.3, 0.25)
         errors[sampler] = abs(variance - 0.25)
         assert drawn == 0
     assert errors[name] < errors["ddim"] / 2, errors
 
 
-@pytest.mark.parametrize("name", ["dpm", "heun"])
+@pytest.mark.parametrize("steps", [5, 10, 25, 50])
+@pytest.mark.parametrize("name", ["ddim", "dpm", "heun", "plms", "euler"])
+@pytest.mark.parametrize("ends_in_noise_alone", [False, True])
+def test_few_steps_stay_near_where_the_schedule_ends_in_noise(name, steps, ends_in_noise_alone):
+    """√ᾱ is 5e-5 or 0 at the cosine schedule's last step: a difference in ε̂ must not be divided by it."""
+    schedule, x = make_schedule("squaredcos_cap_v2"), np.linspace(-2, 2, 9)
+    schedule = zero_terminal_snr(schedule) if ends_in_noise_alone else schedule
+    out = SAMPLERS[name](gaussian(schedule), x, schedule, steps, None)
+    assert abs(out - (0.3 + 0.5 * x)).max() < 1.7 / steps
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+@pytest.mark.parametrize("prediction_type", ["v_prediction", "sample", "iadb"])
+@pytest.mark.parametrize("steps", [1, 2, 9])
+def test_nothing_is_divided_by_the_zero_of_pure_noise(name, prediction_type, steps):
+    schedule, x = zero_terminal_snr(quiet("scaled_linear", 1000)), start(np.float32)
+    with np.errstate(all="raise"):
+        out = SAMPLERS[name](crooked, x, schedule, steps, np.random.default_rng(0), prediction_type)
+    assert out.dtype == np.float32 and np.isfinite(out).all() and abs(out).max() < 20
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+@pytest.mark.parametrize("offset", [0, 1])
+def test_where_set_alpha_to_one_is_false_ddim_and_plms_end_at_the_first_steps_noise(name, offset):
+    """The others, with all their steps but the last the same, end at the image."""
+    schedule = quiet("scaled_linear", 1000)
+    schedule = remade(schedule, timestep_spacing="leading", steps_offset=offset)
+    short, told = remade(schedule, set_alpha_to_one=False), []
+    callback = lambda done, x, x0: told.append(x0)  # noqa: E731
+    ends = [
+        SAMPLERS[name](crooked, start(), each, 6, np.random.default_rng(0), "epsilon", callback=callback)
+        for each in (schedule, short)
+    ]
+    np.testing.assert_array_equal(told[5], told[11])
+    assert np.array_equal(*ends) == (name not in ("ddim", "plms"))
+
+
+def test_euler_is_ddim_and_ancestral_euler_ddpm():
+    """Worked out anew in x̄ = x/√ᾱ, where Karras writes them."""
+    schedule, x, rng = quiet("linear", 1000), start(), np.random.default_rng(7)
+    z = [rng.standard_normal(x.shape, dtype=np.float32).astype(np.float64) for _ in range(4)]
+    timesteps = schedule.timesteps(5)
+    sigmas = [float(np.sqrt((1 - a) / a)) for a in schedule.alpha_bar[timesteps]] + [0.0]
+    for name, same in (("euler", "ddim"), ("euler-ancestral", "ddpm")):
+        wide, noises = x * np.sqrt(sigmas[0] ** 2 + 1), iter(z)
+        for t, here, there in zip(timesteps, sigmas, sigmas[1:], strict=False):
+            noise = crooked(wide / np.sqrt(here**2 + 1), t)
+            up = there * np.sqrt(1 - there**2 / here**2) if name == "euler-ancestral" else 0.0
+            wide = wide + noise * (np.sqrt(there**2 - up**2) - here) + (up * next(noises) if up else 0.0)
+        for each in (name, same):
+            out = SAMPLERS[each](crooked, x, schedule, 5, np.random.default_rng(7), "epsilon")
+            np.testing.assert_allclose(out, wide, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("skip", [0, 2])
+@pytest.mark.parametrize("steps", [3, 4, 9])
+def test_plms_asks_once_more_than_it_has_steps_at_the_second_timestep(steps, skip):
+    schedule, asked = quiet("scaled_linear", 1000), []
+    sample_plms(lambda x, t: asked.append(t) or crooked(x, t), start(), schedule, steps, None, "epsilon", skip=skip)
+    listed = schedule.timesteps(steps)[skip:]
+    assert asked == [*listed[:2], *listed[1:]]
+
+
+@pytest.mark.parametrize("name", ["dpm", "heun", "plms"])
 def test_one_step_is_ddim_s(name):
     schedule = make_schedule("squaredcos_cap_v2")
     np.testing.assert_array_equal(

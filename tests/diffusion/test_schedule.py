@@ -127,6 +127,18 @@ def test_a_schedule_may_end_in_noise_alone():
 def test_stable_diffusions_timesteps():
     with pytest.warns(UserWarning):
         schedule = replace(make_schedule("scaled_linear"), timestep_spacing="leading", steps_offset=1)
+        short = replace(schedule, set_alpha_to_one=False)
     assert schedule.timesteps(50)[:2] == [981, 961] and schedule.timesteps(50)[-1] == 1
-    assert schedule.timesteps(1000)[0] == 999 and schedule.final_alpha_bar == 1
-    assert replace(schedule, set_alpha_to_one=False).final_alpha_bar == schedule.alpha_bar[0]
+    assert schedule.timesteps(999)[0] == 999 and schedule.timesteps(500)[0] == 999 and schedule.final_alpha_bar == 1
+    assert schedule.timesteps(50, "trailing") == make_schedule("squaredcos_cap_v2").timesteps(50)
+    with pytest.raises(InputError, match="1000 steps from steps_offset 1 reach timestep 1000; the last is 999"):
+        schedule.timesteps(1000)
+    assert short.final_alpha_bar == schedule.alpha_bar[0]
+
+
+@pytest.mark.parametrize(
+    "field, value", [("timestep_spacing", "linspace"), ("steps_offset", -1), ("steps_offset", "1")]
+)
+def test_settings_of_a_schedule_are_looked_at_when_it_is_made(field, value):
+    with pytest.raises(InputError, match=field):
+        replace(make_schedule("squaredcos_cap_v2"), **{field: value})

@@ -2,8 +2,9 @@
 
 One loop, `sample`, walks a list of timesteps for all of them.  At each, the network's prediction is read as (x̂0, ε̂),
 and the sampler's step says where to go next: a mean, and how much fresh noise around it.  After the last timestep comes
-the image, ᾱ = 1, where every step gives mean x̂0 and no noise.  In the formulas a = ᾱ here and p = ᾱ at the next
-timestep of the list, never simply that of t − 1 (the papers, which count t upwards, call it the "previous" one).
+the image, ᾱ = 1, without noise (but see `State.end`).  In the formulas a = ᾱ here and p = ᾱ at the next
+timestep of the list, never simply that of t − 1 (the papers, which count t upwards, call it the "previous" one, and
+diffusers takes t − T // steps, which is off its own list where "trailing" steps do not divide T).
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from tinydiff.errors import InputError
 
 Predict = Callable[[Any, int], Any]  # (x_t (N, …), t) → the network's prediction (N, …)
 
-SIGMA_MAX = 80.0  # √(1 − ᾱ)/√ᾱ above which Heun's correction is left out  (Karras 2022, table 1)
+SIGMA_MAX = 80.0  # √(1 − ᾱ)/√ᾱ above which Heun's and PLMS's corrections are left out  (Karras 2022, table 1)
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ class State:
     p: float  # ᾱ at the next timestep
     ahead: Callable[[Any], tuple[Any, Any]]  # x at the next timestep → (x̂0, ε̂) there, by asking the network again
     before: State | None = None  # the state of the step before, none at the first
-    noises: tuple = ()  # ε̂ of the steps before, the newest first, three at most
+    noises: tuple[Any, ...] = ()  # ε̂ of the steps before, the newest first, three at most
     end: float = 1.0  # where DDIM and PLMS end: the schedule's `final_alpha_bar`
 
 
@@ -59,8 +60,8 @@ def ddim_step(s: State, eta: float = 0.0) -> tuple[Any, float]:
     """
     if not 0 <= eta <= 1:
         raise InputError(f"eta must lie in [0, 1]; got {eta!r}")
-    sigma = eta * ((1 - s.p) / (1 - s.a) * (1 - s.a / s.p)) ** 0.5
     p = min(s.p, s.end)
+    sigma = eta * ((1 - p) / (1 - s.a) * (1 - s.a / p)) ** 0.5
     direction = max(1 - p - sigma**2, 0.0) ** 0.5  # at eta = 1 and a ≈ 0 it is 0, give or take a rounding
     return p**0.5 * s.x0 + direction * s.noise, sigma
 
@@ -93,7 +94,7 @@ def heun_step(s: State) -> tuple[Any, float]:
     (Karras 2022, arXiv:2206.00364, algorithm 1)
     """
     there = s.p**0.5 * s.x0 + (1 - s.p) ** 0.5 * s.noise
-    if s.p == 1 or 1 - s.a > SIGMA_MAX**2 * s.a:
+    if s.p == 1 or _is_nearly_noise(s):
         return there, 0.0
     here_sigma, there_sigma = ((1 - s.a) / s.a) ** 0.5, ((1 - s.p) / s.p) ** 0.5
     _, noise_there = s.ahead(there)
@@ -106,6 +107,10 @@ def plms_step(s: State) -> tuple[Any, float]:
         (3·ε₀ − ε₁)/2      (23·ε₀ − 16·ε₁ + 5·ε₂)/12      (55·ε₀ − 59·ε₁ + 37·ε₂ − 9·ε₃)/24      ε₀ the newest
 
     The first step has nothing before it: it looks where DDIM's leads, as Heun's does, and goes by the mean of both ε̂.
+    N steps so ask the network N + 1 times, wherever on the list they begin.  (diffusers' image to image slices a list
+    in which the second timestep stands twice; a step is then read one timestep off, which is not followed here.)
+    Steps from σ̄ > 80, where a difference in ε̂ is all rounding, are DDIM's.  It wants many steps, fifty or so: with ten
+    it is behind DDIM, above all where the slope jumps, as it does where guidance begins within its interval.
     (Liu 2022, arXiv:2202.09778, equations 9, 12 and 13; Stable Diffusion's)
     """
     p = min(s.p, s.end)
@@ -114,11 +119,11 @@ def plms_step(s: State) -> tuple[Any, float]:
         x0 = (s.x - (1 - s.a) ** 0.5 * noise) * (1 / s.a**0.5)
         return p**0.5 * x0 + (1 - p) ** 0.5 * noise
 
+    if _is_nearly_noise(s) or (s.p == 1 and not s.noises):
+        return p**0.5 * s.x0 + (1 - p) ** 0.5 * s.noise, 0.0
     if s.noises:
         weights = ADAMS_BASHFORTH[len(s.noises)]
         return along(sum(w * noise for w, noise in zip(weights, (s.noise, *s.noises), strict=True))), 0.0
-    if s.p == 1 or s.a == 0:
-        return p**0.5 * s.x0 + (1 - p) ** 0.5 * s.noise, 0.0
     _, ahead = s.ahead(along(s.noise))
     return along((s.noise + ahead) * 0.5), 0.0
 
@@ -133,6 +138,7 @@ ADAMS_BASHFORTH = {
 def euler_step(s: State) -> tuple[Any, float]:
     """Euler in x̄ = x/√ᾱ, where the slope is ε̂: x̄ + ε̂·(σ̄_p − σ̄_a), which is DDIM's step, always to the clean image.
 
+    diffusers' "leading" Euler begins where this does, its "trailing" one with x̄ = σ̄·noise, x = √(1 − ᾱ)·noise here.
     (Karras 2022, arXiv:2206.00364, section 4, which samples x̄; x and x̄ see the same network)
     """
     return ddim_step(replace(s, end=1.0))
@@ -142,6 +148,7 @@ def euler_ancestral_step(s: State) -> tuple[Any, float]:
     """Euler with fresh noise: down to σ̄² = σ̄_p²·(σ̄_p/σ̄_a)², and up to σ̄_p again; DDIM's step with eta = 1.
 
     With z ~ N(0, 1): x̄ + ε̂·(σ̄_down − σ̄_a) + σ̄_up·z, σ̄_up² = σ̄_p²·(σ̄_a² − σ̄_p²)/σ̄_a², σ̄_down² = σ̄_p² − σ̄_up².
+    (Song 2021, arXiv:2011.13456, appendix F)
     """
     return ddim_step(replace(s, end=1.0), eta=1.0)
 
@@ -216,7 +223,7 @@ def sample(
         a, end = alpha_bars[i], schedule.final_alpha_bar
         state = State(x, *read(x, i), a, p, partial(read, i=i + 1), before, noises, end)
         x, sigma = step(state)
-        if sigma > 0:  # 0 at the last step
+        if sigma > 0:  # 0 at the last step, if it ends at the image
             fresh = rng.standard_normal(x.shape, dtype=np.float32)  # one stream, whatever x's type
             x = x + sigma * array_module(x).asarray(fresh, dtype=x.dtype)
         if options.adjust is not None:
@@ -244,6 +251,11 @@ def invert_ddim(
         clean, noise = to_x0_and_noise(predict(x, t_here), x, float(schedule.alpha_bar[t_here]), prediction_type)
         x, t_here = add_noise(clean, noise, float(schedule.alpha_bar[t])), t
     return x
+
+
+def _is_nearly_noise(s: State) -> bool:
+    """Whether σ̄ = √(1 − ᾱ)/√ᾱ is above `SIGMA_MAX`, as in pure noise, where it is infinite."""
+    return 1 - s.a > SIGMA_MAX**2 * s.a
 
 
 def log_snr(alpha_bar: float) -> float:

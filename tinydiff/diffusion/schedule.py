@@ -25,7 +25,8 @@ SPACINGS = ("trailing", "leading")
 class Schedule:
     """A noise schedule: `alpha_bar` float64 (T,), read-only, strictly falling, below 1, above 0 or 0 at the last step.
 
-    Warns where √ᾱ at the last step exceeds `SIGNAL_LEFT`.  Raises InputError where alpha_bar is not such an array.
+    Warns where √ᾱ at the last step exceeds `SIGNAL_LEFT`.  Raises InputError where alpha_bar is not such an array, or
+    another field has no such value.
     """
 
     name: str
@@ -35,6 +36,8 @@ class Schedule:
     set_alpha_to_one: bool = True  # False: DDIM and PLMS end with the noise of the first step, not with none
 
     def __post_init__(self) -> None:
+        _check_spacing("timestep_spacing", self.timestep_spacing)
+        _check_count("steps_offset", self.steps_offset, least=0)
         alpha_bar = np.array(self.alpha_bar, dtype=np.float64)
         falling = alpha_bar.ndim == 1 and alpha_bar.size > 0 and bool(np.all(np.diff(alpha_bar) < 0))
         if not (falling and 0 <= alpha_bar[-1] <= alpha_bar[0] < 1):
@@ -64,17 +67,21 @@ class Schedule:
         "trailing" counts back from the last one: sampling begins where the noise is purest.  "leading" counts up from
         the first one, `steps_offset`, in steps of (last + 1) // n, as DDIM's authors did: the noisiest steps are then
         left out.  None: the schedule's own `timestep_spacing`.
-        Raises InputError for an n not in 1 … last + 1, another spacing or last.  (arXiv:2305.08891, table 2)
+        Raises InputError for an n not in 1 … last + 1, another spacing or last, or where steps_offset leads beyond it.
+        (arXiv:2305.08891, table 2)
         """
         if last is not None and not (isinstance(last, Integral) and 0 <= last < self.num_train_timesteps):
             raise InputError(f"last must be one of the steps 0 … {self.num_train_timesteps - 1}; got {last!r}")
         count = self.num_train_timesteps if last is None else last + 1
         _check_count("steps", n, count, f"the length of the {self.name} schedule")
         spacing = self.timestep_spacing if spacing is None else spacing
-        if spacing not in SPACINGS:
-            raise InputError(f"spacing must be one of {', '.join(SPACINGS)}; got {spacing!r}")
+        _check_spacing("spacing", spacing)
         if spacing == "leading":
-            return [min(i * (count // n) + self.steps_offset, count - 1) for i in range(n - 1, -1, -1)]
+            first = self.steps_offset + (n - 1) * (count // n)
+            if first >= count:
+                beyond = f"reach timestep {first}; the last is {count - 1}"
+                raise InputError(f"{n} steps from steps_offset {self.steps_offset} {beyond}")
+            return [first - i * (count // n) for i in range(n)]
         return [int(t) - 1 for t in np.round(count * np.arange(n, 0, -1) / n)]
 
 
@@ -140,8 +147,13 @@ def _from_betas(name: str, betas: np.ndarray) -> Schedule:
     return Schedule(name, np.cumprod(1 - np.minimum(betas, BETA_MAX)))
 
 
-def _check_count(what: str, n: object, most: int | None = None, limit: str = "") -> None:
+def _check_spacing(what: str, spacing: object) -> None:
+    if spacing not in SPACINGS:
+        raise InputError(f"{what} must be one of {', '.join(SPACINGS)}; got {spacing!r}")
+
+
+def _check_count(what: str, n: object, most: int | None = None, limit: str = "", least: int = 1) -> None:
     whole = isinstance(n, Integral) and not isinstance(n, bool)
-    if not whole or n < 1 or (most is not None and n > most):  # type: ignore[operator]
+    if not whole or n < least or (most is not None and n > most):  # type: ignore[operator]
         upper = "up" if most is None else f"to {most}, {limit}"
-        raise InputError(f"{what} must be a whole number from 1 {upper}; got {n!r}")
+        raise InputError(f"{what} must be a whole number from {least} {upper}; got {n!r}")
