@@ -2,6 +2,7 @@
 
     python tests/mutation.py                   # 300 mutants, drawn with a fixed seed from all that there are
     python tests/mutation.py --only ops/conv   # of one file or folder
+    python tests/mutation.py --from 120        # those from the 120th on, where a run was cut short
     python tests/mutation.py --show            # what would be run
 
 A mutant changes an operator, a comparison, a number or a truth value, or drops a statement.  It is killed where a test
@@ -256,6 +257,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--sample", type=int, default=300, help="how many mutants (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of the sample (default: %(default)s)")
+    parser.add_argument("--from", type=int, default=1, dest="first", help="the sample's first one to be run")
     parser.add_argument("--only", default="", help="the beginning of a path below tinydiff/")
     parser.add_argument(
         "--leave-out", default="kernels/cuda", help="the same, not to be changed (default: %(default)s)"
@@ -268,6 +270,7 @@ def main() -> int:
     every = [m for m in every if m.path.startswith(args.only) and not m.path.startswith(args.leave_out or "/")]
     chosen = random.Random(args.seed).sample(every, min(args.sample, len(every)))
     print(f"{len(chosen)} of {len(every)} mutants, seed {args.seed}", flush=True)
+    chosen = chosen[args.first - 1 :]
     if args.show:
         print(*chosen, sep="\n")
         return 0
@@ -286,7 +289,7 @@ def main() -> int:
 
         alive = []
         with ThreadPoolExecutor(args.jobs) as pool:
-            for number, (mutant, lives) in enumerate(zip(chosen, pool.map(verdict, chosen), strict=True), 1):
+            for number, (mutant, lives) in enumerate(zip(chosen, pool.map(verdict, chosen), strict=True), args.first):
                 if lives:
                     alive.append(mutant)
                 print(f"{number} {'LIVES ' if lives else 'killed'} {mutant}", flush=True)
