@@ -1,9 +1,12 @@
 """Arrays in files: what is read without PyTorch, and what each thing that is no weights is called."""
 
+import argparse
 import collections
+import json
 import os
 import pickle
 import sys
+import tracemalloc
 import types
 import zipfile
 from dataclasses import dataclass
@@ -12,7 +15,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from tinydiff.apps.stable_diffusion.stored import Stored, stored_arrays
+from tinydiff.apps.stable_diffusion.stored import Stored
+from tinydiff.apps.stable_diffusion.weight_files import stored_arrays
 from tinydiff.errors import InputError
 
 RNG = np.random.default_rng(0)
@@ -123,6 +127,73 @@ def test_a_pickle_that_wants_more_than_tensors_runs_nothing(tmp_path, monkeypatc
     assert not (tmp_path / "harmed").exists()
 
 
+# Programs of a few bytes: what they would do to Python's own machine, or to the lines that read what they leave.
+PROGRAMS = {
+    "a memo of four billion places": (b"\x80\x02}r\xff\xff\xff\xff.", None),
+    "a number that has no end": (b"\x80\x02\x8b\xff\xff\xff\x7f1.", "cut off or damaged"),
+    "a dictionary within itself": (b"\x80\x02}q\x00X\x0a\x00\x00\x00state_dicth\x00s.", None),
+    "pairs of pairs as a key": (b"\x80\x02})" + b"2\x86" * 60 + b"Ns.", None),
+    "lists in lists": (b"\x80\x02" + b"]" * 100_000 + b"a" * 99_999 + b".", "holds a list"),
+    "nothing on the stack": (b"\x80\x020.", "cut off or damaged"),
+    "no end": (b"\x80\x02}", "cut off or damaged"),
+    "an extension": (b"\x80\x02\x82\x01.", "its pickle uses EXT1"),
+    "old text": (b"cos\nsystem\n(S'ls'\ntR.", "asks for os.system"),
+    "a call of a string": (b"\x80\x02X\x01\x00\x00\x00a)R.", "holds a _StandIn"),
+    "eight bits": (b"\x80\x02ctorch._utils\n_rebuild_tensor_v3\n.", "float8"),
+}
+
+
+@pytest.mark.parametrize("what", PROGRAMS)
+def test_programs_that_harm_a_stack_machine(tmp_path, what):
+    program, message = PROGRAMS[what]
+    with zipfile.ZipFile(tmp_path / "a.ckpt", "w") as archive:
+        archive.writestr("archive/data.pkl", program)
+    tracemalloc.start()
+    try:
+        found = stored_arrays(tmp_path / "a.ckpt")
+        assert found == {} and message is None
+    except InputError as error:
+        assert message is not None and message in str(error) and "\n" not in str(error)
+    finally:
+        assert tracemalloc.get_traced_memory()[1] < 50e6
+        tracemalloc.stop()
+
+
+def test_what_lies_beside_weights_is_passed_over(tmp_path, monkeypatch):
+    content = {
+        "epoch": np.float64(3.5),
+        "seen": np.arange(4),
+        "names": {"a", "b"},
+        "options": argparse.Namespace(lr=1e-4),
+        "counts": collections.defaultdict(int, a=1),
+        "half": Tensor(ARRAYS["half"]),
+        3: Tensor(ARRAYS["half"]),
+    }
+    assert set(stored_arrays(write_checkpoint(tmp_path / "a.ckpt", content, monkeypatch))) == {"half"}
+
+
+def test_another_order_of_bytes(tmp_path, monkeypatch):
+    path = write_checkpoint(tmp_path / "a.ckpt", {"half": Tensor(ARRAYS["half"])}, monkeypatch)
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("archive/byteorder", "big")
+    with pytest.raises(InputError, match="written on a big-endian machine"):
+        stored_arrays(path)
+
+
+def test_a_safetensors_header_of_any_length(tmp_path):
+    for length in (0x80, 0x4B50, 0x280):  # whose first bytes are those of a pickle or of a zip
+        header = json.dumps({"a": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}).ljust(length)
+        (tmp_path / "a").write_bytes(length.to_bytes(8, "little") + header.encode() + np.float32(1.5).tobytes())
+        assert stored_arrays(tmp_path / "a")["a"].read() == 1.5
+
+
+def test_eight_bits_are_refused_when_they_are_read(tmp_path):
+    header = json.dumps({"a": {"dtype": "F8_E4M3", "shape": [4], "data_offsets": [0, 4]}}).encode()
+    (tmp_path / "a").write_bytes(len(header).to_bytes(8, "little") + header + bytes(4))
+    with pytest.raises(InputError, match="holds f8_e4m3, which is not read; expected float16 or more"):
+        stored_arrays(tmp_path / "a")["a"].read()
+
+
 def test_objects_of_a_framework_are_stood_in_for(tmp_path, monkeypatch):
     module = types.ModuleType("pytorch_lightning.callbacks")
     module.Checkpoint = type("Checkpoint", (), {"__module__": "pytorch_lightning.callbacks"})
@@ -138,7 +209,7 @@ OTHERS = {
     "an empty file": (b"", "an empty file"),
     "a pointer": (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "a git-lfs pointer, not the weights"),
     "a web page": (b"  <!DOCTYPE html>\n<html>", "a web page, not weights"),
-    "a former checkpoint": (b"\x80\x02\x8a\nl\xfc", "written by PyTorch before 1.6"),
+    "a former checkpoint": (bytes.fromhex("80028a0a6cfc9c46f9206aa850192e"), "written by PyTorch before 1.6"),
     "a tar file": (b"a" * 257 + b"ustar\x00", "written by PyTorch before 1.6"),
     "text": (b"hello, this is no model at all", "neither safetensors nor a checkpoint of PyTorch, or cut off"),
     "a header that is no JSON": ((10).to_bytes(8, "little") + b"{{{{{{{{{{", "a damaged safetensors header"),

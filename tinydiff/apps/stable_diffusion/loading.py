@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 
 from tinydiff.apps.stable_diffusion.names import from_compvis, from_diffusers
-from tinydiff.apps.stable_diffusion.stored import Stored, stored_arrays
+from tinydiff.apps.stable_diffusion.stored import Stored
 from tinydiff.apps.stable_diffusion.torch_rng import TorchRng
+from tinydiff.apps.stable_diffusion.weight_files import stored_arrays
 from tinydiff.autograd import Array, read_only
 from tinydiff.datasets.byte_pair import CLIPTokenizer, read_tokenizer
 from tinydiff.diffusion.schedule import Schedule, make_schedule, zero_terminal_snr
