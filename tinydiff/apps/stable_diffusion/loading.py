@@ -4,22 +4,28 @@ Nothing is allocated before it is known that everything fits; then the arrays ar
 after the other, turned to our layout and to float32.
 """
 
-import json
-import warnings
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, fields, replace
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from tinydiff.apps.stable_diffusion.configs import (
+    autoencoder_config,
+    noise_schedule,
+    read_json,
+    text_config,
+    unet_config,
+)
+from tinydiff.apps.stable_diffusion.kinds import check_kind, part_alone
 from tinydiff.apps.stable_diffusion.names import from_compvis, from_diffusers
 from tinydiff.apps.stable_diffusion.stored import Stored
 from tinydiff.apps.stable_diffusion.torch_rng import TorchRng
 from tinydiff.apps.stable_diffusion.weight_files import stored_arrays
 from tinydiff.autograd import Array, read_only
 from tinydiff.datasets.byte_pair import CLIPTokenizer, read_tokenizer
-from tinydiff.diffusion.schedule import Schedule, make_schedule, zero_terminal_snr
+from tinydiff.diffusion.schedule import Schedule
 from tinydiff.errors import InputError
 from tinydiff.models.autoencoder import Autoencoder, AutoencoderConfig
 from tinydiff.models.text_encoder import TextEncoderConfig
@@ -29,31 +35,8 @@ from tinydiff.pipelines.text_to_image import Settings, TextToImage
 
 PARTS = {"unet": "the U-Net", "vae": "the autoencoder", "text_encoder": "the text encoder"}
 TEXT = TextEncoderConfig(49408, 77, 768, 12, 12, hidden_act="quick_gelu", causal=True)
-SCHEDULER = {
-    "beta_schedule": "scaled_linear",
-    "num_train_timesteps": 1000,
-    "prediction_type": "epsilon",
-    "steps_offset": 1,
-    "set_alpha_to_one": False,
-    "timestep_spacing": "leading",
-}
-BETAS = {"scaled_linear": (0.00085, 0.012), "linear": (1e-4, 0.02)}
+LARGEST_SIDE = 1024
 SETTINGS = Settings(50, 7.5, (0, 1), "plms", rng="torch", sample_posterior=True, batch=1, keep_transforms=False)
-# What a file is if it has an array whose name holds this: the first that fits.
-OTHERS = {
-    "lora": "a LoRA, which is an addition to a model",
-    "control_model.": "a ControlNet",
-    "controlnet": "a ControlNet",
-    "string_to_param": "a textual inversion",
-    "emb_params": "a textual inversion",
-    "conditioner.": "Stable Diffusion XL",
-    "add_embedding": "Stable Diffusion XL",
-    "label_emb": "Stable Diffusion XL",
-    "cond_stage_model.model.": "Stable Diffusion 2",
-    "joint_blocks": "Stable Diffusion 3",
-    "double_blocks": "Flux",
-}
-CHANNELS = {9: "an inpainting model", 8: "a model that follows instructions (InstructPix2Pix)"}
 
 
 @dataclass(frozen=True)
@@ -63,7 +46,9 @@ class Parts:
     unet: UNetConfig
     autoencoder: AutoencoderConfig
     text: TextEncoderConfig
-    scheduler: dict[str, Any]
+    schedule: Schedule
+    prediction_type: str
+    side: int  # of the latent
     arrays: dict[str, dict[str, Stored]]
     tokenizer: CLIPTokenizer
 
@@ -82,9 +67,8 @@ def load_stable_diffusion(path: str | Path) -> TextToImage:
         _check(path, part, model, parts.arrays[part])
     for part, model in models.items():
         model.load_state_dict(Converted(path, model, parts.arrays[part]))  # type: ignore[arg-type]
-    side = 64 if path.is_file() else int(_json(path / "unet" / "config.json").get("sample_size", 64))
-    schedule, prediction_type = _schedule(parts.scheduler, path)
-    latent_shape = side, side, parts.autoencoder.latent_channels
+    latent_shape = parts.side, parts.side, parts.autoencoder.latent_channels
+    schedule, prediction_type = parts.schedule, parts.prediction_type
     pipe = TextToImage(autoencoder, denoiser, parts.tokenizer, schedule, prediction_type, latent_shape, SETTINGS)
     pipe.generators["torch"] = TorchRng
     return pipe
@@ -104,7 +88,8 @@ class Converted(Mapping[str, Array]):
         return iter(self.shapes)
 
     def __getitem__(self, name: str) -> Array:
-        array = np.ascontiguousarray(turned(name, self.stored[name].read(), self.shapes[name]), np.float32)
+        # A copy, and never a view of the file, which somebody may replace.
+        array = np.array(turned(name, self.stored[name].read(), self.shapes[name]), np.float32, order="C")
         if not np.isfinite(array).all():
             raise InputError(f"{self.path}: {name} holds values that are not finite")
         return read_only(array)
@@ -140,101 +125,70 @@ def _check(path: Path, part: str, model: Module, stored: dict[str, Stored]) -> N
             raise InputError(f"{path}: {name} of {PARTS[part]} is {found.shape}, which does not fit {expected}")
 
 
-def _identify(path: Path, arrays: Mapping[str, Stored]) -> None:
-    """Raises InputError where arrays are known to be something else, and says what."""
-    for word, what in OTHERS.items():
-        if any(word in name for name in arrays):
-            raise InputError(f"{path}: {what}; expected Stable Diffusion 1.x")
-    for name, array in arrays.items():
-        if name.endswith(("input_blocks.0.0.weight", "conv_in.weight")) and len(array.shape) == 4:
-            if array.shape[1] in CHANNELS:
-                raise InputError(f"{path}: {CHANNELS[array.shape[1]]}; expected Stable Diffusion 1.x")
-        if name.endswith("attn2.to_k.weight") and array.shape[-1] in (1024, 2048):
-            version = "2" if array.shape[-1] == 1024 else "XL"
-            raise InputError(f"{path}: Stable Diffusion {version}; expected Stable Diffusion 1.x")
-
-
 def _read_file(path: Path) -> Parts:
     stored = stored_arrays(path)
-    _identify(path, stored)
+    check_kind(path, stored)
     arrays: dict[str, dict[str, Stored]] = {part: {} for part in PARTS}
     for part, own, name in from_compvis(stored):
         arrays[part][own] = stored[name]
     if missing := [what for part, what in PARTS.items() if not arrays[part]]:
-        alone = "an autoencoder alone" if any(name.startswith("decoder.") for name in stored) else "no whole model"
-        raise InputError(f"{path}: {alone}; {' and '.join(missing)} of Stable Diffusion 1.x missing")
-    return Parts(UNetConfig(), AutoencoderConfig(), TEXT, SCHEDULER, arrays, CLIPTokenizer())
+        raise InputError(f"{path}: {part_alone(stored)}; {' and '.join(missing)} of Stable Diffusion 1.x missing")
+    return Parts(UNetConfig(), AutoencoderConfig(), TEXT, *noise_schedule(path, {}), 64, arrays, CLIPTokenizer())
 
 
 def _read_folder(path: Path) -> Parts:
-    arrays = {}
+    arrays: dict[str, dict[str, Stored]] = {}
     for part, what in PARTS.items():
         if not (path / part).is_dir():
             raise InputError(f"{path}: {what} is missing, the folder {part}")
-        stored = stored_arrays(_weights(path / part))
-        _identify(path / part, stored)
+        stored = _arrays_of(path / part)
+        check_kind(path / part, stored)
         arrays[part] = {own: stored[name] for own, name in from_diffusers(part, stored)}
-    unet, vae, text = (_json(path / part / "config.json") for part in PARTS)
-    if unet.get("in_channels", 4) in CHANNELS:
-        raise InputError(f"{path}: {CHANNELS[unet['in_channels']]}; expected Stable Diffusion 1.x")
-    if "attention_head_dim" in unet:
-        unet = {**unet, "num_attention_heads": unet["attention_head_dim"]}
-    vae = {"scaling_factor": 0.18215, **vae}
-    scheduler = {**SCHEDULER, **_json(path / "scheduler" / "scheduler_config.json")}
     if not (path / "tokenizer").is_dir():
         raise InputError(f"{path}: the tokenizer is missing, the folder tokenizer")
-    text_config = _configured(TextEncoderConfig, {**text, "causal": True}, path / "text_encoder")
-    if text.get("intermediate_size", 4 * text_config.hidden_size) != 4 * text_config.hidden_size:
-        raise InputError(f"{path}: the text encoder's intermediate_size must be four times its hidden_size")
+    unet = unet_config(path / "unet" / "config.json")
+    autoencoder = autoencoder_config(path / "vae" / "config.json")
+    text = text_config(path / "text_encoder" / "config.json")
+    scheduler = path / "scheduler" / "scheduler_config.json"
     return Parts(
-        _configured(UNetConfig, unet, path / "unet"),
-        _configured(AutoencoderConfig, vae, path / "vae"),
-        text_config,
-        scheduler,
+        unet,
+        autoencoder,
+        text,
+        *noise_schedule(scheduler, read_json(scheduler)),
+        _sample_size(path / "unet" / "config.json", unet),
         arrays,
-        read_tokenizer(path / "tokenizer", text_config.max_position_embeddings),
+        read_tokenizer(path / "tokenizer", text.max_position_embeddings),
     )
 
 
-def _weights(folder: Path) -> Path:
-    """A part's file: safetensors before pickles, whole precision before half."""
+def _sample_size(path: Path, config: UNetConfig) -> int:
+    """Positions on a side of the latent that the U-Net was trained with."""
+    side, stride = read_json(path).get("sample_size") or 64, 2 ** (len(config.block_out_channels) - 1)
+    if type(side) is not int or not 0 < side <= LARGEST_SIDE or side % stride:
+        raise InputError(f"{path}: sample_size is {side!r}, expected a multiple of {stride} up to {LARGEST_SIDE}")
+    return side
+
+
+def _arrays_of(folder: Path) -> dict[str, Stored]:
+    """A part's arrays: safetensors before pickles, whole precision before half, one file or the parts of an index."""
     for pattern in ("*model.safetensors", "*.safetensors", "*model.bin", "*.bin"):
-        if found := sorted(folder.glob(pattern)):
-            return found[0]
+        found = sorted(path for path in folder.glob(pattern) if not re.search(r"-\d+-of-\d+|non_ema", path.name))
+        index = sorted(folder.glob(f"{pattern}.index.json"))
+        if found:
+            return stored_arrays(found[0])
+        if index:
+            return _sharded(index[0])
     raise InputError(f"{folder}: no weights; expected *.safetensors or *.bin")
 
 
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: cannot be read ({error})") from None
-    if not isinstance(found, dict):
-        raise InputError(f"{path}: holds a {type(found).__name__}, expected settings by name")
-    return found
-
-
-def _configured(config: Callable[..., Any], found: dict[str, Any], path: Path) -> Any:
-    """One of our configurations from the fields that it shares with a config.json."""
-    chosen = {f.name: found[f.name] for f in fields(config) if f.name in found}  # type: ignore[arg-type]
-    for name, value in chosen.items():
-        whole = name.startswith(("num_", "in_", "out_", "layers_", "norm_", "hidden_size", "vocab", "max_", "cross"))
-        if whole and not (type(value) is int and 0 < value <= 10**6):
-            raise InputError(f"{path}: {name} is {value!r}, expected a whole number")
-    try:
-        return config(**{k: tuple(v) if isinstance(v, list) else v for k, v in chosen.items()})
-    except TypeError as error:
-        raise InputError(f"{path}: its config.json does not fit ({error})") from None
-
-
-def _schedule(settings: dict[str, Any], path: Path) -> tuple[Schedule, str]:
-    """The noise schedule, and what the U-Net predicts."""
-    name, betas = settings["beta_schedule"], (settings.get("beta_start"), settings.get("beta_end"))
-    if name in BETAS and betas not in (BETAS[name], (None, None)):
-        raise InputError(f"{path}: β from {betas[0]} to {betas[1]}, expected {BETAS[name]} for {name}")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that it does not end in noise alone: the weights are trained for it
-        schedule = make_schedule(name, settings["num_train_timesteps"])
-        schedule = zero_terminal_snr(schedule) if settings.get("rescale_betas_zero_snr") else schedule
-        keys = ("timestep_spacing", "steps_offset", "set_alpha_to_one")
-        return replace(schedule, **{key: settings[key] for key in keys}), settings["prediction_type"]
+def _sharded(index: Path) -> dict[str, Stored]:
+    """The arrays of several files, whose names stand in an index beside them."""
+    where = read_json(index).get("weight_map")
+    if not isinstance(where, dict) or not all(isinstance(name, str) for name in where.values()):
+        raise InputError(f"{index}: has no weight_map, which says where each array lies")
+    arrays: dict[str, Stored] = {}
+    for name in sorted(set(where.values())):
+        if Path(name).name != name:
+            raise InputError(f"{index}: points to {name!r}, out of its folder")
+        arrays.update(stored_arrays(index.parent / name))
+    return arrays
