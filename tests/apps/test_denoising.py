@@ -1,5 +1,8 @@
 """Denoising: the level, the way down, windows, and that images come out nearer than they went in."""
 
+import warnings
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -10,6 +13,7 @@ from tinydiff.apps.denoising import estimated_sigma, nearest_timestep
 from tinydiff.cli import main
 from tinydiff.datasets import captioned_fashion
 from tinydiff.datasets.pixels import as_floats, as_pixels
+from tinydiff.diffusion import scaled_linear, zero_terminal_snr
 from tinydiff.errors import InputError
 
 
@@ -168,3 +172,14 @@ def test_bad_input(denoiser, clean):
         denoiser.denoise(clean[:0], 10)
     with pytest.raises(InputError, match="the weights work on latents"):
         tinydiff.load_denoiser(tinydiff.weights.shipped_weights())
+
+
+def test_a_schedule_that_ends_in_noise_alone():
+    """Where no share of the image is left, and the noise in grey levels is infinite."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        schedule = zero_terminal_snr(scaled_linear())
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert nearest_timestep(SimpleNamespace(schedule=schedule), 25.0) in range(1, 500)
+        assert nearest_timestep(SimpleNamespace(schedule=schedule), 1e9) == 998

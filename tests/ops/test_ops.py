@@ -32,6 +32,18 @@ def norm_arrays(*shape):
 # Where queries may look: the second image's second query nowhere, if it is causal, too.
 LOOKS = np.array([[[True, False, True], [True, True, False]], [[True, True, True], [False, False, True]]])
 
+
+class Draws:
+    """Random numbers that are the same at each call, as a check by differences needs them."""
+
+    def random(self, shape):
+        return np.random.default_rng(4).random(shape)
+
+
+def running():
+    return normal(5, seed=3), 1 + abs(normal(5, seed=4))
+
+
 # op → cases of (arrays, options)
 CASES = {
     "add": [((normal(2, 3, 4), normal(3, 1)), {}), ((normal(3), normal(2, 3)), {})],
@@ -93,6 +105,9 @@ CASES = {
         ((normal(2, 4, 5, 2), normal(3, 3, 2, 3), normal(3)), {"padding": 1}),
         ((normal(1, 5, 4, 3), normal(2, 3, 3, 2), normal(2)), {"stride": 2, "padding": (0, 1, 2, 1)}),
         ((normal(2, 3, 3, 2), normal(1, 1, 2, 4), None), {}),
+        ((normal(1, 5, 6, 2), normal(2, 3, 2, 3), normal(3)), {"dilation": 2, "padding": (1, 0, 2, 0)}),
+        ((normal(2, 3, 4, 4), normal(2, 2, 2, 6), normal(6)), {"groups": 2, "stride": 2, "padding": 1}),
+        ((normal(1, 4, 4, 3), normal(2, 2, 1, 3), None), {"groups": 3, "dilation": 3, "padding": 1}),
     ],
     "conv_transpose2d": [
         ((normal(2, 3, 2, 4), normal(2, 2, 3, 4), normal(3)), {}),
@@ -124,8 +139,35 @@ CASES = {
         ((normal(2, 2, 2), normal(2, 3, 2, seed=1), normal(2, 3, 2, seed=2)), {"mask": LOOKS, "causal": True}),
     ],
     "embedding": [((normal(5, 3), np.array([[0, 4, 4], [1, 0, 4]])), {}), ((normal(2, 2), np.array([1])), {})],
-    "max_pool2d": [((apart(2, 4, 6, 2),), {}), ((apart(1, 3, 3, 3),), {"size": 3})],
+    "max_pool2d": [
+        ((apart(2, 4, 6, 2),), {}),
+        ((apart(1, 3, 3, 3),), {"size": 3}),
+        ((apart(1, 5, 7, 2),), {}),
+        ((apart(2, 4, 5, 1),), {"size": 3, "stride": 1, "padding": 1}),
+        ((apart(1, 6, 5, 2),), {"size": 2, "stride": 3, "padding": 1}),
+    ],
+    "avg_pool2d": [
+        ((normal(2, 4, 6, 2),), {}),
+        ((normal(1, 5, 7, 2),), {"size": 3, "stride": 2, "padding": 1}),
+        ((normal(1, 4, 3, 2),), {"size": 2, "stride": 1}),
+    ],
     "upsample_nearest": [((normal(2, 3, 2, 3),), {}), ((normal(1, 1, 1, 1),), {})],
+    "upsample_bilinear": [
+        ((normal(2, 3, 2, 3),), {}),
+        ((normal(1, 3, 4, 2),), {"size": (5, 2)}),
+        ((normal(1, 3, 4, 2),), {"size": (5, 7), "align_corners": True}),
+        ((normal(1, 1, 1, 1),), {"size": (1, 3), "align_corners": True}),
+    ],
+    "batch_norm": [
+        (norm_arrays(4, 3, 5), {}),
+        (norm_arrays(2, 2, 3, 4), {"eps": 1e-2}),
+        (norm_arrays(4, 3, 5), {"training": False, "running": running()}),
+    ],
+    "dropout": [
+        ((normal(3, 4),), {"rng": Draws()}),
+        ((normal(3, 4),), {"rng": Draws(), "p": 0.2}),
+        ((normal(3, 4),), {"rng": Draws(), "training": False}),
+    ],
     "concat": [((normal(2, 3, 2), normal(2, 3, 4)), {}), ((normal(2, 2, 2, 3), normal(2, 2, 2, 1)), {})],
     "slice_channels": [
         ((normal(2, 3, 5),), {"start": 1, "stop": 4}),
@@ -141,6 +183,8 @@ CASES = {
         ((normal(1, 2), np.array([1]), None), {}),
         ((normal(2, 5, 3), np.arange(10).reshape(2, 5) % 3, None), {}),
         ((normal(2, 3, 2, 3), np.arange(12).reshape(2, 3, 2) % 3, abs(normal(2, 3, 2, seed=1))), {}),
+        ((normal(4, 3), np.array([0, -1, 2, 1]), abs(normal(4, seed=1))), {"ignore_index": -1, "label_smoothing": 0.1}),
+        ((normal(4, 3), np.array([0, 1, 2, 1]), None), {"ignore_index": 1}),
     ],
     "kl_loss": [((normal(2, 3, 4), normal(2, 3, 4, seed=1)), {}), ((normal(3, 1), normal(3, 1, seed=1)), {})],
     "reparameterize": [(tuple(normal(2, 3, seed=i) for i in range(3)), {})],
@@ -289,8 +333,30 @@ ERRORS = [
     ("attention", (zeros(2, 2, 6),) * 3, {"mask": zeros(2, 3) > 0}, r"mask is bool \(2, 3\)"),
     ("attention", (zeros(1, 2, 6), zeros(1, 0, 6), zeros(1, 0, 6)), {}, r"k \(1, 0, 6\) is empty"),
     ("geglu", (zeros(2, 5),), {}, r"\(2, 5\) must be even"),
-    ("max_pool2d", (zeros(1, 4, 5, 1),), {}, "multiples of size 2"),
-    ("max_pool2d", (zeros(1, 4, 4, 1),), {"size": 0}, "size 0"),
+    ("conv2d", (zeros(1, 4, 4, 3), zeros(3, 3, 3, 2)), {"dilation": 0}, "dilation 0 ≥ 1"),
+    ("conv2d", (zeros(1, 4, 4, 3), zeros(3, 3, 1, 2)), {"groups": 3}, "groups 3 that divide the filters"),
+    ("conv2d", (zeros(1, 4, 4, 3), zeros(3, 3, 1, 4)), {"groups": 2}, "x has 3 channels but w expects 2"),
+    ("conv2d", (zeros(1, 4, 4, 3), zeros(3, 3, 3, 2)), {"dilation": 2}, "4×4 does not hold the kernel"),
+    ("max_pool2d", (zeros(4, 4, 1),), {}, r"x \(4, 4, 1\) must be \(N, H, W, C\)"),
+    ("max_pool2d", (zeros(1, 1, 4, 1),), {}, "hold windows of 2"),
+    ("max_pool2d", (zeros(1, 4, 4, 1),), {"size": 0}, "windows of 0"),
+    ("max_pool2d", (zeros(1, 4, 4, 1),), {"stride": 0}, "stride 0 ≥ 1"),
+    ("max_pool2d", (zeros(1, 4, 4, 1),), {"padding": 2}, "padding 2 < size"),
+    ("avg_pool2d", (zeros(1, 4, 4, 1),), {"padding": -1}, "padding -1"),
+    ("upsample_bilinear", (zeros(4, 4, 1),), {}, r"not \(4, 4, 1\)"),
+    ("upsample_bilinear", (zeros(1, 4, 4, 1),), {"size": (0, 3)}, r"and \(0, 3\)"),
+    ("batch_norm", (zeros(2, 3), zeros(3), zeros(2)), {}, "one number for each of"),
+    ("batch_norm", (zeros(2, 3), zeros(3), zeros(3)), {"running": (zeros(3), zeros(2))}, "one number for each of"),
+    ("batch_norm", (zeros(1, 3), zeros(3), zeros(3)), {}, r"x \(1, 3\) needs two values a channel"),
+    ("batch_norm", (zeros(2, 3), zeros(3), zeros(3)), {"training": False}, "and `running` without it"),
+    ("dropout", (zeros(2, 3),), {"rng": None, "p": 1}, r"p must lie in \[0, 1\); got 1"),
+    (
+        "cross_entropy_loss",
+        (zeros(1, 3), np.array([0])),
+        {"class_weights": zeros(2)},
+        r"class_weights \(2,\), expected 3",
+    ),
+    ("cross_entropy_loss", (zeros(1, 3), np.array([9])), {"ignore_index": 9}, "got 9 alone, which is ignored"),
     ("upsample_nearest", (zeros(4, 4, 1),), {}, r"not \(4, 4, 1\)"),
     ("embedding", (zeros(3, 2), np.array([0, 3])), {}, "from 0 to 3, the table has 3 rows"),
     ("embedding", (zeros(3, 2), np.array([-1, 2])), {}, "from -1 to 2"),
@@ -354,6 +420,44 @@ def test_float16_stays_float16(name):
         y, backward = getattr(ops, name).forward(*arrays, **options)
         assert y.dtype == np.float16
         assert all(dx is None or dx.dtype == np.float16 for dx in backward(np.ones(y.shape, np.float16)))
+
+
+def test_class_weights_are_shares():
+    """The sum is divided by what the labels' classes weigh; no gradient is asked for by the weights."""
+    logits, labels, classes = 2 * normal(5, 3), np.array([0, 2, 2, 1, 0]), np.array([0.5, 1.0, 3.0])
+    loss, backward = ops.cross_entropy_loss.forward(logits, labels, class_weights=classes)
+    log_p = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
+    expected = -(classes[labels] * log_p[np.arange(5), labels]).sum() / classes[labels].sum()
+    np.testing.assert_allclose(loss, expected, rtol=1e-12)
+    dlogits, *others = backward(np.float64(1.0))
+    assert others == [None, None]
+    for place in np.ndindex(logits.shape):
+        moved = logits.copy()
+        moved[place] += 1e-6
+        slope = (ops.cross_entropy_loss.forward(moved, labels, class_weights=classes)[0] - loss) / 1e-6
+        np.testing.assert_allclose(dlogits[place], slope, atol=1e-5)
+
+
+def test_a_batch_norm_keeps_what_it_saw():
+    x, scale, shift = norm_arrays(4, 3, 5)
+    mean, variance = np.zeros(5), np.ones(5)
+    ops.batch_norm(x, scale, shift, running=(mean, variance), momentum=0.3)
+    np.testing.assert_allclose(mean, 0.3 * x.mean((0, 1)), rtol=1e-12)
+    np.testing.assert_allclose(variance, 0.7 + 0.3 * x.reshape(-1, 5).var(0, ddof=1), rtol=1e-12)
+    alone = [
+        ops.batch_norm.forward(x[i : i + 1], scale, shift, running=(mean, variance), training=False)[0] for i in (0, 1)
+    ]
+    together, _ = ops.batch_norm.forward(x[:2], scale, shift, running=(mean, variance), training=False)
+    np.testing.assert_array_equal(np.concatenate(alone), together)
+
+
+def test_dropout_keeps_the_mean():
+    x = np.ones((200, 200))
+    y, backward = ops.dropout.forward(x, rng=np.random.default_rng(0), p=0.25)
+    assert set(np.unique(y)) == {0, 1 / 0.75}
+    assert y.mean() == pytest.approx(1, abs=0.01) and (y == 0).mean() == pytest.approx(0.25, abs=0.01)
+    np.testing.assert_array_equal(backward(x)[0], y)
+    np.testing.assert_array_equal(ops.dropout.forward(x, rng=None, training=False)[0], x)
 
 
 def test_the_middle_is_the_middle():

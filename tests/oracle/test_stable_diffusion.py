@@ -20,8 +20,8 @@ import safetensors.torch  # noqa: E402
 
 import tinydiff  # noqa: E402
 from tinydiff.apps.stable_diffusion import loading  # noqa: E402
+from tinydiff.apps.stable_diffusion.byte_pair import CLIPTokenizer  # noqa: E402
 from tinydiff.apps.stable_diffusion.names import from_compvis  # noqa: E402
-from tinydiff.datasets.byte_pair import CLIPTokenizer  # noqa: E402
 from tinydiff.diffusion import Options  # noqa: E402
 from tinydiff.models import Autoencoder, AutoencoderConfig, TextEncoderConfig, UNet, UNetConfig  # noqa: E402
 

@@ -10,7 +10,7 @@ import pytest
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # nothing is fetched
 transformers = pytest.importorskip("transformers")
 
-from tinydiff.datasets.byte_pair import CLIPTokenizer  # noqa: E402
+from tinydiff.apps.stable_diffusion.byte_pair import CLIPTokenizer  # noqa: E402
 
 COUNT, EMOJI = 10_000, 0x1F300
 PIECES = (

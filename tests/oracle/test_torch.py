@@ -27,10 +27,38 @@ def last(x):
     return x.movedim(1, -1)
 
 
-def convolution(x, w, b=None, stride=1, padding=(0, 0, 0, 0)):
+def convolution(x, w, b=None, stride=1, padding=(0, 0, 0, 0), **options):
     top, bottom, left, right = padding
     x = F.pad(first(x), (left, right, top, bottom))
-    return last(F.conv2d(x, w.permute(3, 2, 0, 1), b, stride=stride))
+    return last(F.conv2d(x, w.permute(3, 2, 0, 1), b, stride=stride, **options))
+
+
+def max_pool(x, size, **options):
+    return last(F.max_pool2d(first(x), size, **options))
+
+
+def avg_pool(x, size, **options):
+    return last(F.avg_pool2d(first(x), size, **options))
+
+
+def bilinear(x, size=None, **options):
+    where = {"size": size} if size else {"scale_factor": 2}
+    return last(F.interpolate(first(x), mode="bilinear", **where, **options))
+
+
+def batch_norm(x, scale, shift, running=(None, None), training=True, **options):
+    mean, variance = (None if a is None else torch.tensor(a).to(x.dtype) for a in running)
+    return last(F.batch_norm(first(x), mean, variance, scale, shift, training, **options))
+
+
+def cross_entropy(logits, labels, weights, class_weights=None, **options):
+    classes = None if class_weights is None else torch.tensor(class_weights).to(logits.dtype)
+    return F.cross_entropy(logits, labels, classes, **options)
+
+
+class Draws:
+    def random(self, shape):
+        return np.random.default_rng(4).random(shape)
 
 
 def up_convolution(x, w, b):
@@ -125,7 +153,33 @@ CASES = {
     ),
     "attention, cross": ((normal(2, 9, 8), normal(2, 4, 8), normal(2, 4, 8, seed=2)), {"heads": 1}, attention),
     "embedding": ((normal(5, 3), np.array([[0, 4, 4], [1, 0, 4]])), {}, lambda table, i: F.embedding(i, table)),
-    "max_pool2d": ((normal(2, 6, 9, 4),), {"size": 3}, lambda x, size: last(F.max_pool2d(first(x), size))),
+    "conv2d, dilated": ((normal(2, 7, 6, 3), normal(2, 3, 3, 4), normal(4)), {"dilation": 2}, convolution),
+    "conv2d, grouped": (
+        (normal(2, 7, 6, 4), normal(3, 3, 2, 6), normal(6)),
+        {"groups": 2, "dilation": 2, "stride": 2, "padding": (1, 1, 2, 0)},
+        convolution,
+    ),
+    "conv2d, depthwise": ((normal(2, 7, 6, 5), normal(3, 3, 1, 5), normal(5)), {"groups": 5}, convolution),
+    "max_pool2d": ((normal(2, 6, 9, 4),), {"size": 3}, max_pool),
+    "max_pool2d, odd": ((normal(2, 7, 9, 4),), {"size": 2}, max_pool),
+    "max_pool2d, strided": ((normal(2, 7, 9, 4),), {"size": 3, "stride": 2, "padding": 1}, max_pool),
+    "max_pool2d, sparse": ((normal(2, 7, 9, 4),), {"size": 2, "stride": 3}, max_pool),
+    "avg_pool2d": ((normal(2, 7, 9, 4),), {"size": 2}, avg_pool),
+    "avg_pool2d, strided": ((normal(2, 7, 9, 4),), {"size": 3, "stride": 2, "padding": 1}, avg_pool),
+    "upsample_bilinear": ((normal(2, 3, 4, 5),), {}, bilinear),
+    "upsample_bilinear, sized": ((normal(2, 3, 4, 5),), {"size": (7, 3)}, bilinear),
+    "upsample_bilinear, aligned": ((normal(2, 3, 4, 5),), {"size": (7, 3), "align_corners": True}, bilinear),
+    "batch_norm": ((normal(4, 3, 5), normal(5), normal(5, seed=1)), {}, batch_norm),
+    "batch_norm, evaluated": (
+        (normal(4, 2, 3, 5), normal(5), normal(5, seed=1)),
+        {"training": False, "running": (normal(5, seed=2), abs(normal(5, seed=3))), "eps": 1e-3},
+        batch_norm,
+    ),
+    "dropout": (
+        (normal(4, 5),),
+        {"rng": Draws(), "p": 0.3},
+        lambda x, rng, p: x * torch.tensor(rng.random((4, 5)) >= p) / (1 - p),
+    ),
     "upsample_nearest": ((normal(2, 3, 4, 5),), {}, lambda x: last(F.interpolate(first(x), scale_factor=2))),
     "concat": ((normal(2, 3, 4), normal(2, 3, 2)), {}, lambda a, b: torch.cat([a, b], -1)),
     "center_crop": ((normal(2, 5, 6, 3),), {"size": (3, 2)}, lambda x, size: last(center_crop(first(x), size))),
@@ -138,7 +192,14 @@ CASES = {
     "global_avg_pool": ((normal(2, 3, 4, 5),), {}, lambda x: x.mean((1, 2))),
     "mse_loss": ((normal(3, 4), normal(3, 4, seed=1)), {}, F.mse_loss),
     "l1_loss": ((normal(3, 4), normal(3, 4, seed=1)), {}, F.l1_loss),
-    "cross_entropy_loss": ((3 * normal(4, 3), LABELS, None), {}, F.cross_entropy),
+    "cross_entropy_loss": ((3 * normal(4, 3), LABELS, None), {}, cross_entropy),
+    "cross_entropy_loss, smoothed": ((3 * normal(4, 3), LABELS, None), {"label_smoothing": 0.1}, cross_entropy),
+    "cross_entropy_loss, ignoring": ((3 * normal(4, 3), LABELS, None), {"ignore_index": 2}, cross_entropy),
+    "cross_entropy_loss, all of it": (
+        (3 * normal(4, 3), np.array([0, -100, 1, 2]), None),
+        {"ignore_index": -100, "label_smoothing": 0.2, "class_weights": np.array([0.5, 2.0, 3.0])},
+        cross_entropy,
+    ),
     "cross_entropy_loss, of pixels": (
         (3 * normal(2, 3, 4, 3), np.arange(24).reshape(2, 3, 4) % 3, abs(normal(2, 3, 4, seed=1))),
         {},

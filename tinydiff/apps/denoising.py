@@ -119,7 +119,8 @@ def nearest_timestep(pipe: TextToImage, sigma: float) -> int:
 def _levels(pipe: TextToImage) -> np.ndarray:
     """The noise of each timestep, in grey levels."""
     alpha_bar = pipe.schedule.alpha_bar
-    return np.sqrt((1 - alpha_bar) / alpha_bar) * GREY_LEVELS
+    with np.errstate(divide="ignore"):  # ∞ at the end of a schedule that ends in noise alone
+        return np.sqrt((1 - alpha_bar) / alpha_bar) * GREY_LEVELS
 
 
 def estimated_sigma(image: np.ndarray) -> float:

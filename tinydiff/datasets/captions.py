@@ -4,6 +4,7 @@ import difflib
 import itertools
 from collections.abc import Sequence
 from functools import cache
+from typing import Protocol
 from unicodedata import normalize
 
 import numpy as np
@@ -129,6 +130,15 @@ def grammar_words() -> set[str]:
     """Every word of the grammar."""
     every = itertools.product(range(len(GARMENTS)), range(len(COLOURS)), range(len(BACKGROUNDS)))
     return {word for indices in every for word in split_words(" ".join(sentences(*indices)))}
+
+
+class Tokenizer(Protocol):
+    """What makes token ids of prompts: `Vocabulary`, or CLIP's of Stable Diffusion."""
+
+    def __len__(self) -> int: ...
+    def encode(self, prompts: Sequence[str]) -> np.ndarray: ...
+    def split(self, prompt: str) -> list[str]: ...
+    def unconditional(self, n: int) -> np.ndarray: ...
 
 
 class Vocabulary:

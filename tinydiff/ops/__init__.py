@@ -30,8 +30,8 @@ from tinydiff.ops.loss import (
     mse_loss,
     reparameterize,
 )
-from tinydiff.ops.norm import group_norm, layer_norm, rms_norm
-from tinydiff.ops.pool import max_pool2d, upsample_nearest
+from tinydiff.ops.norm import batch_norm, dropout, group_norm, layer_norm, rms_norm
+from tinydiff.ops.pool import avg_pool2d, max_pool2d, upsample_bilinear, upsample_nearest
 from tinydiff.ops.shape import add_channel_bias, center_crop, concat, global_avg_pool, slice_channels
 
 __all__ = sorted(name for name, value in list(globals().items()) if hasattr(value, "forward"))

@@ -4,6 +4,7 @@ from numbers import Integral
 
 from tinydiff import kernels
 from tinydiff.autograd import Array, Backward, op
+from tinydiff.device import array_module
 from tinydiff.errors import InputError
 
 Padding = int | tuple[int, int, int, int]
@@ -12,7 +13,14 @@ _NO_PADDING = (0, 0, 0, 0)
 
 @op(selective=True)
 def conv2d(
-    x: Array, w: Array, b: Array | None = None, *, stride: int = 1, padding: Padding = 0
+    x: Array,
+    w: Array,
+    b: Array | None = None,
+    *,
+    stride: int = 1,
+    padding: Padding = 0,
+    dilation: int = 1,
+    groups: int = 1,
 ) -> tuple[Array, Backward]:
     """Two-dimensional convolution (cross-correlation, as in every network): (N, H, W, C) → (N, H', W', K).
 
@@ -21,6 +29,8 @@ def conv2d(
     w: (KH, KW, C, K), of x's type;   b: (K,) or None
     padding: rows and columns of zeros around the image, one number or (top, bottom, left, right)
     H' = (H + top + bottom − KH) // stride + 1, and W' in the same way
+    dilation: how far apart the taps lie;   groups: each filter sees C / groups channels, w (KH, KW, C / groups, K)
+    (both by a larger kernel that is zero elsewhere; as many groups as channels are a "depthwise" convolution)
 
     dx is dy convolved with the kernel flipped; dw sums, at each tap, x times dy over images and positions; db sums dy.
     Raises InputError where shapes do not fit.  (LeCun 1989; Dumoulin & Visin 2016, arXiv:1603.07285)
@@ -29,6 +39,9 @@ def conv2d(
     (1, 4, 4, 16)
     """
     sides = tuple(padding) if isinstance(padding, (tuple, list)) else (padding,) * 4
+    picked = None
+    if dilation != 1 or groups != 1:
+        w, picked = _spread(w, dilation, groups)
     _check(x, w, b, stride, sides)
     y = kernels.conv2d_forward(x, w, b, stride, sides)
 
@@ -37,7 +50,7 @@ def conv2d(
         dx = kernels.conv2d_input_grad(dy, w, x.shape, stride, sides) if needs_dx else None
         dw = kernels.conv2d_weight_grad(x, dy, w.shape[:2], stride, sides) if needs_dw else None
         db = kernels.sum_rows(dy) if b is not None and needs_db else None
-        return dx, dw, db
+        return dx, dw if dw is None or picked is None else dw[picked], db
 
     return y, backward
 
@@ -69,6 +82,20 @@ def conv_transpose2d(x: Array, w: Array, b: Array | None = None, *, stride: int 
         return dx, dw, db
 
     return y if b is None else y + b, backward
+
+
+def _spread(w: Array, dilation: int, groups: int) -> tuple[Array, tuple[Array, ...]]:
+    """The kernel of one group without dilation that does the same, and where in it w (KH, KW, C / groups, K) lies."""
+    if w.ndim != 4 or dilation < 1 or groups < 1 or w.shape[3] % groups:
+        asked = f"dilation {dilation} ≥ 1 and groups {groups} that divide the filters"
+        raise InputError(f"conv2d: w must be (KH, KW, C / groups, K) with {asked}, not {w.shape}")
+    p, q, c, k = array_module(w).indices(w.shape)
+    c = c + k // (w.shape[3] // groups) * w.shape[2]  # the channels of the filter's own group
+    places = p * dilation, q * dilation, c, k
+    sides = ((side - 1) * dilation + 1 for side in w.shape[:2])
+    large = array_module(w).zeros((*sides, w.shape[2] * groups, w.shape[3]), w.dtype)
+    large[places] = w
+    return large, places
 
 
 def _check(x: Array, w: Array, b: Array | None, stride: int, padding: tuple[int, ...]) -> None:

@@ -33,37 +33,56 @@ def l1_loss(prediction: Array, target: Array) -> tuple[Array, Backward]:
 
 
 @op(integers=("labels",))
-def cross_entropy_loss(logits: Array, labels: Array, weights: Array | None = None) -> tuple[Array, Backward]:
-    """mean of −w·log softmax(logits)[label] over all examples or pixels; w is 1 where none is given.
+def cross_entropy_loss(
+    logits: Array,
+    labels: Array,
+    weights: Array | None = None,
+    *,
+    class_weights: Array | None = None,
+    ignore_index: int | None = None,
+    label_smoothing: float = 0.0,
+) -> tuple[Array, Backward]:
+    """mean of −w·Σ_k v_k·q_k·log softmax(logits)_k over all examples or pixels; w and v are 1 where none are given.
 
-        logits (…, K), labels (…) integers, weights (…) or None
-        dlogits = w·(softmax − one-hot) / positions;   dw = −log softmax(logits)[label] / positions
+        logits (…, K), labels (…) integers, weights w (…) or None, class_weights v (K,) or None
+        q = (1 − s)·one-hot + s/K with s = label_smoothing;   labels of ignore_index count for nothing
+        dlogits = w·(softmax·Σ_k v_k·q_k − v·q) / positions;   dw = −Σ_k v_k·q_k·log softmax(logits)_k / positions
 
-    The mean is over all positions, whatever they weigh: a heavier pixel pulls harder and no other one less.
-    Labels and weights may be on another device than the logits.
-    (Weights as in Ronneberger 2015, arXiv:1505.04597, equation 1)
+    The mean is over all positions, whatever they weigh: a heavier pixel pulls harder and no other one less.  Class
+    weights are shares instead: with them the sum is divided by Σ v[label].  All may be on another device than logits.
+    (Weights as in Ronneberger 2015, arXiv:1505.04597, equation 1; Szegedy 2015, arXiv:1512.00567, section 7)
     Raises InputError where shapes do not fit, or for a label that is not 0 … K − 1.
     """
     if logits.ndim < 2 or labels.shape != logits.shape[:-1]:
         raise InputError(f"cross_entropy_loss: logits {logits.shape} must be (…, K) and labels {labels.shape} (…)")
     if weights is not None and weights.shape != labels.shape:
         raise InputError(f"cross_entropy_loss: weights {weights.shape}, expected one for each label {labels.shape}")
-    if int(labels.min()) < 0 or int(labels.max()) >= logits.shape[-1]:
-        found = f"{labels.min()} … {labels.max()}"
-        raise InputError(f"cross_entropy_loss: labels must be 0 … {logits.shape[-1] - 1}; got {found}")
-    xp, n = array_module(logits), labels.size
-    labels = to_device_of(labels, logits)[..., None]  # (…, 1)
+    xp, classes, dtype = array_module(logits), logits.shape[-1], logits.dtype.type
+    if class_weights is not None and class_weights.shape != (classes,):
+        raise InputError(f"cross_entropy_loss: class_weights {class_weights.shape}, expected {classes}, one a class")
+    labels = to_device_of(labels, logits)
+    counted = xp.ones_like(labels, bool) if ignore_index is None else labels != ignore_index
+    used = labels[counted]
+    if not used.size or int(used.min()) < 0 or int(used.max()) >= classes:
+        found = f"{used.min()} … {used.max()}" if used.size else f"{ignore_index} alone, which is ignored"
+        raise InputError(f"cross_entropy_loss: labels must be 0 … {classes - 1}; got {found}")
     shifted = logits - logits.max(-1, keepdims=True)
     log_p = shifted - xp.log(xp.exp(shifted).sum(-1, keepdims=True))  # (…, K)
-    picked = xp.take_along_axis(log_p, labels, -1)[..., 0]  # (…)
-    w = xp.ones_like(picked) if weights is None else to_device_of(weights, logits).astype(logits.dtype)
+    one_hot = (labels[..., None] == xp.arange(classes)).astype(logits.dtype)
+    v = dtype(1) if class_weights is None else to_device_of(class_weights, logits).astype(logits.dtype)
+    q = v * (one_hot * dtype(1 - label_smoothing) + dtype(label_smoothing / classes))
+    each = -(q * log_p).sum(-1)  # (…)
+    w = counted.astype(logits.dtype)
+    total = used.size if class_weights is None else (v * one_hot * w[..., None]).sum()
+    if weights is not None:
+        w = w * to_device_of(weights, logits).astype(logits.dtype)
 
     def backward(dy: Array) -> tuple:
-        one_hot = labels == xp.arange(logits.shape[-1])
-        d = (xp.exp(log_p) - one_hot) * (w * (dy / n))[..., None]
-        return d.astype(logits.dtype), None, None if weights is None else (picked * (-dy / n)).astype(logits.dtype)
+        d = (xp.exp(log_p) * q.sum(-1, keepdims=True) - q) * (w * (dy / total))[..., None]
+        dw = None if weights is None else (each * counted * (dy / total)).astype(logits.dtype)
+        return d.astype(logits.dtype), None, dw
 
-    return -(w * picked).mean(), backward
+    return (w * each).sum() / dtype(total), backward
 
 
 @op

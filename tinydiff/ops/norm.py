@@ -1,8 +1,10 @@
-"""Normalisation: keep activations at one scale, so that deep stacks train."""
+"""Normalisation: keep activations at one scale, so that deep stacks train; and dropout, so that they do not overfit."""
+
+from numpy.random import Generator
 
 from tinydiff import kernels
 from tinydiff.autograd import Array, Backward, op
-from tinydiff.device import array_module
+from tinydiff.device import array_module, to_device_of
 from tinydiff.errors import InputError
 from tinydiff.ops import activation
 
@@ -65,6 +67,63 @@ def layer_norm(x: Array, scale: Array, shift: Array, *, eps: float = 1e-5) -> tu
         return dx.reshape(x.shape), dscale, dshift
 
     return y.reshape(x.shape), reshaped
+
+
+@op
+def batch_norm(
+    x: Array,
+    scale: Array,
+    shift: Array,
+    *,
+    running: tuple[Array, Array] | None = None,
+    training: bool = True,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> tuple[Array, Backward]:
+    """Zero mean and unit variance for each channel over all images and positions, then scale and shift: (…, C) → same.
+
+        x̂ = (x − mean) / √(variance + eps)      y = scale·x̂ + shift      d = dy·scale
+        dx = (d − mean(d) − x̂·mean(d·x̂)) / √(variance + eps)   in training,   d / √(variance + eps)   in evaluation
+
+    running: (mean, variance), (C,) each, that a layer keeps.  Training moves them, in place, by `momentum` towards the
+    batch's (the variance over n − 1); evaluation, training=False, uses them, so that no image depends on the others.
+    Raises InputError where shapes do not fit, or where nothing varies.  (Ioffe & Szegedy 2015, arXiv:1502.03167)
+    """
+    axes, n, channels = tuple(range(x.ndim - 1)), x.size // x.shape[-1], x.shape[-1:]
+    if any(array.shape != channels for array in (scale, shift, *(running or ()))):
+        raise InputError(f"batch_norm: scale, shift and both of running must have one number for each of {channels}")
+    if (running is None and not training) or (training and n < 2):
+        raise InputError(f"batch_norm: x {x.shape} needs two values a channel in training, and `running` without it")
+    mean, variance = (x.mean(axes), x.var(axes)) if training else (a.astype(x.dtype) for a in running or ())
+    if training and running is not None:
+        for kept, found in zip(running, (mean, variance * (n / (n - 1))), strict=True):
+            kept += momentum * (found - kept)
+    rstd = 1 / array_module(x).sqrt(variance + x.dtype.type(eps))
+    xhat = (x - mean) * rstd
+
+    def backward(dy: Array) -> tuple:
+        d, dscale = dy * scale, (dy * xhat).sum(axes)
+        if training:
+            d = d - d.mean(axes) - xhat * (d * xhat).mean(axes)
+        return d * rstd, dscale, dy.sum(axes)
+
+    return xhat * scale + shift, backward
+
+
+@op
+def dropout(x: Array, *, rng: Generator, p: float = 0.5, training: bool = True) -> tuple[Array, Backward]:
+    """Each value is dropped with probability p, the others grow by 1 / (1 − p), so that the mean stays: (…) → same.
+
+        y = m·x      dx = m·dy      m = 1 / (1 − p) where rng.random() ≥ p, else 0;  in evaluation y = x
+
+    Raises InputError unless 0 ≤ p < 1.  (Srivastava 2014, JMLR 15:1929)
+    """
+    if not 0 <= p < 1:
+        raise InputError(f"dropout: p must lie in [0, 1); got {p!r}")
+    if not training:
+        return x * 1, lambda dy: (dy,)
+    mask = to_device_of((rng.random(x.shape) >= p).astype(x.dtype), x) * x.dtype.type(1 / (1 - p))
+    return x * mask, lambda dy: (dy * mask,)
 
 
 @op

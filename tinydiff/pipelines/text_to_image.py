@@ -11,8 +11,7 @@ import numpy as np
 
 import tinydiff
 from tinydiff.autograd import Array, Tensor, no_grad
-from tinydiff.datasets.byte_pair import CLIPTokenizer
-from tinydiff.datasets.captions import Vocabulary
+from tinydiff.datasets.captions import Tokenizer, Vocabulary
 from tinydiff.datasets.pixels import as_pixels
 from tinydiff.device import array_module, to_numpy
 from tinydiff.diffusion.guidance import GUIDANCE_INTERVAL, GUIDANCE_SCALE, classifier_free_guidance
@@ -53,7 +52,7 @@ class TextToImage:
 
     autoencoder: Autoencoder | PixelSpace
     denoiser: Denoiser
-    vocabulary: Vocabulary | CLIPTokenizer
+    vocabulary: Tokenizer
     schedule: Schedule
     prediction_type: str
     latent_shape: tuple[int, int, int]  # (h, w, C)

@@ -10,9 +10,9 @@ from safetensors.numpy import load_file, save_file
 
 import tinydiff
 from tinydiff.apps.stable_diffusion import loading
+from tinydiff.apps.stable_diffusion.byte_pair import CLIPTokenizer
 from tinydiff.apps.stable_diffusion.loading import turned
 from tinydiff.cli import main
-from tinydiff.datasets.byte_pair import CLIPTokenizer
 from tinydiff.errors import InputError
 from tinydiff.models import Autoencoder, AutoencoderConfig, TextEncoder, TextEncoderConfig, UNet, UNetConfig
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from tinydiff.apps.stable_diffusion.byte_pair import CLIPTokenizer, read_tokenizer
 from tinydiff.apps.stable_diffusion.configs import (
     autoencoder_config,
     noise_schedule,
@@ -24,7 +25,6 @@ from tinydiff.apps.stable_diffusion.stored import Stored
 from tinydiff.apps.stable_diffusion.torch_rng import TorchRng
 from tinydiff.apps.stable_diffusion.weight_files import stored_arrays
 from tinydiff.autograd import Array, read_only
-from tinydiff.datasets.byte_pair import CLIPTokenizer, read_tokenizer
 from tinydiff.diffusion.schedule import Schedule
 from tinydiff.errors import InputError
 from tinydiff.models.autoencoder import Autoencoder, AutoencoderConfig

@@ -5,8 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from tinydiff.datasets import byte_pair
-from tinydiff.datasets.byte_pair import CLIPTokenizer, merged, read_tokenizer, split, symbols, train_merges
+from tinydiff.apps.stable_diffusion import byte_pair
+from tinydiff.apps.stable_diffusion.byte_pair import CLIPTokenizer, merged, read_tokenizer, split, symbols, train_merges
 from tinydiff.errors import InputError
 
 
