@@ -175,7 +175,7 @@ def elsewhere(tmp_path):
 def test_release_check_and_train_need_nothing_that_windows_has_not(elsewhere, tmp_path):
     module = ["-m", "tinydiff.exercises"]
     done = elsewhere(*module, "release", "handout", "--source", SOURCE)
-    assert done.returncode == 0 and len(list((tmp_path / "handout").iterdir())) == 5, done.stderr
+    assert done.returncode == 0 and len(list((tmp_path / "handout").iterdir())) == 6, done.stderr
     code = (
         "from tinydiff.exercises import check; check('1.2', lambda n, k, stride, pad: (n + 2 * pad - k) // stride + 1)"
     )

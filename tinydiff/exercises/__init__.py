@@ -12,7 +12,7 @@ from typing import Any
 from tinydiff.errors import InputError
 from tinydiff.exercises.checking import Answer, Exercise, Wrong
 
-SECTIONS = ("convolution", "unet", "diffusion", "latents", "text")  # 1, 2, …: a module each
+SECTIONS = ("convolution", "unet", "diffusion", "latents", "text", "stable_diffusion")  # 1, 2, …: a module each
 
 
 def exercises() -> dict[str, Exercise]:

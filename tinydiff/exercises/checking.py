@@ -117,6 +117,15 @@ class Answer:
             many = f", where they differ most; {share:.0f} % of the numbers differ" if right.size > 1 else ""
             raise self.wrong(f"{what}: expected {right[index]:.6g}, {float(got[index]):.6g} came{at}{many}{hint}")
 
+    def expect_same(self, came: Any, expected: Any, what: str, hints: Mapping[str, Any] = {}) -> None:
+        """Raise Wrong unless `came` is `expected`, a text or a list of texts."""
+        if came is None:
+            raise self.wrong(f"{what}: nothing came (None); is a return missing?")
+        came = list(came) if isinstance(came, tuple) else came
+        if type(came) is not type(expected) or came != expected:
+            hint = next((f"\n  Hint: {text}" for text, value in hints.items() if value == came != expected), "")
+            raise self.wrong(f"{what}: expected {expected!r}; {_described(came)} came{hint}")
+
 
 def drawn(*shapes: tuple[int, ...], seed: int = 0) -> list[np.ndarray]:
     """Arrays of these shapes, float64, drawn from N(0, 1)."""

@@ -42,7 +42,13 @@ def avg_pool2d(x: Array, *, size: int = 2, stride: int | None = None, padding: i
 def _side_by_side(name: str, x: Array, size: int, stride: int | None, padding: int, fill: float) -> tuple[Array, Any]:
     """x with its windows, which may overlap, one beside the other (N, H'·size, W'·size, C), and the gradient's way."""
     stride = size if stride is None else stride
-    if x.ndim != 4 or size < 1 or stride < 1 or not 0 <= padding < max(size, 1) or min(x.shape[1:3]) + 2 * padding < size:
+    if (
+        x.ndim != 4
+        or size < 1
+        or stride < 1
+        or not 0 <= padding < max(size, 1)
+        or min(x.shape[1:3]) + 2 * padding < size
+    ):
         asked = f"windows of {size}, stride {stride} ≥ 1, padding {padding} < size"
         raise InputError(f"{name}: x {x.shape} must be (N, H, W, C) and hold {asked}")
     if stride == size and not padding and x.shape[1] % size == x.shape[2] % size == 0:
