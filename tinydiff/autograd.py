@@ -77,6 +77,7 @@ class Tensor:
     shape = property(lambda self: self._data.shape)
     dtype = property(lambda self: self._data.dtype)
     ndim = property(lambda self: self._data.ndim)
+    size = property(lambda self: self._data.size)
 
     def item(self) -> float:
         """The number that a tensor of one element holds."""

@@ -260,3 +260,44 @@ def test_one_thread_and_two_give_the_same_bits(name):
             assert [a.tobytes() for a in WORK[name]()] == one
     finally:
         numba.set_num_threads(before)
+
+
+@pytest.mark.parametrize("silu", [False, True])
+def test_a_group_norm_of_few_large_images_is_split_by_positions(silu):
+    """The same numbers as the definition's, and the same bits on one thread and on two."""
+    rng = np.random.default_rng(3)
+    x = 3 * rng.standard_normal((2, 257, 257, 16), np.float32) + 5  # 1,056,784 numbers an image
+    scale, shift = rng.standard_normal((2, 16), np.float32)
+    y, backward = ops.group_norm.forward(x, scale, shift, groups=4, silu=silu)
+    wide = (a.astype(np.float64) for a in (x, scale, shift))
+    expected, expected_backward = ops.group_norm.forward(*wide, groups=4, silu=silu)
+    assert abs(y - expected).max() <= 1e-6 * abs(expected).max()
+    before = numba.get_num_threads()
+    try:
+        numba.set_num_threads(1)
+        np.testing.assert_array_equal(ops.group_norm.forward(x, scale, shift, groups=4, silu=silu)[0], y)
+    finally:
+        numba.set_num_threads(before)
+    dx, expected_dx = (b(d)[0] for b, d in ((backward, x), (expected_backward, x.astype(np.float64))))
+    assert abs(dx - expected_dx).max() <= 1e-5 * abs(expected_dx).max()
+
+
+@pytest.mark.parametrize("length, memory, heads, depth", [(50, 2100, 3, 8), (7, 1024, 1, 8), (30, 1025, 2, 20)])
+def test_attention_over_more_keys_than_are_taken_at_a_time(length, memory, heads, depth):
+    rng = np.random.default_rng(4)
+    q = 3 * rng.standard_normal((2, length, heads * depth), np.float32)
+    k, v = (rng.standard_normal((2, memory, heads * depth), np.float32) for _ in range(2))
+    k[:, -1] = 2 * q[:, 0]  # the largest score comes last, and shrinks all that was summed before it
+    y, backward = ops.attention.forward(q, k, v, heads=heads)
+    expected, expected_backward = ops.attention.forward(*(a.astype(np.float64) for a in (q, k, v)), heads=heads)
+    assert abs(y - expected).max() <= 1e-5 * abs(expected).max()
+    for ours, right in zip(backward(y), expected_backward(expected), strict=True):
+        assert abs(ours - right).max() <= 1e-4 * abs(right).max()
+
+
+def test_float16_becomes_float32_exactly():
+    every = np.arange(1 << 16, dtype=np.uint16).view(np.float16)
+    every = every[np.isfinite(every)]  # subnormal numbers and −0 among them
+    y = cpu.from_float16(np.concatenate([every, every])[:-1].reshape(-1, 3))
+    expected = np.concatenate([every, every])[:-1].reshape(-1, 3).astype(np.float32)
+    np.testing.assert_array_equal(y.view(np.uint32), expected.view(np.uint32))

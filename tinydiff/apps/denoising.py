@@ -32,7 +32,7 @@ class ImageDenoiser:
         self.pipe = pipe
 
     def __repr__(self) -> str:
-        parameters = sum(p.data.size for p in self.pipe.denoiser.parameters())
+        parameters = sum(p.size for p in self.pipe.denoiser.parameters())
         lowest, size = _levels(self.pipe)[0], self.pipe.size
         return f"ImageDenoiser({size}×{size} windows, noise from {lowest:.1f} grey levels, {parameters:,} parameters)"
 

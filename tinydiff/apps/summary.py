@@ -90,7 +90,7 @@ def summary(model: Module, *inputs: Any, depth: int | None = None) -> Summary:
         level = sum(not part.isdigit() for part in name.split(".") if part)  # down.0 is as deep as classify
         if id(module) not in shapes or (depth is not None and level > depth):
             continue
-        parameters = sum(p.data.size for p in module.parameters())
+        parameters = sum(p.size for p in module.parameters())
         inside = sum(counts[id(part)] for _, part in module.named_modules())
         kind, shape, milliseconds = type(module).__name__, shapes[id(module)], 1e3 * seconds[id(module)]
         rows.append(LayerSummary(name, kind, shape, parameters, inside, milliseconds))
@@ -113,13 +113,13 @@ def counting() -> Iterator[Counter[int]]:
     def count(layer: Module, inputs: tuple, y: Any) -> None:
         size = int(np.prod(y.shape)) if isinstance(y, Tensor) else 0
         if isinstance(layer, (Conv2d, Linear)):
-            counts[id(layer)] += size * layer.weight.data.size // layer.weight.shape[-1]  # a sum over the rest each
+            counts[id(layer)] += size * layer.weight.size // layer.weight.shape[-1]  # a sum over the rest each
             keys[id(layer)] = y.shape[1]
         elif isinstance(layer, Attention):
             counts[id(layer)] += 2 * size * keys[id(layer.to_k)]
         elif isinstance(layer, UpBlock):
             positions = int(np.prod(inputs[0].shape[:3]))  # the up-convolution's, each times the whole kernel
-            counts[id(layer)] += positions * layer.up_weight.data.size
+            counts[id(layer)] += positions * layer.up_weight.size
 
     with forward_hook(count):
         yield counts

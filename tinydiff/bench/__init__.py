@@ -31,13 +31,16 @@ def _groups() -> dict[str, Callable[[int], Iterator[Timing]]]:
 def bench(
     groups: Sequence[str] = GROUPS, rounds: int = 15, on_row: Callable[[Timing], None] | None = None
 ) -> list[Timing]:
-    """Time the named groups, or "gpu", the kernels on a GPU; `on_row` is called with each row as it is measured.
+    """Time the named groups; `on_row` is called with each row as it is measured.
+
+    Two more have to be named: "gpu", the kernels on a GPU, and "stable-diffusion", which takes ten minutes and more.
 
     Raises InputError for an unknown group, MismatchError where the torch reference does not compute the same.
     """
     from tinydiff.bench.gpu import gpu_rows
+    from tinydiff.bench.stable_diffusion import GROUP, stable_diffusion_rows
 
-    known = {**_groups(), "gpu": gpu_rows}
+    known = {**_groups(), "gpu": gpu_rows, GROUP: stable_diffusion_rows}
     for group in groups:
         if group not in known:
             raise InputError(f"bench: no group {group!r}; there are {', '.join(known)}")

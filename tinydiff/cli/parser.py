@@ -156,7 +156,13 @@ def measuring_commands(command: Command) -> None:
     add("--classifier", action="store_true", help="also train one on generated images and one on real ones")
 
     add = command(commands.bench, "measure speed and memory, against PyTorch where it is installed")
-    add("groups", nargs="*", choices=(*choices.BENCHMARKS, "all"), default="all", help="what to measure")
+    add(
+        "groups",
+        nargs="*",
+        choices=(*choices.BENCHMARKS, "stable-diffusion", "all"),
+        default="all",
+        help="what to measure",
+    )
     shared(add, "--device")
     add("--dry", action="store_true", help="with --device cuda: count and compile, without a GPU")
     add("--rounds", type=types.at_least(1), default=15, help="how often each is timed; the median counts")

@@ -30,6 +30,7 @@ FASTER = (
     *("attention", "attention_backward"),  # ops/attention.py
     *("gelu", "gelu_backward", "geglu", "geglu_backward"),  # ops/activation.py
     *("concat", "split"),  # ops/shape.py
+    "from_float16",  # apps/stable_diffusion/kept.py
     "sum_positions",  # ops/shape.py: the gradient of add_channel_bias
     *("adamw", "square_sums"),  # training/optim.py: the step, and the norm of all gradients
 )

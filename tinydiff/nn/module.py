@@ -101,7 +101,7 @@ class Module:
 
     def __repr__(self) -> str:
         """Its name and number of parameters, its own arrays and settings, and the modules right inside it."""
-        title = f"{type(self).__name__}({sum(p.data.size for p in self.parameters()):,} parameters)"
+        title = f"{type(self).__name__}({sum(p.size for p in self.parameters()):,} parameters)"
         own = [
             f"{name} {value.shape}" if isinstance(value, Parameter) else f"{name}={value!r}"
             for name, value in vars(self).items()

@@ -63,7 +63,7 @@ class TextToImage:
 
     def __repr__(self) -> str:
         latent = "×".join(map(str, self.latent_shape))
-        parameters = sum(p.data.size for module in (self.autoencoder, self.denoiser) for p in module.parameters())
+        parameters = sum(p.size for module in (self.autoencoder, self.denoiser) for p in module.parameters())
         return (
             f"TextToImage({self.size}×{self.size} images, {latent} latents, {self.prediction_type}, "
             f"{self.schedule.name} schedule, {len(self.vocabulary)} tokens, {parameters:,} parameters)"

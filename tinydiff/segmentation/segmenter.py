@@ -44,7 +44,7 @@ class Segmenter:
         self.model = model
 
     def __repr__(self) -> str:
-        parameters = sum(p.data.size for p in self.model.parameters())
+        parameters = sum(p.size for p in self.model.parameters())
         widths = "/".join(map(str, self.model.config.block_out_channels))
         return f"Segmenter(images of any size, a U-Net of {widths} channels, {parameters:,} parameters)"
 

@@ -1,7 +1,7 @@
 """Stable Diffusion 1.x from a disk: diffusers' folder, a single safetensors file, or a checkpoint of PyTorch.
 
 Nothing is allocated before it is known that everything fits; then the arrays are read from the file's own pages, one
-after the other, turned to our layout and to float32.
+after the other, and turned to our layout; float16 stays float16 until a layer runs.
 """
 
 import re
@@ -19,6 +19,7 @@ from tinydiff.apps.stable_diffusion.configs import (
     text_config,
     unet_config,
 )
+from tinydiff.apps.stable_diffusion.kept import keep_as_stored
 from tinydiff.apps.stable_diffusion.kinds import check_kind, part_alone
 from tinydiff.apps.stable_diffusion.names import from_compvis, from_diffusers
 from tinydiff.apps.stable_diffusion.stored import Stored
@@ -66,6 +67,7 @@ def load_stable_diffusion(path: str | Path) -> TextToImage:
     for part, model in models.items():
         _check(path, part, model, parts.arrays[part])
     for part, model in models.items():
+        keep_as_stored(model)
         model.load_state_dict(Converted(path, model, parts.arrays[part]))  # type: ignore[arg-type]
     latent_shape = parts.side, parts.side, parts.autoencoder.latent_channels
     schedule, prediction_type = parts.schedule, parts.prediction_type
@@ -75,7 +77,7 @@ def load_stable_diffusion(path: str | Path) -> TextToImage:
 
 
 class Converted(Mapping[str, Array]):
-    """A part's arrays by our names, each read, turned and made float32 when it is asked for."""
+    """A part's arrays by our names, each read and turned when it is asked for; float16 as it is, others as float32."""
 
     def __init__(self, path: Path, model: Module, stored: dict[str, Stored]) -> None:
         self.path, self.stored = path, stored
@@ -88,8 +90,10 @@ class Converted(Mapping[str, Array]):
         return iter(self.shapes)
 
     def __getitem__(self, name: str) -> Array:
+        found = self.stored[name].read()
+        dtype = np.float16 if found.dtype == np.float16 and found.ndim > 1 else np.float32
         # A copy, and never a view of the file, which somebody may replace.
-        array = np.array(turned(name, self.stored[name].read(), self.shapes[name]), np.float32, order="C")
+        array = np.array(turned(name, found, self.shapes[name]), dtype, order="C")
         if not np.isfinite(array).all():
             raise InputError(f"{self.path}: {name} holds values that are not finite")
         return read_only(array)

@@ -5,7 +5,7 @@
 from tinydiff.kernels.cpu.arrays import reuse_memory
 from tinydiff.kernels.cpu.attention import attention, attention_backward
 from tinydiff.kernels.cpu.conv import conv2d_forward, conv2d_input_grad, conv2d_weight_grad, matmul
-from tinydiff.kernels.cpu.data_movement import add, concat, split, sum_positions
+from tinydiff.kernels.cpu.data_movement import add, concat, from_float16, split, sum_positions
 from tinydiff.kernels.cpu.norm import group_norm, group_norm_backward, sum_rows
 from tinydiff.kernels.cpu.optim import adamw, square_sums
 from tinydiff.kernels.cpu.pointwise import (

@@ -1,6 +1,6 @@
 """Scaled dot-product attention, one image and head at a time, its products on the micro-kernel.
 
-q (N, L, D), k and v (N, M, D) hold their heads side by side in D.  A block of queries is multiplied with all keys at
+q (N, L, D), k and v (N, M, D) hold their heads side by side in D.  A block of queries is multiplied with CHUNK keys at
 once; the matrix of all weights (L, M) never exists.  The forward keeps one number for each query, the logarithm of its
 row's sum of exponentials, and the backward makes the weights again from it.  (Dao 2022, arXiv:2205.14135)
 """
@@ -18,6 +18,7 @@ from tinydiff.kernels.cpu.micro_kernel import ENTRY, ROWS, WIDTH
 from tinydiff.kernels.cpu.vectors import LANES, copy, dot_of, max_of, sum_of
 
 BLOCK = 4 * ROWS  # queries at a time
+CHUNK = 1 << 10  # keys at a time: they, their values and a block's weights then stay in a core's own cache
 PARTS = 32  # that the images and heads are shared in: each part uses its memory again
 
 
@@ -61,31 +62,51 @@ def _add_transposed(a, panels, size, c):  # type: ignore[no-untyped-def]
 @machine_function
 def forward_part(part, n_images, length, memory, heads, depth, q, k, v, none, lse, y):  # type: ignore[no-untyped-def]
     width, tasks, factor = heads * depth, n_images * heads, ONE / np.sqrt(np.float32(depth))
-    keys, values = _panels(memory, depth), _panels(depth, memory)
-    weights = np.empty((BLOCK, rounded(memory, LANES)), np.float32)
+    most = min(memory, CHUNK)
+    keys, values = _panels(most, depth), _panels(depth, most)
+    weights = np.empty((BLOCK, rounded(most, LANES)), np.float32)
     out = np.empty((BLOCK, rounded(depth, LANES)), np.float32)
+    # Of each query, as far as the keys have been seen: the largest score, and the sum of the powers below it.
+    largest, total = np.empty(length, np.float32), np.empty(length, np.float32)
     buffer, sums = np.zeros((BLOCK // ROWS, 1, ENTRY), np.int64), array_at(lse, (tasks, length))
     for task in range(part * tasks // PARTS, (part + 1) * tasks // PARTS):
         n, first = task // heads, task % heads * depth
-        at_memory = 4 * (n * memory * width + first)
-        _fill_transposed(keys, Matrix(k + at_memory, width), memory, depth)
-        _fill(values, Matrix(v + at_memory, width), memory, depth)
-        for begin in range(0, length, BLOCK):
-            rows = min(BLOCK, length - begin)
-            at = 4 * ((n * length + begin) * width + first)
-            _multiply(buffer, Matrix(q + at, width), keys, Size(rows, memory, depth), none, weights)
-            for i in range(rows):
-                row = weights[i]
-                largest = max_of(address(row), memory)
-                for j in range(memory):
-                    row[j] = exp((row[j] - largest) * factor)
-                total = sum_of(address(row), memory)
-                sums[task, begin + i] = largest * factor + np.log(total)
-                for j in range(memory):
-                    row[j] /= total
-            _multiply(buffer, as_matrix(weights), values, Size(rows, depth, memory), none, out)
-            for i in range(rows):
-                copy(address(out[i]), y + at + 4 * i * width, depth)
+        for begin_key in range(0, memory, CHUNK):
+            count = min(CHUNK, memory - begin_key)
+            at_memory = 4 * ((n * memory + begin_key) * width + first)
+            _fill_transposed(keys, Matrix(k + at_memory, width), count, depth)
+            _fill(values, Matrix(v + at_memory, width), count, depth)
+            for begin in range(0, length, BLOCK):
+                rows = min(BLOCK, length - begin)
+                at = 4 * ((n * length + begin) * width + first)
+                _multiply(buffer, Matrix(q + at, width), keys, Size(rows, count, depth), none, weights)
+                for i in range(rows):
+                    row, query = weights[i], begin + i
+                    top, before = max_of(address(row), count), largest[query]
+                    if begin_key > 0:
+                        top = max(top, before)
+                    for j in range(count):
+                        row[j] = exp((row[j] - top) * factor)
+                    found = sum_of(address(row), count)
+                    if begin_key > 0:  # what was summed below another largest score
+                        shrunk = exp((before - top) * factor)
+                        found += total[query] * shrunk
+                        so_far = array_at(y + at + 4 * i * width, depth)
+                        for c in range(depth):
+                            so_far[c] *= shrunk
+                    largest[query], total[query] = top, found
+                _multiply(buffer, as_matrix(weights), values, Size(rows, depth, count), none, out)
+                for i in range(rows):
+                    so_far, query = array_at(y + at + 4 * i * width, depth), begin + i
+                    if begin_key > 0:
+                        for c in range(depth):
+                            out[i, c] += so_far[c]
+                    if begin_key + count == memory:
+                        share = ONE / total[query]
+                        for c in range(depth):
+                            out[i, c] *= share
+                        sums[task, query] = largest[query] * factor + np.log(total[query])
+                    copy(address(out[i]), y + at + 4 * i * width, depth)
 
 
 @kernel

@@ -125,3 +125,24 @@ def split(y: np.ndarray, cut: int) -> tuple[np.ndarray, np.ndarray]:
     y = as_float32("concat", y)
     _side_by_side(a.reshape(-1, cut), b.reshape(-1, b.shape[-1]), y.reshape(-1, y.shape[-1]), True)
     return a, b
+
+
+@kernel
+def _from_float16(halves, bits, y):  # type: ignore[no-untyped-def]
+    """Exponent and fraction go to their places in a float32, whose exponent counts from another zero: hence 2^112."""
+    for task in prange((len(y) + CHUNK - 1) // CHUNK):
+        first, last = task * CHUNK, min(len(y), (task + 1) * CHUNK)
+        for i in range(first, last):
+            half = np.uint32(halves[i])
+            bits[i] = (half & np.uint32(0x8000)) << np.uint32(16) | (half & np.uint32(0x7FFF)) << np.uint32(13)
+        for i in range(first, last):
+            y[i] *= np.float32(2.0**112)
+
+
+def from_float16(x: np.ndarray) -> np.ndarray:
+    """Finite float16 numbers (…) as float32, exactly; NumPy's own way takes ten times as long."""
+    halves = np.ascontiguousarray(x).reshape(-1).view(np.uint16)
+    halves.setflags(write=False)
+    y = empty(x.size)
+    _from_float16(halves, y.view(np.uint32), y)
+    return y.reshape(x.shape)

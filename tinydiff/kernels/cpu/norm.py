@@ -1,7 +1,8 @@
 """Group norm, with or without SiLU after it, image by image; layer norm is one group.  And the sum of rows.
 
 Work is split by image in a fixed number of parts, and each part sums its own share of the scale's and the shift's
-gradients, so that the result does not depend on the number of threads.
+gradients, so that the result does not depend on the number of threads.  Where there are few large images, their
+positions are split.
 """
 
 import math
@@ -12,10 +13,11 @@ from numba import prange
 from tinydiff.kernels.cpu.arrays import as_float32, empty
 from tinydiff.kernels.cpu.data_movement import sum_positions
 from tinydiff.kernels.cpu.elementary import ONE, sigmoid
-from tinydiff.kernels.cpu.jit import address, array_at, kernel, machine_function
+from tinydiff.kernels.cpu.jit import address, array_at, helper, kernel, machine_function
 from tinydiff.kernels.cpu.vectors import sum_of
 
 PARTS = 32
+FEW, LARGE = 8, 1 << 20  # images that are split by positions: so many at most, of so many numbers each at least
 
 
 @machine_function
@@ -62,6 +64,54 @@ def _forward(x, scale, shift, groups, eps, silu, y, mean, rstd):  # type: ignore
     arrays = address(x), address(scale), address(shift), address(eps), address(y), address(mean), address(rstd)
     for part in prange(PARTS):
         forward_part(part, n_images, positions, channels, groups, silu, *arrays)
+
+
+@helper
+def _sum_of_parts(sums, first, width):  # type: ignore[no-untyped-def]
+    """One after the other: NumPy's own sum would be shared by as many threads as there are."""
+    total = np.float32(0)
+    for part in range(PARTS):
+        total += sum_of(address(sums[part, first:]), width)
+    return total
+
+
+@kernel
+def _forward_by_positions(x, scale, shift, groups, eps, silu, y, mean, rstd):  # type: ignore[no-untyped-def]
+    n_images, positions, channels = x.shape
+    width, count = channels // groups, np.float32(positions * (channels // groups))
+    sums, a, b = np.empty((PARTS, channels), np.float32), np.zeros(channels, np.float32), np.empty(channels, np.float32)
+    for n in range(n_images):
+        for part in prange(PARTS):
+            for c in range(channels):
+                sums[part, c] = np.float32(0)
+            for p in range(part * positions // PARTS, (part + 1) * positions // PARTS):
+                for c in range(channels):
+                    sums[part, c] += x[n, p, c]
+        for g in range(groups):
+            mean[n, g] = _sum_of_parts(sums, g * width, width) / count
+            for c in range(g * width, (g + 1) * width):
+                a[c] = mean[n, g]
+        for part in prange(PARTS):
+            for c in range(channels):
+                sums[part, c] = np.float32(0)
+            for p in range(part * positions // PARTS, (part + 1) * positions // PARTS):
+                for c in range(channels):
+                    d = x[n, p, c] - a[c]
+                    sums[part, c] += d * d
+        for g in range(groups):
+            rstd[n, g] = ONE / np.sqrt(_sum_of_parts(sums, g * width, width) / count + eps[0])
+            for c in range(g * width, (g + 1) * width):
+                a[c] = rstd[n, g] * scale[c]
+                b[c] = shift[c] - mean[n, g] * a[c]
+        for part in prange(PARTS):
+            for p in range(part * positions // PARTS, (part + 1) * positions // PARTS):
+                if silu:
+                    for c in range(channels):
+                        h = x[n, p, c] * a[c] + b[c]
+                        y[n, p, c] = h * sigmoid(h)
+                else:
+                    for c in range(channels):
+                        y[n, p, c] = x[n, p, c] * a[c] + b[c]
 
 
 @machine_function
@@ -131,7 +181,9 @@ def group_norm(
     scale, shift = as_float32("group_norm", scale), as_float32("group_norm", shift)
     y = empty(*x.shape)
     mean, rstd = np.empty((2, shape[0], groups), np.float32)
-    _forward(x, scale, shift, groups, np.array([eps], np.float32), silu, y, mean, rstd)
+    split = len(x) <= FEW and x[0].size >= LARGE
+    forward = _forward_by_positions if split else _forward
+    forward(x, scale, shift, groups, np.array([eps], np.float32), silu, y, mean, rstd)
     return y.reshape(shape), (x, scale, shift, groups, silu, mean, rstd)
 
 
