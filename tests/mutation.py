@@ -73,6 +73,14 @@ EQUIVALENT: dict[tuple[str, str, str], str] = {
     ("kernels/cpu/pointwise.py", "reshape(-1)", "1 → 2"): "to NumPy any negative number is the unknown one",
     ("kernels/cpu/arrays.py", "malloc.h", "3 → 4"): "what the C library keeps of freed memory",
     ("kernels/cpu/data_movement.py", "set(b.shape[1:-1]) == {1}", "USub dropped"): "NumPy adds instead, the same",
+    ("kernels/cpu/optim.py", "CHUNK = 1 << 14", "14 → 15"): "how much a task works on",
+    ("kernels/cpu/data_movement.py", "LONGEST = 1 << 11", "11 → 12"): "how much a task works on",
+    ("kernels/cpu/winograd.py", "CACHE, SLAB =", "3 → 4"): "how much a task works on",
+    ("kernels/cpu/winograd.py", "fit = CACHE //", "Mult → Div"): "how much a task works on",
+    ("kernels/cpu/arrays.py", "if found.size < count:", "Lt → LtE"): "a larger array of zeros than is needed",
+    ("kernels/cpu/vectors.py", "zip(lanes[::2], lanes[1::2], strict=True)", "True → False"): "both have one length",
+    ("models/classifier.py", "zip(self.convs, self.resnets, strict=True)", "True → False"): "both have one length",
+    ("diffusion/samplers.py", "ddim_step(replace(s, end=1.0)", "1.0 → 2.0"): "the smaller of it and ᾱ ≤ 1 counts",
     ("kernels/cpu/indirection.py", "buffer = np.zeros(", "FloorDiv → Mult"): "a larger buffer, whose end is not used",
 }
 

@@ -142,3 +142,10 @@ def test_stable_diffusions_timesteps():
 def test_settings_of_a_schedule_are_looked_at_when_it_is_made(field, value):
     with pytest.raises(InputError, match=field):
         replace(make_schedule("squaredcos_cap_v2"), **{field: value})
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_a_schedule_has_a_thousand_steps_where_nothing_is_said(name):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        assert SCHEDULES[name]().num_train_timesteps == 1000  # type: ignore[call-arg]

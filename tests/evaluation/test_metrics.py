@@ -5,7 +5,7 @@ import pytest
 
 from tinydiff.errors import InputError
 from tinydiff.evaluation.metrics import frechet_distance, nearest, precision_recall, psnr
-from tinydiff.segmentation.metrics import Objects, objects, overlap
+from tinydiff.segmentation.metrics import Objects, Overlap, objects, overlap
 
 
 def test_psnr_by_hand():
@@ -27,7 +27,8 @@ def test_overlap_by_hand():
 
 
 def test_nothing_overlaps_with_nothing():
-    assert overlap(np.zeros(4), np.zeros(4)).iou == 1 and overlap(np.zeros(4), np.ones(4)).iou == 0
+    assert overlap(np.zeros(4), np.zeros(4)) == Overlap(1, 1, 1)
+    assert overlap(np.zeros(4), np.ones(4)).iou == 0
     assert objects(np.zeros((2, 2), int), np.zeros((2, 2), int)) == Objects(1, 1, 1, 1)
     assert objects(np.ones((2, 2), int), np.zeros((2, 2), int)) == Objects(0, 0, 0, 0)
 

@@ -151,3 +151,18 @@ def test_state_and_load():
         two.net[0].proj.weight.assign(np.zeros((24, 3), np.float32))
     with pytest.raises(KeyError):
         two.load_state_dict({})
+
+
+def test_a_transformer_adds_to_what_came_in():
+    block = nn.blocks.SpatialTransformer(np.random.default_rng(0), 8, 2, 4, 6)
+    block.proj_out.bias.assign(np.ones(8, np.float32))  # its weights begin at zero
+    x = np.random.default_rng(1).standard_normal((1, 2, 3, 8), np.float32)
+    np.testing.assert_allclose(block(Tensor(x), Tensor(np.ones((1, 4, 6), np.float32))).data, x + 1, rtol=1e-6)
+
+
+def test_the_smallest_variances_are_those_of_diffusers():
+    """1e-5 in residual blocks and where nothing is said, 1e-6 before attention and in the autoencoder."""
+    assert inspect.signature(nn.GroupNorm).parameters["eps"].default == 1e-5
+    assert nn.blocks.SpatialTransformer(None, 8, 2, 4, 6).norm.eps == 1e-6
+    config = models.AutoencoderConfig(block_out_channels=(8, 16), norm_num_groups=4)
+    assert models.Autoencoder(config, None).decoder.mid_block.attentions[0].group_norm.eps == 1e-6

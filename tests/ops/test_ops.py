@@ -496,6 +496,15 @@ def test_a_query_sees_where_it_may_and_nothing_else():
     np.testing.assert_allclose(ops.attention.forward(*single, mask=mask)[0], y, rtol=1e-5, atol=1e-6)
 
 
+def test_a_mask_of_each_image_holds_for_all_its_heads():
+    q, k, v = (normal(2, 3, 6, seed=i) for i in range(3))
+    looks = np.random.default_rng(1).random((2, 3, 3)) < 0.6
+    y = ops.attention.forward(q, k, v, heads=3, mask=looks)[0]
+    for n in range(2):
+        alone = ops.attention.forward(q[n : n + 1], k[n : n + 1], v[n : n + 1], heads=3, mask=looks[n])[0]
+        np.testing.assert_allclose(y[n : n + 1], alone, rtol=1e-12)
+
+
 def test_every_op_says_what_it_is_and_what_a_call_gives():
     for name in ops.__all__:
         last = inspect.getdoc(getattr(ops, name)).splitlines()[-1]

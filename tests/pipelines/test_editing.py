@@ -151,3 +151,10 @@ def test_a_seed_is_a_whole_number(pipe, seed):
         pipe.generate(["a red dress on a white background"], steps=1, seed=seed)
     with pytest.raises(InputError, match=f"the seed must be a whole number, 0 or more, not {seed!r}"):
         pipe.interpolate("a red dress on a white background", steps=1, to_seed=seed)
+
+
+def test_slerp_between_what_is_nearly_the_same():
+    """Where rounding makes the cosine a little more than 1."""
+    for seed in range(50):
+        one = np.random.default_rng(seed).standard_normal((3, 7), np.float32)
+        assert np.isfinite(slerp(one, one * np.float32(1.1), 0.5)).all()

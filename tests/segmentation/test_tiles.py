@@ -96,3 +96,10 @@ def test_an_image_smaller_than_the_receptive_radius_is_refused():
         InputError, match=rf"{reach}×99 pixels, smaller than the receptive radius: expected {reach + 1}"
     ):
         predict(model, np.zeros((reach, 99, 1), np.float32))
+
+
+def test_an_image_of_one_row_is_mirrored_into_itself():
+    from tinydiff.segmentation.tiles import _mirror
+
+    np.testing.assert_array_equal(_mirror(-2, 5, 1), [0] * 5)
+    np.testing.assert_array_equal(_mirror(-2, 7, 3), [2, 1, 0, 1, 2, 1, 0])
