@@ -216,3 +216,27 @@ def test_layouts():
     np.testing.assert_array_equal(turned("proj_in.weight", matrix, (1, 1, 3, 2))[0, 0], matrix.T)
     np.testing.assert_array_equal(turned("token_embedding.weight", matrix, (2, 3)), matrix)
     np.testing.assert_array_equal(turned("norm.bias", matrix[0], (3,)), matrix[0])
+
+
+def test_weights_stay_float16_until_they_are_used(folder):
+    pipe = tinydiff.load(folder)
+    stored = load_file(folder / "unet" / "model.safetensors")
+    weight = pipe.denoiser.unet.conv_in.weight
+    assert weight._kept.dtype == np.float16 and weight.dtype == np.float32 and weight.shape == (3, 3, 4, 8)
+    expected = stored["conv_in.weight"].transpose(2, 3, 1, 0).astype(np.float32)
+    np.testing.assert_array_equal(weight.data, expected)
+    with tinydiff.use("numpy"):
+        np.testing.assert_array_equal(weight.data, expected)
+    weight.assign(2 * expected)  # float32 stays what it is
+    np.testing.assert_array_equal(weight.data, 2 * expected)
+    assert pipe.denoiser.unet.conv_in.bias._kept.dtype == np.float32
+
+
+def test_float32_weights_lose_nothing(folder):
+    arrays = {
+        name: a.astype(np.float32) * np.float32(1.0001)
+        for name, a in load_file(folder / "unet" / "model.safetensors").items()
+    }
+    save_file(arrays, folder / "unet" / "model.safetensors")
+    weight = tinydiff.load(folder).denoiser.unet.conv_in.weight.data
+    np.testing.assert_array_equal(weight, arrays["conv_in.weight"].transpose(2, 3, 1, 0))
