@@ -307,7 +307,7 @@ def test_a_selective_op_receives_which_gradients_are_needed():
 def test_a_call_promises_a_tensor_and_forward_a_pair():
     signature = inspect.signature(ops.conv2d)
     assert signature.return_annotation is Tensor and ops.conv2d.__annotations__["return"] is Tensor
-    assert list(signature.parameters) == ["x", "w", "b", "stride", "padding"]
+    assert list(signature.parameters) == ["x", "w", "b", "stride", "padding", "dilation", "groups"]
     assert inspect.signature(ops.conv2d.forward).return_annotation == tuple[autograd.Array, autograd.Backward]
 
 

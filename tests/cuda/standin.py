@@ -86,9 +86,14 @@ def _in_place(name):
     return operator
 
 
-for _name in ("reshape", "sum", "mean", "max", "min", "astype", "transpose", "swapaxes", "copy", "clip", "argmax"):
+for _name in (
+    *("reshape", "sum", "mean", "var", "max", "min", "astype", "transpose", "swapaxes", "copy", "clip", "argmax"),
+    *("ravel", "repeat"),
+):
     setattr(Card, _name, _method(_name))
-for _name in "add radd sub rsub mul rmul truediv rtruediv matmul pow neg abs gt ge lt le eq ne getitem".split():
+for (
+    _name
+) in "add radd sub rsub mul rmul truediv rtruediv floordiv matmul pow neg abs gt ge lt le eq ne getitem".split():
     setattr(Card, f"__{_name}__", _operator(f"__{_name}__"))
 for _name in ("iadd", "isub", "imul", "itruediv"):
     setattr(Card, f"__{_name}__", _in_place(f"__{_name}__"))
@@ -106,9 +111,10 @@ def cupy():
     module.asarray = module.array = asarray
     for name in (
         "empty zeros ones_like arange exp tanh log sqrt sign maximum isfinite where concatenate stack "
-        "ascontiguousarray broadcast_to take_along_axis"
+        "ascontiguousarray broadcast_to take_along_axis ones pad moveaxis"
     ).split():
         setattr(module, name, _function(getattr(np, name)))
+    module.indices = lambda shape: tuple(Card(a) for a in np.indices(shape))
     module.add = types.SimpleNamespace(at=lambda a, i, b: np.add.at(a.inside, _out(i), _out(b)))
     return module
 

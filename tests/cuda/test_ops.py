@@ -10,6 +10,13 @@ def normal(*shape, seed=0):
     return np.random.default_rng(seed).standard_normal(shape, np.float32)
 
 
+class Draws:
+    """The same numbers at each call."""
+
+    def random(self, shape):
+        return np.random.default_rng(4).random(shape)
+
+
 X, Y = normal(2, 4, 6), normal(2, 4, 6, seed=1)
 IMAGES, NUMBERS = normal(1, 4, 2, 3), np.array([[0, 2], [1, 2]])
 CASES = {
@@ -40,9 +47,15 @@ CASES = {
     "attention": (ops.attention, (X, normal(2, 3, 6, seed=2), normal(2, 3, 6, seed=3)), {"heads": 2}),
     "attention, causal": (ops.attention, (X, Y, normal(2, 4, 6, seed=3)), {"causal": True}),
     "conv2d": (ops.conv2d, (IMAGES, normal(3, 3, 3, 2, seed=2), normal(2, seed=3)), {"padding": 1}),
+    "conv2d, dilated": (ops.conv2d, (IMAGES, normal(2, 1, 1, 3, seed=2)), {"dilation": 2, "groups": 3}),
     "conv_transpose2d": (ops.conv_transpose2d, (IMAGES, normal(2, 2, 2, 3, seed=2), normal(2, seed=3)), {}),
     "center_crop": (ops.center_crop, (IMAGES,), {"size": (2, 1)}),
     "max_pool2d": (ops.max_pool2d, (IMAGES,), {}),
+    "max_pool2d, strided": (ops.max_pool2d, (IMAGES,), {"size": 2, "stride": 1, "padding": 1}),
+    "avg_pool2d": (ops.avg_pool2d, (IMAGES,), {"size": 2, "stride": 1}),
+    "upsample_bilinear": (ops.upsample_bilinear, (IMAGES,), {}),
+    "batch_norm": (ops.batch_norm, (X, normal(6, seed=2), normal(6, seed=3)), {}),
+    "dropout": (ops.dropout, (X,), {"rng": Draws()}),
     "upsample_nearest": (ops.upsample_nearest, (IMAGES,), {}),
     "group_norm": (ops.group_norm, (X, normal(6, seed=2), normal(6, seed=3)), {"groups": 2, "silu": True}),
     "layer_norm": (ops.layer_norm, (X[:1, :2], normal(6, seed=2), normal(6, seed=3)), {}),

@@ -60,12 +60,12 @@ def cross_entropy_loss(
     xp, classes, dtype = array_module(logits), logits.shape[-1], logits.dtype.type
     if class_weights is not None and class_weights.shape != (classes,):
         raise InputError(f"cross_entropy_loss: class_weights {class_weights.shape}, expected {classes}, one a class")
-    labels = to_device_of(labels, logits)
-    counted = xp.ones_like(labels, bool) if ignore_index is None else labels != ignore_index
+    counted = array_module(labels).ones(labels.shape, bool) if ignore_index is None else labels != ignore_index
     used = labels[counted]
     if not used.size or int(used.min()) < 0 or int(used.max()) >= classes:
         found = f"{used.min()} … {used.max()}" if used.size else f"{ignore_index} alone, which is ignored"
         raise InputError(f"cross_entropy_loss: labels must be 0 … {classes - 1}; got {found}")
+    labels, counted = to_device_of(labels, logits), to_device_of(counted, logits)
     shifted = logits - logits.max(-1, keepdims=True)
     log_p = shifted - xp.log(xp.exp(shifted).sum(-1, keepdims=True))  # (…, K)
     one_hot = (labels[..., None] == xp.arange(classes)).astype(logits.dtype)
