@@ -4,11 +4,13 @@ import tinydiff
 from tinydiff.bench import stable_diffusion as bench
 from tinydiff.models import AutoencoderConfig, TextEncoderConfig, UNetConfig
 
-UNET = UNetConfig(4, 4, (8, 16), 1, ("CrossAttnDownBlock2D", "DownBlock2D"), 2, 4, 768)
-VAE, TEXT = AutoencoderConfig(3, 4, (8, 8), 1, 4), TextEncoderConfig(49408, 77, 768, 1, 12, "quick_gelu", True)
+UNET = UNetConfig(4, 4, (8, 16), 1, ("CrossAttnDownBlock2D", "DownBlock2D"), 2, 4, 8)
+VAE, TEXT = AutoencoderConfig(3, 4, (8, 8), 1, 4), TextEncoderConfig(49408, 77, 8, 1, 2, "quick_gelu", True)
 
 
 def test_random_weights_are_written_loaded_and_timed(tmp_path, monkeypatch):
+    monkeypatch.setattr(bench, "WIDTH", 8)
+    monkeypatch.setattr(bench, "SIDE", 16)
     bench.write_random_weights(tmp_path / "weights", UNET, VAE, TEXT)
     pipe = tinydiff.load(tmp_path / "weights")
     assert pipe.generate(["a cat"], 1).std() > 0

@@ -62,12 +62,12 @@ def the_class(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def marks(the_class):
-    return {(m.student, m.exercise.number): m for m in grade(the_class, workers=2, seconds=4, megabytes=600)}
+    return {(m.student, m.exercise.number): m for m in grade(the_class, workers=2, seconds=10, megabytes=600)}
 
 
 LOST = {
-    ("loops", "1.1"): "not done within 4 seconds; does a loop not end?",
-    ("stops", "1.2"): "not done within 4 seconds",
+    ("loops", "1.1"): "not done within 10 seconds; does a loop not end?",
+    ("stops", "1.2"): "not done within 10 seconds",
     ("eats", "1.3"): "MemoryError",
     ("imports", "1.6"): "ModuleNotFoundError: No module named 'torch_that_is_not_there'",
     ("deletes", "1.1"): "ended without an answer (signal 9)",
@@ -201,7 +201,7 @@ def test_grading_without_a_fork(elsewhere, tmp_path):
     """
     done = elsewhere("-c", code)
     loop, right, ended, limits = done.stdout.splitlines()
-    assert loop.startswith("1.1: not done within 4 seconds") and right == "right"
+    assert loop.startswith("1.1: not done within 10 seconds") and right == "right"
     assert ended == "1.6: its process ended without an answer (exit status 3)"
     assert limits.startswith("20 seconds for each exercise, no limit of memory, no limit of files")
 

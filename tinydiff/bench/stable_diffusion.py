@@ -24,7 +24,7 @@ from tinydiff.apps.stable_diffusion.loading import TEXT
 from tinydiff.bench.timing import Timing
 from tinydiff.models import Autoencoder, AutoencoderConfig, TextEncoder, TextEncoderConfig, UNet, UNetConfig
 
-GROUP, SIDE = "stable-diffusion", 64
+GROUP, SIDE, WIDTH = "stable-diffusion", 64, 768  # places on a side of the latent, and numbers of a token
 STEP, DECODE = "a guided step, 64×64×4, batch 2", "decoding 512×512"
 OTHERS = {"onnxruntime": "ONNX Runtime", "openvino": "OpenVINO", "diffusers": "diffusers"}
 ROUNDS, CALLS = 3, 2  # processes of each library at most, and timed calls in each
@@ -140,7 +140,7 @@ def _inputs(layout: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Latents (2, …) for a step and (1, …) for the decoder, and a text."""
     rng = np.random.default_rng(1)
     shape = (SIDE, SIDE, 4) if layout == "last" else (4, SIDE, SIDE)
-    drawn = (rng.standard_normal(shape, np.float32) for shape in ((2, *shape), (1, *shape), (2, 77, 768)))
+    drawn = (rng.standard_normal(shape, np.float32) for shape in ((2, *shape), (1, *shape), (2, 77, WIDTH)))
     x, latents, text = drawn
     return x, latents, text
 
@@ -161,7 +161,7 @@ def _torch_models() -> tuple[Any, Any]:
 
     torch.manual_seed(0)
     torch.set_num_threads(_threads())
-    unet = diffusers.UNet2DConditionModel(cross_attention_dim=768, sample_size=SIDE)
+    unet = diffusers.UNet2DConditionModel(cross_attention_dim=WIDTH, sample_size=SIDE)
     vae = diffusers.AutoencoderKL(
         block_out_channels=(128, 256, 512, 512), layers_per_block=2, sample_size=8 * SIDE,
         down_block_types=("DownEncoderBlock2D",) * 4, up_block_types=("UpDecoderBlock2D",) * 4,
