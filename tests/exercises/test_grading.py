@@ -201,7 +201,7 @@ def test_grading_without_a_fork(elsewhere, tmp_path):
     """
     done = elsewhere("-c", code)
     loop, right, ended, limits = done.stdout.splitlines()
-    assert loop.startswith("1.1: not done within 10 seconds") and right == "right"
+    assert loop.startswith("1.1: not done within 4 seconds") and right == "right"
     assert ended == "1.6: its process ended without an answer (exit status 3)"
     assert limits.startswith("20 seconds for each exercise, no limit of memory, no limit of files")
 
