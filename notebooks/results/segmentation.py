@@ -33,7 +33,7 @@ from tinydiff.segmentation.training import train_on_pairs
 from tinydiff.viz.figures import save_figure, subplots
 
 TILES = (1, 2, 4, 8, 16, 32)
-SHORT = (100, 300)  # steps: skip connections are worth most where there is little training
+STEPS = (100, 300, 1_000)  # skip connections are worth most where there is little training
 SIDE = 64  # pixels of a training tile: 32 of them make the left half
 
 
@@ -103,10 +103,10 @@ def trained(
 
 
 def methods(preset: SegmentationPreset) -> Iterator[tuple[SegmentationResult, np.ndarray]]:
-    """Thresholds, then the network without skip connections and with them, after few steps and after all."""
+    """Thresholds, then the network without skip connections and with them, after few steps and after many."""
     left = load_nuclei("left")
     yield from thresholds(left, load_nuclei("right"))
-    for steps in (*SHORT, preset.optim.steps):
+    for steps in STEPS:
         for name, skips in (("without skip connections", False), ("U-Net", True)):
             optim, model = replace(preset.optim, steps=steps), replace(preset.model, skips=skips)
             settings = replace(preset, optim=optim, model=model)

@@ -207,8 +207,8 @@ viz.panels(shown, ["image", *(f"{name}\nIoU {value:.2f}" for name, value in iou.
 # (White: right; the two colours: too much and too little.) This is the article's figure 6, "three generations",
 # repeated: the masks get better with the steps.
 #
-# **Holds:** from half of one image the U-Net is better than a threshold that was made for such images. With the full
-# training, 1,000 steps, it reaches 0.889 and Otsu 0.767 ([results](results/segmentation.md)).
+# **Holds:** from half of one image the U-Net is better than a threshold that was made for such images. With
+# 1,000 steps it reaches 0.889 and Otsu 0.767 ([results](results/segmentation.md)).
 #
 # > This set, then, is given to the U-Net to train on, for as many generations as needed until an accuracy threshold is
 # > reached. — the article

@@ -32,7 +32,7 @@ def test_the_whole_comparison_in_seconds(study, tmp_path, monkeypatch, capsys):
         model=UNet2015Config(block_out_channels=(2, 4)), optim=OptimConfig(steps=2, batch=1, warmup=1)
     )
     monkeypatch.setitem(SEGMENTATION, "quick", tiny)
-    monkeypatch.setattr(study, "SHORT", (1,))
+    monkeypatch.setattr(study, "STEPS", (1, 2))
     monkeypatch.setattr(study, "TILES", (1, 32))
     arguments = ["--preset", "quick", "--steps", "1", "--seeds", "1", "-o", str(tmp_path / "out")]
     monkeypatch.setattr(sys, "argv", ["segmentation", *arguments])

@@ -56,6 +56,33 @@ def test_a_run_writes_weights_that_can_be_loaded(tiny, folders, tmp_path, padded
     assert "after 6 steps" in capsys.readouterr().out
 
 
+def test_simulated_pieces_go_with_the_shipped_image_alone(tiny, folders, tmp_path, monkeypatch):
+    """Where the one image is all there is; nobody's own cells are mixed with nuclei."""
+    shares = []
+
+    def learn(pairs, preset, *args, **options):
+        shares.append(preset.augmentation.simulated)
+        return train_on_pairs(pairs, preset, *args, **options)
+
+    monkeypatch.setattr(training, "train_on_pairs", learn)
+    tinydiff.train_segmentation(out=tmp_path / "shipped")
+    tinydiff.train_segmentation(*folders, out=tmp_path / "own")
+    assert shares == [training.SIMULATED, 0]
+
+
+def test_simulated_pieces_have_many_nuclei_few_and_none():
+    pieces = [training.simulated(np.random.default_rng(seed), 96, TINY) for seed in range(60)]
+    covered = np.array([np.mean(labels > 0) for _, labels, _ in pieces])
+    assert (
+        0.25 < np.mean(covered == 0) < 0.55
+        and np.mean(covered > 0.1) > 0.1
+        and np.mean(covered[covered > 0] < 0.05) > 0.2
+    )
+    for image, labels, weights in pieces:
+        assert image.shape == (96, 96, 1) and image.dtype == weights.dtype == np.float32 and labels.dtype == np.int32
+        assert weights.min() == 1 and (weights[labels == 0].max() > 1) <= (labels > 0).any()
+
+
 def test_grey_and_colour_learn_together(tmp_path):
     image, mask = simulate_nuclei(np.random.default_rng(0), (60, 60))
     colour = np.repeat(image[:, :, None], 3, 2)

@@ -15,6 +15,7 @@ class Augmentation:
     flips: bool = True  # mirrored or not, and turned by 0, 90, 180 or 270 degrees
     contrast: float = 0.25  # standard deviation of the logarithm of the factor on the grey values
     brightness: float = 0.1  # and of what is added to them
+    simulated: float = 0.0  # share of the pieces that are simulated: nuclei, or none, in haze
 
 
 def deformation(rng: np.random.Generator, size: int, elastic_sigma: float) -> np.ndarray:

@@ -26,7 +26,7 @@ SHORT = OptimConfig(steps=300, batch=4, lr=2e-3, warmup=20, ema=0.98)
 PAPER = OptimConfig(steps=1_000, batch=1, lr=3e-4, warmup=50, ema=0.99)
 SEGMENTATION = {
     "quick": SegmentationPreset(SMALL, SHORT),
-    "full": SegmentationPreset(SMALL, replace(SHORT, steps=1_000)),
+    "full": SegmentationPreset(SMALL, replace(SHORT, steps=4_000)),
     "paper": SegmentationPreset(UNet2015Config(), PAPER, size=256),
 }
 

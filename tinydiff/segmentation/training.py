@@ -11,7 +11,7 @@ import numpy as np
 
 from tinydiff import ops
 from tinydiff.apps.data.image_files import Pair, read_pairs
-from tinydiff.apps.data.nuclei import load_nuclei
+from tinydiff.apps.data.nuclei import load_nuclei, simulate_nuclei
 from tinydiff.apps.outputs import refuse_overwriting
 from tinydiff.apps.train.curves import loss_curves
 from tinydiff.apps.train.folder import files_of_run, folder_lock, refuse_another_run, refuse_existing, run_folder
@@ -30,6 +30,7 @@ from tinydiff.weights import save_weights
 NAME = "segmentation"
 VALIDATION_STRIP = 0.2  # the right-hand part of each image, which is not learnt from
 VALIDATE_EVERY = 50  # steps
+SIMULATED = 0.4  # share of the pieces, where the one shipped image is all there is
 GENERATIONS = 10  # times the preset's steps: how long an accuracy is waited for
 
 
@@ -46,8 +47,9 @@ def train_segmentation(
 ) -> Path:
     """Train the U-Net of 2015 on a folder of images and one of masks of the same names; returns the run's folder.
 
-    Without folders it learns from the left half of the shipped image of nuclei.  The right-hand fifth of each image,
-    the validation strip, says how good the model is.  `until_iou`: go on until the intersection over union there
+    Without folders it learns from the left half of the shipped image of nuclei, and from simulated pieces with many
+    nuclei, few and none, in haze and noise.  The right-hand fifth of each image, the validation strip, says how good
+    the model is.  `until_iou`: go on until the intersection over union there
     reaches this, at most for ten times the preset's steps.  The weights go to `segmentation.safetensors`.
     Raises InputError for what does not fit, MismatchError where `until_iou` is not reached (the weights are kept).
     """
@@ -59,7 +61,8 @@ def train_segmentation(
     settings = replace(settings, model=replace(settings.model, padded=padded))
     check_device(device)
     if images is None or masks is None:
-        pairs, source = [load_nuclei("left")], "the left half of the shipped nuclei"
+        pairs, source = [load_nuclei("left")], "the left half of the shipped nuclei, and simulated ones"
+        settings = replace(settings, augmentation=replace(settings.augmentation, simulated=SIMULATED))
     else:
         pairs = read_pairs(images, masks, least=Geometry(settings.model).receptive_radius + 1)
         source = str(images)
@@ -146,9 +149,15 @@ def train_on_pairs(
     seen = preset.size if preset.model.padded else geometry.seen(preset.size)
     area = np.array([e.learnt_from()[1].size for e in examples], float)
 
+    def piece(rng: np.random.Generator, example: Example) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        how = preset.augmentation
+        if how.simulated and rng.random() < how.simulated:
+            return simulated(rng, seen, preset)
+        return cut(rng, *example.learnt_from(), seen, how)
+
     def loss_of(step: int, rng: np.random.Generator) -> Tensor:
         chosen = rng.choice(len(examples), preset.optim.batch, p=area / area.sum())
-        pieces = [cut(rng, *examples[int(i)].learnt_from(), seen, preset.augmentation) for i in chosen]
+        pieces = [piece(rng, examples[int(i)]) for i in chosen]
         images = np.stack([_channels(image, model) for image, _, _ in pieces])
         logits = model(Tensor(model.place(images)), rng)
         rim = (seen - logits.shape[1]) // 2  # what unpadded convolutions have taken
@@ -175,6 +184,15 @@ def train_on_pairs(
     if validation_strip and not reached:
         validation.append((preset.optim.steps, validation_iou(ema_model, examples)))
     return Learnt(ema_model, validation)
+
+
+def simulated(
+    rng: np.random.Generator, size: int, preset: SegmentationPreset
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """A simulated piece, its labels and its weights: few nuclei or many, or none, in any haze and noise."""
+    density, haze, exposures = np.exp(rng.uniform(*np.log([(0.003, 0.02, 0.5), (0.3, 2, 500)])))
+    image, labels = simulate_nuclei(rng, (size, size), density * (rng.random() < 0.6), haze, exposures)
+    return normaliser(image, 1)(image), labels, border_weights(labels, preset.w0, preset.sigma)
 
 
 def validation_iou(model: UNet2015, examples: Sequence[Example]) -> float:

@@ -40,3 +40,22 @@ def test_a_seed_gives_the_same_image():
     one, same, other = (simulate_nuclei(np.random.default_rng(seed), (64, 64)) for seed in (1, 1, 2))
     assert all(np.array_equal(a, b) for a, b in zip(one, same, strict=True))
     assert not np.array_equal(one[0], other[0])
+
+
+def test_haze_without_a_nucleus():
+    rng = np.random.default_rng
+    image, mask = simulate_nuclei(rng(0), (128, 128), density=0, haze=2, exposures=500)
+    assert not mask.any() and image.std() > 40
+    _, plain = simulate_nuclei(rng(0), (128, 128), 0.1)
+    assert np.array_equal(simulate_nuclei(rng(0), (128, 128), 0.1, haze=1)[1], plain)  # the cells are the same
+
+
+def test_exposures_take_noise_away():
+    """What is left of it falls as 1/√n, down to that of rounding."""
+
+    def noise(exposures):
+        image, _ = simulate_nuclei(np.random.default_rng(0), (128, 128), density=0, exposures=exposures)
+        return np.std(image - ndimage.gaussian_filter(image.astype(float), 8))
+
+    assert noise(16) == pytest.approx(noise(1) / 4, rel=0.1)
+    assert noise(500) < 0.6

@@ -20,11 +20,19 @@ def load_nuclei(part: str = "all") -> Pair:
     return image[:, columns], mask[:, columns]
 
 
-def simulate_nuclei(rng: np.random.Generator, size: tuple[int, int] = (256, 256), density: float = 0.2) -> Pair:
+def simulate_nuclei(
+    rng: np.random.Generator,
+    size: tuple[int, int] = (256, 256),
+    density: float = 0.2,
+    haze: float = 0.0,
+    exposures: float = 1.0,
+) -> Pair:
     """An image as a microscope would see it, uint8 (H, W), and its true mask, int32 (H, W).
 
     Ellipses, some of them touching or across each other, each with its own brightness and texture; then the optics'
-    blur, uneven light, and the noise of counting photons.  density: the share of the image that nuclei cover.
+    blur, uneven light, and the noise of counting photons.  density: the share of the image that nuclei cover, 0 for
+    none.  haze: how much the light from out of focus varies (a nucleus has about 0.4).  exposures: how many are
+    averaged, each of which has the whole noise.
     """
     light = np.zeros(size)
     mask = np.zeros(size, np.int32)
@@ -47,8 +55,14 @@ def simulate_nuclei(rng: np.random.Generator, size: tuple[int, int] = (256, 256)
     y, x = np.mgrid[0 : size[0], 0 : size[1]] / max(size) - 0.5
     slope = rng.normal(0, 0.15, 2)
     light = (light + 0.3 * ndimage.gaussian_filter(light, 12)) * (1 + slope[0] * y + slope[1] * x)
-    counts = rng.poisson((light + rng.uniform(0.2, 0.6)) * rng.uniform(30, 80))
-    return np.minimum(counts + rng.normal(0, 2, size), 255).clip(0).astype(np.uint8), mask
+    if haze:
+        blurred = ndimage.gaussian_filter(
+            rng.standard_normal(size), np.exp(rng.uniform(np.log(2), np.log(max(size) / 3)))
+        )
+        light += haze * (blurred - blurred.min()) / blurred.std()
+    counts = rng.poisson((light + rng.uniform(0.2, 0.6)) * rng.uniform(30, 80) * exposures)
+    grey = (counts + np.sqrt(exposures) * rng.normal(0, 2, size)) / exposures
+    return np.minimum(grey, 255).clip(0).astype(np.uint8), mask
 
 
 def _ellipse(size: tuple[int, int], centre: np.ndarray, radii: np.ndarray, angle: float) -> tuple[np.ndarray, ...]:
