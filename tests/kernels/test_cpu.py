@@ -9,7 +9,7 @@ from scipy.special import erf, expit
 
 from tinydiff import kernels, ops
 from tinydiff.kernels import cpu
-from tinydiff.kernels.cpu import elementary
+from tinydiff.kernels.cpu import conv, elementary
 from tinydiff.kernels.cpu.data_movement import transposed
 from tinydiff.training.optim import Update, adamw_step
 
@@ -83,6 +83,26 @@ def test_matmul(rows, inner, columns, transpose_a, transpose_b):
     expected = a.astype(np.float64) @ b
     a, b = (a.T if transpose_a else a), (b.T if transpose_b else b)  # not contiguous either
     assert error(cpu.matmul(a, b, transpose_a, transpose_b), expected) <= 2e-6
+
+
+@pytest.mark.parametrize("positions", [1, 5, 40, 100, 500, 900])
+@pytest.mark.parametrize("filters", [7, 64, 130])
+def test_how_a_convolution_is_shared_out_changes_no_bit(positions, filters, monkeypatch):
+    """By positions, by filters, in small tasks and in large ones."""
+    x, w, dy = normal(1, 1, positions, 33), normal(1, 3, 33, filters, seed=1), normal(1, 1, positions, filters, seed=2)
+    found, before = [], numba.get_num_threads()
+    for large in (0, 1 << 30):
+        for threads in (1, before):
+            monkeypatch.setattr(conv, "LARGE", large)
+            numba.set_num_threads(threads)
+            y = conv.conv2d_forward(x, w, None, 1, (0, 0, 1, 1))
+            found.append((y, conv.conv2d_input_grad(dy, w, x.shape, 1, (0, 0, 1, 1))))
+    assert all(np.array_equal(y, found[0][0]) and np.array_equal(dx, found[0][1]) for y, dx in found)
+    y, dx = found[0]
+    with kernels.use("numpy"):
+        x, w, dy = (a.astype(np.float64) for a in (x, w, dy))
+        assert error(y, kernels.conv2d_forward(x, w, None, 1, (0, 0, 1, 1))) < 2e-6
+        assert error(dx, kernels.conv2d_input_grad(dy, w, x.shape, 1, (0, 0, 1, 1))) < 2e-6
 
 
 def adamw_arrays(n, dtype=np.float32):

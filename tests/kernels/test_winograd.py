@@ -66,8 +66,9 @@ def test_any_size_and_padding(n, height, width, vectors, padding):
 
 
 @pytest.mark.parametrize("channels, bound", [(64, 1e-5), (320, 2e-5), (1280, 5e-5)])
-def test_error_of_the_largest_value(channels, bound):
+def test_error_of_the_largest_value(channels, bound, monkeypatch):
     """Measured: 1.2e-6, 2.9e-6 and 7e-6; the usual points 0, ±1, ±2, ∞ give four times as much."""
+    monkeypatch.setattr(winograd, "FEW", 0)
     assert max(errors(1, 8, 8, channels, channels)) <= bound
 
 
@@ -79,6 +80,13 @@ def test_more_tiles_than_a_slab_of_the_weight_gradient_holds(monkeypatch):
 @pytest.mark.parametrize("shape, stride", [((3, 3, LANES, LANES), 2), ((1, 1, LANES, LANES), 1), ((3, 3, 3, LANES), 1)])
 def test_where_it_cannot_be_the_direct_way_is_taken(shape, stride):
     assert not winograd.is_supported(shape, stride)
+
+
+def test_many_kernels_at_few_positions_go_the_direct_way():
+    """Whatever the batch: what an image becomes does not depend on those beside it."""
+    assert winograd.is_supported((3, 3, 512, 512), 1, 64) and winograd.is_supported((3, 3, 640, 640), 1, 1024)
+    assert not winograd.is_supported((3, 3, 640, 640), 1, 256)
+    assert winograd.is_supported((3, 3, 1280, 1280), 1)  # the gradient by the weights sums over all positions
 
 
 def test_use_turns_it_off_and_on(monkeypatch):

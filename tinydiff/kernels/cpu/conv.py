@@ -15,15 +15,26 @@ Every task writes its own part of the result and sums in one order: the same bit
 """
 
 import functools
+import math
 from collections import namedtuple
 
 import numpy as np
-from numba import prange
+from numba import get_num_threads, prange
 
 from tinydiff.kernels.cpu import kn2row, winograd
 from tinydiff.kernels.cpu.arrays import Geometry, as_float32, empty, zeros
 from tinydiff.kernels.cpu.data_movement import sum_positions, transposed
-from tinydiff.kernels.cpu.gemm import Matrix, Size, as_matrix, as_panels, gemm, gemm_transposed, pack, pack_transposed
+from tinydiff.kernels.cpu.gemm import (
+    Matrix,
+    Panels,
+    Size,
+    as_matrix,
+    as_panels,
+    gemm,
+    gemm_transposed,
+    pack,
+    pack_transposed,
+)
 from tinydiff.kernels.cpu.indirection import Positions, TapMap, fill_buffer, fill_taps
 from tinydiff.kernels.cpu.jit import address, helper, kernel, rounded
 from tinydiff.kernels.cpu.micro_kernel import ENTRY, ROWS, WIDTH
@@ -31,7 +42,7 @@ from tinydiff.kernels.cpu.vectors import LANES, copy
 from tinydiff.kernels.memory import cached
 
 Padding = tuple[int, int, int, int]
-BLOCK = 4 * ROWS  # output positions in a task
+BLOCK, LARGEST, LARGE = 4 * ROWS, 32 * ROWS, 1 << 21  # output positions in a task; with more bytes of weights; how many
 SHORT = 8  # channels, or fewer: too short a run, so a run is a whole row of the kernel
 # The gradient by the weights: if it is larger than CACHE (bytes), a task makes a block of so many channels and filters
 # of one tap; a task adds a SLAB of positions at a time, whose panel of dy leaves room in the first cache; and where
@@ -40,6 +51,7 @@ CACHE, BLOCK_ROWS, BLOCK_COLUMNS = 1 << 18, 16 * ROWS, 4 * WIDTH
 SLAB, TASKS, GROUPS = 128, 8, 4
 _WHOLE = np.zeros((1, 2), np.int64)  # all positions of y as one phase
 _NONE = (0, 0, 0, 0)  # no padding
+Share = namedtuple("Share", "rows columns")  # output positions and filters in a task
 Block = namedtuple("Block", "taps rows columns")  # how much of the gradient by the weights one task makes
 
 
@@ -50,29 +62,33 @@ def _tap_map(numbers):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _convolve(x, outside, steps, panels, bias, kernel_w, tap_maps, phases, apart, y):  # type: ignore[no-untyped-def]
+def _convolve(x, outside, steps, panels, bias, kernel_w, tap_maps, phases, apart, share, y):  # type: ignore[no-untyped-def]
     """`steps` numbers of x for each tap.  The positions of y fall into phases, of which each has its tap maps (2, 6) by
     rows and by columns; `phases` (…, 2) says where each begins, and from there on its positions lie `apart`.
     """
     filters, longest = y.shape[3], (y.shape[1] + apart - 1) // apart * ((y.shape[2] + apart - 1) // apart)
     straight = apart == 1 and filters % LANES == 0  # the micro-kernel may write to y itself
-    for task in prange(len(phases) * ((y.shape[0] * longest + BLOCK - 1) // BLOCK)):
-        phase, first = task % len(phases), task // len(phases) * BLOCK
+    parts = (filters + share.columns - 1) // share.columns
+    for task in prange(len(phases) * parts * ((y.shape[0] * longest + share.rows - 1) // share.rows)):
+        phase, rest = task % len(phases), task // len(phases)
+        begin, first = rest % parts * share.columns, rest // parts * share.rows
+        width = min(share.columns, filters - begin)
         row, column = phases[phase]
         rows, columns = _tap_map(tap_maps[phase, 0]), _tap_map(tap_maps[phase, 1])
         out_h, out_w = (y.shape[1] - row + apart - 1) // apart, (y.shape[2] - column + apart - 1) // apart
-        count = max(0, min(BLOCK, y.shape[0] * out_h * out_w - first))  # some phases are smaller
+        count = max(0, min(share.rows, y.shape[0] * out_h * out_w - first))  # some phases are smaller
         buffer = np.empty(((count + ROWS - 1) // ROWS, rows.taps * columns.taps, ENTRY), np.int64)
         fill_buffer(buffer, ROWS, x, Positions(first, first + count, out_h, out_w), rows, columns, address(outside))
         fill_taps(buffer, rows, columns, kernel_w, x.shape[3])
-        block = np.empty((0 if straight else count, rounded(filters, LANES)), np.float32)
-        c = Matrix(address(y) + 4 * first * filters, filters) if straight else as_matrix(block)
-        gemm(buffer, 0, Size(count, filters, steps), as_panels(panels), address(bias), c)
+        block = np.empty((0 if straight else count, rounded(width, LANES)), np.float32)
+        c = Matrix(address(y) + 4 * (first * filters + begin), filters) if straight else as_matrix(block)
+        b = Panels(address(panels) + 4 * begin * panels.shape[1], WIDTH, WIDTH * panels.shape[1])
+        gemm(buffer, 0, Size(count, width, steps), b, address(bias) + 4 * begin, c)
         if not straight:
             for r in range(count):
                 n, place = divmod(first + r, out_h * out_w)
                 i, j = divmod(place, out_w)
-                copy(address(block[r]), address(y[n, row + apart * i, column + apart * j]), filters)
+                copy(address(block[r]), address(y[n, row + apart * i, column + apart * j, begin:]), width)
 
 
 @kernel
@@ -123,19 +139,19 @@ def conv2d_forward(x: np.ndarray, w: np.ndarray, b: np.ndarray | None, stride: i
     x, w = as_float32("conv2d_forward", x), as_float32("conv2d_forward", w)
     y = empty(x.shape[0], out_h, out_w, filters)
     bias = _whole_panels(b, filters)
-    if winograd.is_supported(w.shape, stride):
+    if winograd.is_supported(w.shape, stride, out_h * out_w):
         winograd.convolve(x, cached(w, winograd.transformed), bias, top, left, y)
         return y
     if kn2row.is_supported(w.shape, stride):
         kn2row.convolve(x, w, bias, top, left, y)
         return y
-    panels = cached(w, pack)
     rows, columns = TapMap(stride, -top, 1, 0, 1, kernel_h), TapMap(stride, -left, 1, 0, 1, kernel_w)
-    steps = channels
+    panels, steps = cached(w, pack), channels
     if channels <= SHORT and kernel_w > 1:
         x, steps = _with_border(x, padding), kernel_w * channels
         rows, columns = TapMap(stride, 0, 1, 0, 1, kernel_h), TapMap(stride, 0, 1, 0, 1, 1)
-    _convolve(x, zeros(steps), steps, panels, bias, kernel_w, np.array([[rows, columns]]), _WHOLE, 1, y)
+    share = _share(y.shape[0] * out_h * out_w, filters, panels)
+    _convolve(x, zeros(steps), steps, panels, bias, kernel_w, np.array([[rows, columns]]), _WHOLE, 1, share, y)
     return y
 
 
@@ -152,14 +168,30 @@ def conv2d_input_grad(
     if stride == 1 and min(border) >= 0 and (kn2row.is_supported(rotated, 1) or filters <= SHORT and kernel_w > 1):
         return conv2d_forward(dy, transposed(w[::-1, ::-1]), None, 1, border)
     dx, none = empty(*x_shape), zeros(channels + WIDTH)
-    if winograd.is_supported(rotated, stride):
+    if winograd.is_supported(rotated, stride, x_shape[1] * x_shape[2]):
         winograd.convolve(dy, winograd.transformed_rotated(w), none, border[0], border[2], dx)
         return dx
     if min(kernel_h, kernel_w) < stride:  # then no output uses some of the inputs
         dx[:] = 0
     tap_maps, phases = _phases(x_shape[1:3], stride, (top, left), (kernel_h, kernel_w))
-    _convolve(dy, zeros(filters), filters, pack_transposed(w), none, kernel_w, tap_maps, phases, stride, dx)
+    panels = pack_transposed(w)
+    share = _share(math.prod(x_shape[:3]), channels, panels)
+    _convolve(dy, zeros(filters), filters, panels, none, kernel_w, tap_maps, phases, stride, share, dx)
     return dx
+
+
+def _share(positions: int, filters: int, weights: np.ndarray) -> Share:
+    """What a task of `_convolve` makes, the same for each thread.
+
+    Each task reads the weights of its filters once.  Where they are many that takes time, so a task has many positions;
+    where positions are few, each thread makes all of them for some of the filters.
+    """
+    threads, panels, many = get_num_threads(), -(-filters // WIDTH), weights.nbytes > LARGE
+    most = LARGEST if many else BLOCK
+    parts = min(threads, panels) if positions <= (most if many else ROWS) else 1
+    blocks = threads * -(-positions // (threads * most)) if parts == 1 else 1
+    rows = max(1, -(-positions // (blocks * ROWS))) * ROWS
+    return Share(rows, -(-panels // parts) * WIDTH)
 
 
 @functools.cache

@@ -14,6 +14,7 @@ The points are 0, ±√½, ±√2 and ∞: with the usual 0, ±1, ±2, ∞ the r
 (Lavin & Gray 2015, arXiv:1509.09308)
 """
 
+import math
 from collections import namedtuple
 
 import numpy as np
@@ -39,6 +40,8 @@ from tinydiff.kernels.cpu.winograd_transforms import (
 from tinydiff.kernels.selection import winograd_allowed
 
 CACHE, SLAB = 3 << 18, 1 << 22  # bytes of values that a task, and a weight gradient, work on at a time
+FEW, MANY = 16 * 16, 512 * 512  # outputs of an image, and kernels, for which it is not worth it
+LEAST = 64  # tiles in a task: each reads all the weights, which for fewer takes longer than multiplying
 # height × width tiles of each image; the first one begins `top` rows above it and `left` columns beside it.
 Tiles = namedtuple("Tiles", "height width top left")
 
@@ -169,7 +172,7 @@ def convolve(x: np.ndarray, u: np.ndarray, bias: np.ndarray, top: int, left: int
     tiles = y.shape[0] * -(-y.shape[1] // OUT) * -(-y.shape[2] // OUT)
     fit = CACHE // (4 * POINTS * (channels + filters))
     threads = get_num_threads()
-    tasks = threads * max(1, -(-tiles // (threads * max(fit, 2 * ROWS))))
+    tasks = threads * max(1, -(-tiles // (threads * max(fit, LEAST))))
     _convolve(x, u, bias, zeros(max(channels, u.shape[1] * WIDTH)), top, left, -(-tiles // tasks), y)
 
 
@@ -198,8 +201,10 @@ def weight_grad(x: np.ndarray, dy: np.ndarray, top: int, left: int) -> np.ndarra
     return dw
 
 
-def is_supported(shape: tuple[int, ...], stride: int) -> bool:
-    """Whether Winograd is used for kernels (KH, KW, C, K) and this stride: wherever it can be, and is allowed.
+def is_supported(shape: tuple[int, ...], stride: int, positions: float = math.inf) -> bool:
+    """Whether Winograd is used for kernels (KH, KW, C, K), this stride and so many outputs of an image.
+
+    Wherever it can be, is allowed, and does not transform more weights than it saves multiplications at few positions.
 
     Measured on two threads of AVX-512, effective GFLOP/s of y / dx / dw, and the largest error of y over the largest y:
 
@@ -213,4 +218,4 @@ def is_supported(shape: tuple[int, ...], stride: int) -> bool:
     """
     kernel_h, kernel_w, channels, filters = shape
     possible = kernel_h == kernel_w == 3 and stride == 1 and channels % LANES == 0 and filters % LANES == 0
-    return possible and winograd_allowed()
+    return possible and winograd_allowed() and (positions > FEW or channels * filters <= MANY)
