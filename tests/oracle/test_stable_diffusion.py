@@ -44,11 +44,6 @@ def stirred(module, scale=0.02):
 @pytest.fixture(scope="module")
 def theirs(tmp_path_factory):
     torch.manual_seed(0)
-    folder = tmp_path_factory.mktemp("tokenizer")
-    words = CLIPTokenizer()
-    lines = ["#version: 0.2", *(" ".join(pair) for pair in words.merges)]
-    (folder / "merges.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    (folder / "vocab.json").write_text(json.dumps(words.ids), encoding="utf-8")
     text = transformers.CLIPTextConfig(
         vocab_size=49408, hidden_size=32, intermediate_size=128, num_hidden_layers=2, num_attention_heads=4,
         max_position_embeddings=77, hidden_act="quick_gelu",
@@ -62,11 +57,21 @@ def theirs(tmp_path_factory):
         block_out_channels=(16, 32, 32), layers_per_block=1, norm_num_groups=8, latent_channels=4, sample_size=SIZE,
         down_block_types=["DownEncoderBlock2D"] * 3, up_block_types=["UpDecoderBlock2D"] * 3,
     )  # fmt: skip
+    return pipeline(stirred(vae), stirred(transformers.CLIPTextModel(text)), stirred(unet), tmp_path_factory)
+
+
+def pipeline(vae, text_encoder, unet, tmp_path_factory):
+    """diffusers', with CLIP's own tokenizer."""
+    folder = tmp_path_factory.mktemp("tokenizer")
+    words = CLIPTokenizer()
+    lines = ["#version: 0.2", *(" ".join(pair) for pair in words.merges)]
+    (folder / "merges.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    (folder / "vocab.json").write_text(json.dumps(words.ids), encoding="utf-8")
     return diffusers.StableDiffusionPipeline(
-        vae=stirred(vae),
-        text_encoder=stirred(transformers.CLIPTextModel(text)),
+        vae=vae,
+        text_encoder=text_encoder,
         tokenizer=transformers.CLIPTokenizer.from_pretrained(str(folder), model_max_length=77),
-        unet=stirred(unet),
+        unet=unet,
         scheduler=diffusers.PNDMScheduler(**SCHEDULER),
         safety_checker=None,
         feature_extractor=None,
@@ -187,6 +192,67 @@ def test_the_other_methods_work(both):
     assert ours.reconstruct(noise, PROMPT, 3).shape == image.shape
     found = ours.attention_maps("a photo of a cat", steps=2)
     assert found.words == ["a", "photo", "of", "a", "cat"] and found.maps.shape == (2, 5, 16, 16)
+
+
+@pytest.fixture(scope="module")
+def full_size(tmp_path_factory):
+    """Stable Diffusion 1.5's own sizes, 1,066 million random numbers as float16: diffusers' pipeline and ours."""
+    torch.manual_seed(1)
+    text = transformers.CLIPTextConfig(
+        vocab_size=49408, hidden_size=768, intermediate_size=3072, num_hidden_layers=12, num_attention_heads=12,
+        max_position_embeddings=77, hidden_act="quick_gelu",
+    )  # fmt: skip
+    unet = diffusers.UNet2DConditionModel(sample_size=64, cross_attention_dim=768, attention_head_dim=8)
+    vae = diffusers.AutoencoderKL(
+        block_out_channels=(128, 256, 512, 512), layers_per_block=2, latent_channels=4, sample_size=512,
+        down_block_types=["DownEncoderBlock2D"] * 4, up_block_types=["UpDecoderBlock2D"] * 4,
+    )  # fmt: skip
+    parts = vae.eval(), transformers.CLIPTextModel(text).eval(), unet.eval()
+    theirs = pipeline(*(part.half() for part in parts), tmp_path_factory)
+    folder = tmp_path_factory.mktemp("full")
+    theirs.save_pretrained(folder, variant="fp16")
+    for part in parts:
+        part.float()
+    theirs.set_progress_bar_config(disable=True)
+    return theirs, tinydiff.load(folder)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sampler, steps", [("plms", 4), ("ddim", 3), ("dpm", 3)])
+def test_from_text_at_full_size(full_size, sampler, steps):
+    """All 1,066 million of them, at 256×256 so that a test takes a minute."""
+    theirs, ours = full_size
+    options, last = configured(theirs, sampler), Last()
+    asked = dict(num_inference_steps=steps, guidance_scale=7.5, negative_prompt=NEGATIVE, height=256, width=256)
+    expected = [
+        theirs(PROMPT, **asked, generator=torch.Generator().manual_seed(3), output_type=kind)
+        for kind in ("latent", "pil")
+    ]
+    options = Options(spacing=options.spacing, callback=last)
+    asked = dict(sampler=sampler, negative_prompt=NEGATIVE, seed=3, options=options, height=256, width=256)
+    images = ours.generate([PROMPT], steps, **asked)
+    assert_same(last.latents, images, expected[0].images, expected[1])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("masked", [False, True])
+def test_from_an_image_at_full_size(full_size, masked):
+    theirs, ours = full_size
+    configured(theirs, "ddim")
+    ramp = np.linspace(0, 255, 256)
+    photo = np.stack([ramp[:, None] + 0 * ramp, 0 * ramp[:, None] + ramp, np.full((256, 256), 90)], -1).astype(np.uint8)
+    mask = np.zeros((256, 256), bool)
+    mask[64:192, 80:240] = True
+    kind = diffusers.StableDiffusionInpaintPipeline if masked else diffusers.StableDiffusionImg2ImgPipeline
+    other = kind(**theirs.components, requires_safety_checker=False)
+    other.set_progress_bar_config(disable=True)
+    page = [Image.fromarray(mask.astype(np.uint8) * 255)] if masked else []
+    asked = dict(strength=0.75, num_inference_steps=4, guidance_scale=7.5, generator=torch.Generator().manual_seed(2))
+    asked |= dict(height=256, width=256) if masked else {}
+    expected = images_of(other(PROMPT, Image.fromarray(photo), *page, **asked))
+    images = ours.edit(photo, PROMPT, strength=0.75, mask=mask if masked else None, steps=4, sampler="ddim", seed=2)
+    where = mask if masked else np.ones_like(mask)
+    assert abs(images.astype(int) - expected)[:, where].max() <= 2
 
 
 def compvis_unet():

@@ -127,13 +127,26 @@ def test_inversion_comes_nearer_with_more_steps(pipe):
     assert errors[1] < 0.6 * errors[0], errors
 
 
+def test_an_image_need_not_have_the_model_s_own_size(pipe, dress):
+    """Wider than it is high, and a mask of its shape; what may not change comes back."""
+    wide = np.concatenate([dress[0], dress[0][:, :16]], 1)
+    mask = np.zeros((32, 48), bool)
+    mask[8:24, 30:] = True
+    edited = pipe.edit(wide, PROMPT, mask=mask, steps=3)
+    assert edited.shape == (1, 32, 48, 3) and (edited[0][~mask] == wide[~mask]).all()
+    assert (edited[0] != wide).any() and pipe.invert(wide, PROMPT, 2).shape == (1, 8, 12, 4)
+
+
 @pytest.mark.parametrize(
     "change, message",
     [
         ({"strength": 0.0}, "strength must lie above 0"),
         ({"strength": 1.1}, "strength must lie above 0"),
-        ({"images": np.zeros((1, 28, 28, 3), np.uint8)}, r"1 prompts need images uint8 \(1, 32, 32, 3\)"),
+        ({"images": np.zeros((1, 28, 28, 3), np.uint8)}, r"uint8 \(1, H, W, 3\), H and W multiples of 8; got uint8"),
         ({"images": np.zeros((1, 32, 32, 3), np.float32)}, "got float32"),
+        ({"images": np.zeros((2, 32, 32, 3), np.uint8)}, "1 prompts need images"),
+        ({"images": np.zeros((1, 0, 32, 3), np.uint8)}, "1 prompts need images"),
+        ({"images": np.zeros((1, 3, 32, 32), np.uint8)}, "1 prompts need images"),
         ({"mask": np.ones((32, 32), np.uint8)}, "the mask is uint8"),
         ({"mask": np.ones((8, 8), bool)}, r"the mask is bool \(8, 8\)"),
         ({"prompts": ["a red zebra"]}, "zebra"),

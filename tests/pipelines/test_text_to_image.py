@@ -31,7 +31,7 @@ def test_images_of_another_size(pipe):
     assert images.shape == (1, 16, 48, 3)
     assert pipe.generate([PROMPT], 2, width=48).shape == (1, 32, 48, 3)
     for sides in ({"height": 30}, {"width": 0}, {"width": -8}):
-        with pytest.raises(InputError, match="height and width must be multiples of 4; got"):
+        with pytest.raises(InputError, match="height and width must be multiples of 8; got"):
             pipe.generate([PROMPT], 2, **sides)
 
 

@@ -140,10 +140,10 @@ def slerp(one: np.ndarray, other: np.ndarray, share: float) -> np.ndarray:
 def _aligned(pipe: TextToImage, prompts: Any, images: np.ndarray) -> tuple[list[str], np.ndarray]:
     """A list of prompts, and as many images: one prompt serves every image, and one image every prompt."""
     prompts = [prompts] * (len(images) if images.ndim == 4 else 1) if isinstance(prompts, str) else list(prompts)
-    size, count = pipe.size, len(prompts)
+    count, multiple = len(prompts), pipe.multiple
     images = np.repeat(images[None], count, 0) if images.ndim == 3 else images
-    if images.dtype != np.uint8 or images.shape != (count, size, size, 3):
-        raise InputError(
-            f"{count} prompts need images uint8 ({count}, {size}, {size}, 3); got {images.dtype} {images.shape}"
-        )
+    fits = images.ndim == 4 and len(images) == count and images.shape[3] == 3 and min(images.shape[1:3]) > 0
+    if not fits or images.dtype != np.uint8 or images.shape[1] % multiple or images.shape[2] % multiple:
+        expected = f"{count} prompts need images uint8 ({count}, H, W, 3), H and W multiples of {multiple}"
+        raise InputError(f"{expected}; got {images.dtype} {images.shape}")
     return prompts, images

@@ -74,6 +74,11 @@ class TextToImage:
         """Pixels of an image's side."""
         return self.latent_shape[0] * self.autoencoder.factor
 
+    @property
+    def multiple(self) -> int:
+        """What divides an image's sides: each level of the U-Net halves those of the latents."""
+        return self.autoencoder.factor * 2 ** (len(self.denoiser.unet.config.block_out_channels) - 1)
+
     def to(self, device: str) -> "TextToImage":
         """Move the networks to "cpu" or "cuda", in place.  Raises InputError where the device cannot be used."""
         for module in (self.autoencoder, self.denoiser):
@@ -111,8 +116,8 @@ class TextToImage:
         factor, generator = self.autoencoder.factor, self.generator(seed, rng)
         height = self.latent_shape[0] * factor if height is None else height
         width = self.latent_shape[1] * factor if width is None else width
-        if min(height, width) < 1 or height % factor or width % factor:
-            raise InputError(f"generate: height and width must be multiples of {factor}; got {height}, {width}")
+        if min(height, width) < 1 or height % self.multiple or width % self.multiple:
+            raise InputError(f"generate: height and width must be multiples of {self.multiple}; got {height}, {width}")
         shape = len(prompts), height // factor, width // factor, self.latent_shape[2]
         noise = generator.standard_normal(shape, np.float32)
         text = self.encode_prompt(prompts)
