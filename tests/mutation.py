@@ -56,6 +56,7 @@ TESTS = {
     "kernels/cpu/micro_kernel": "tests/kernels/test_micro_kernel.py",
     "kernels/cpu": "tests/kernels/test_kernels.py tests/kernels/test_cpu.py",
     "kernels/cuda": "tests/cuda/test_kernels.py",
+    "kernels/reference": "tests/kernels/test_kernels.py tests/ops/test_ops.py",
     "kernels": "tests/kernels/test_backends.py tests/kernels/test_cpu.py tests/ops/test_ops.py",
     "segmentation/presets": "tests/training/test_presets.py",
     "segmentation/metrics": "tests/evaluation/test_metrics.py",
@@ -81,6 +82,8 @@ EQUIVALENT: dict[tuple[str, str, str], str] = {
     ("kernels/cpu/vectors.py", "zip(lanes[::2], lanes[1::2], strict=True)", "True → False"): "both have one length",
     ("models/classifier.py", "zip(self.convs, self.resnets, strict=True)", "True → False"): "both have one length",
     ("diffusion/samplers.py", "ddim_step(replace(s, end=1.0)", "1.0 → 2.0"): "the smaller of it and ᾱ ≤ 1 counts",
+    ("kernels/cpu/winograd.py", "for i in range(8 * chunk", "8 → 9"): "a tile that two tasks transform, to the same",
+    ("kernels/cpu/data_movement.py", "set(b.shape[1:-1]) == {1}", "1 → 2"): "NumPy adds instead, the same",
     ("kernels/cpu/indirection.py", "buffer = np.zeros(", "FloorDiv → Mult"): "a larger buffer, whose end is not used",
 }
 

@@ -127,6 +127,15 @@ def test_inversion_comes_nearer_with_more_steps(pipe):
     assert errors[1] < 0.6 * errors[0], errors
 
 
+def test_who_says_no_seed_gets_0(pipe, dress):
+    same = [
+        (pipe.edit(dress, PROMPT, steps=2), pipe.edit(dress, PROMPT, steps=2, seed=0)),
+        (pipe.interpolate(PROMPT, count=2, steps=2), pipe.interpolate(PROMPT, count=2, steps=2, seed=0, to_seed=1)),
+        (pipe.generate([PROMPT], 2), pipe.generate([PROMPT], 2, seed=0)),
+    ]
+    assert all(np.array_equal(one, other) for one, other in same)
+
+
 def test_an_image_need_not_have_the_model_s_own_size(pipe, dress):
     """Wider than it is high, and a mask of its shape; what may not change comes back."""
     wide = np.concatenate([dress[0], dress[0][:, :16]], 1)

@@ -41,6 +41,36 @@ def test_one_of_another_factor_is_refused(mixed):
         tinydiff.load(mixed)
 
 
+@pytest.fixture
+def whole(tmp_path):
+    for name in ("autoencoder", "denoiser", "words"):
+        shutil.copy(shipped_weights() / f"{name}.safetensors", tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    "shape, message",
+    [
+        ([8, 8, 3], r"latents have 4 channels, the denoiser was trained on \(8, 8, 3\)"),
+        ([8, 8], r"latent_shape is \[8, 8\], expected three numbers"),
+        ([8, 8, 4, 1], r"latent_shape is \[8, 8, 4, 1\], expected three numbers"),
+    ],
+)
+def test_latents_of_another_shape_are_refused(whole, shape, message):
+    arrays, config = checkpoint.load(whole / "denoiser.safetensors")
+    checkpoint.save(whole / "denoiser.safetensors", arrays, {**config, "latent_shape": shape})
+    with pytest.raises(InputError, match=message):
+        tinydiff.load(whole)
+
+
+def test_words_that_do_not_fit_the_vectors_are_refused(whole):
+    arrays, config = checkpoint.load(whole / "denoiser.safetensors")
+    words = config["words"]
+    checkpoint.save(whole / "denoiser.safetensors", arrays, {**config, "words": words[:-1]})
+    with pytest.raises(InputError, match=r"\d+ words do not fit \d+ vectors"):
+        tinydiff.load(whole)
+
+
 def test_a_denoiser_of_before_the_fingerprint_loads_as_it_did(mixed):
     arrays, config = checkpoint.load(mixed / "denoiser.safetensors")
     del config["autoencoder"]

@@ -43,6 +43,16 @@ def test_without_changes_it_is_a_piece_of_the_image():
     assert np.allclose(piece, image[top : top + 16, left : left + 16])
 
 
+def test_a_piece_lies_within_a_large_image():
+    labels = np.arange(20 * 30).reshape(20, 30)
+    image, corners = np.zeros((20, 30, 1), np.float32), set()
+    for seed in range(200):
+        _, part, _ = cut(np.random.default_rng(seed), image, labels, np.ones((20, 30)), 16, STILL)
+        assert len(np.unique(part)) == 16 * 16  # beyond the border it would go on as in a mirror
+        corners.add(divmod(int(part[0, 0]), 30))
+    assert {row for row, _ in corners} == set(range(5)) and {column for _, column in corners} == set(range(15))
+
+
 def test_a_small_image_goes_on_as_in_a_mirror():
     image = np.arange(5, dtype=np.float32)[:, None, None] + np.zeros((5, 5, 1), np.float32)
     piece, *_ = cut(np.random.default_rng(0), image, np.zeros((5, 5), int), np.ones((5, 5)), 12, STILL)

@@ -174,6 +174,19 @@ def test_values_that_are_no_numbers_are_refused(shipped, bad, said):
             shipped.segment(np.ones((80, 80)).astype(dtype))
 
 
+def test_every_pixel_of_a_small_image_is_looked_at():
+    """Its colour lies in every second row and column: seen, or not, from half of them."""
+    image = np.full((64, 64, 3), 120, np.uint8)
+    image[1::2] = image[:, 1::2] = (200, 60, 60)
+    assert is_bright_and_coloured(image)
+
+
+def test_the_colours_are_those_that_the_colour_blind_can_tell_apart():
+    """Yellow, vermilion and blue.  (Okabe & Ito 2008)"""
+    assert (OUTLINE, MISSED, TOO_MUCH) == ((240, 228, 66), (213, 94, 0), (0, 114, 178))
+    assert set(RIGHT) == {225} and set(NOTHING) == {0}
+
+
 def test_more_than_two_classes_are_refused():
     with pytest.raises(InputError, match="knows 3 classes"):
         Segmenter(UNet2015(UNet2015Config(block_out_channels=(1, 2), num_classes=3), rng=None))
