@@ -54,6 +54,7 @@ TESTS = {
     "kernels/cpu/kn2row": "tests/kernels/test_kn2row.py",
     "kernels/cpu/im2col": "tests/kernels/test_rungs.py",
     "kernels/cpu/micro_kernel": "tests/kernels/test_micro_kernel.py",
+    "kernels/cpu/conv": "tests/kernels/test_kernels.py tests/kernels/test_cpu.py tests/kernels/test_winograd.py",
     "kernels/cpu": "tests/kernels/test_kernels.py tests/kernels/test_cpu.py",
     "kernels/cuda": "tests/cuda/test_kernels.py",
     "kernels/reference": "tests/kernels/test_kernels.py tests/ops/test_ops.py",
@@ -65,13 +66,24 @@ TESTS = {
 }
 
 # What no test could see: (file, a piece of the line, the change) → why.
+ANY_NEGATIVE = "to NumPy any negative number is the unknown one"
 MORE_TASKS = "more tasks, of which the last ones have nothing to do"
 EQUIVALENT: dict[tuple[str, str, str], str] = {
     ("kernels/cpu/pointwise.py", "(x.size + CHUNK - 1) // CHUNK", "FloorDiv → Mult"): MORE_TASKS,
     ("kernels/cpu/conv.py", "prange(len(phases) *", "Sub → Add"): MORE_TASKS,
     ("kernels/cpu/winograd.py", "tiles = y.shape[0] *", "FloorDiv → Mult"): "whether two threads share the work",
     ("kernels/cpu/kn2row.py", "channels > filters", "Gt → GtE"): "which of two right kernels is the faster",
-    ("kernels/cpu/pointwise.py", "reshape(-1)", "1 → 2"): "to NumPy any negative number is the unknown one",
+    ("kernels/cpu/pointwise.py", "reshape(-1", "1 → 2"): ANY_NEGATIVE,
+    ("kernels/cpu/im2col.py", "reshape(-1, filters)", "1 → 2"): ANY_NEGATIVE,
+    ("ops/norm.py", "reshape(-1, x.shape[-1])", "1 → 2"): ANY_NEGATIVE,
+    ("kernels/cpu/data_movement.py", "parts = (positions + rows - 1) // rows", "Sub → Add"): MORE_TASKS,
+    ("kernels/cpu/conv.py", "longest = y.shape[3]", "FloorDiv → Mult"): MORE_TASKS,
+    ("kernels/cpu/winograd.py", "tiles = Tiles((y.shape[1]", "FloorDiv → Mult"): "more tiles, which lie outside",
+    ("kernels/cpu/conv.py", "if channels <= SHORT", "LtE → Lt"): "which of two right ways is the faster",
+    ("kernels/cpu/gemm.py", "panels[p, tap * filters + k, j]", "Add → Sub"): "columns that are filled up are not read",
+    ("kernels/cpu/attention.py", "min(WIDTH, count - begin)", "Sub → Add"): "columns that are filled up are not read",
+    ("kernels/cpu/vectors.py", "types.void(*[types.intp] * 4)", "4 → 5"): "Numba looks at the arguments that there are",
+    ("apps/stable_diffusion/byte_pair.py", "zip(encoded, prompts", "True → False"): "both have one length",
     ("kernels/cpu/arrays.py", "malloc.h", "3 → 4"): "what the C library keeps of freed memory",
     ("kernels/cpu/data_movement.py", "set(b.shape[1:-1]) == {1}", "USub dropped"): "NumPy adds instead, the same",
     ("kernels/cpu/optim.py", "CHUNK = 1 << 14", "14 → 15"): "how much a task works on",

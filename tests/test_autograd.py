@@ -313,6 +313,9 @@ def test_a_call_promises_a_tensor_and_forward_a_pair():
 
 def test_repr_shows_few_values_and_of_many_the_shape_and_the_range():
     assert repr(leaf(1.0, 2.0)) == "Tensor(array([1., 2.]), requires_grad=True)"
+    assert repr(Tensor(np.zeros(12))).startswith("Tensor(array([0., 0.,") and "shape=(13,)" in repr(
+        Tensor(np.zeros(13))
+    )
     image = Tensor(np.linspace(-1, 1, 48, dtype=np.float32).reshape(1, 4, 4, 3))
     assert repr(image) == "Tensor(shape=(1, 4, 4, 3), dtype=float32, min=-1, max=1)"
     assert repr(Tensor(np.zeros((0, 3)))) == "Tensor(array([], shape=(0, 3), dtype=float64))"

@@ -105,6 +105,13 @@ def test_how_a_convolution_is_shared_out_changes_no_bit(positions, filters, monk
         assert error(dx, kernels.conv2d_input_grad(dy, w, x.shape, 1, (0, 0, 1, 1))) < 2e-6
 
 
+def test_a_convolution_of_many_small_images():
+    x, w = normal(60, 4, 4, 20), normal(1, 1, 20, 12, seed=1)
+    with kernels.use("numpy"):
+        expected = kernels.conv2d_forward(x.astype(np.float64), w.astype(np.float64), None, 1, (0, 0, 0, 0))
+    assert error(conv.conv2d_forward(x, w, None, 1, (0, 0, 0, 0)), expected) < 1e-6
+
+
 def adamw_arrays(n, dtype=np.float32):
     p, g, m, average = (normal(n, seed=i).astype(dtype) for i in range(4))
     return p, g, m, normal(n, seed=4).astype(dtype) ** 2, average

@@ -82,6 +82,13 @@ def test_a_size_that_does_not_fit_is_refused(config, size, message):
         UNet2015(config, RNG)(Tensor(np.zeros((1, size, size, 3), np.float32)))
 
 
+def test_the_smallest_image_is_one_that_two_max_pools_leave_a_pixel_of():
+    model = UNet2015(UNet2015Config(block_out_channels=(2, 4, 4)), np.random.default_rng(0))
+    assert model(Tensor(np.zeros((1, 4, 4, 3), np.float32))).shape == (1, 4, 4, 2)
+    with pytest.raises(InputError, match="multiples of 4"):
+        model(Tensor(np.zeros((1, 2, 4, 3), np.float32)))
+
+
 def test_crop_takes_the_middle():
     x = np.arange(25.0).reshape(1, 5, 5, 1)
     y, backward = ops.center_crop.forward(x, size=(3, 2))

@@ -176,9 +176,10 @@ def test_values_that_are_no_numbers_are_refused(shipped, bad, said):
 
 def test_every_pixel_of_a_small_image_is_looked_at():
     """Its colour lies in every second row and column: seen, or not, from half of them."""
-    image = np.full((64, 64, 3), 120, np.uint8)
-    image[1::2] = image[:, 1::2] = (200, 60, 60)
+    image = np.full((64, 64, 3), 110, np.uint8)
+    image[1::2] = image[:, 1::2] = (120, 40, 40)
     assert is_bright_and_coloured(image)
+    assert not is_bright_and_coloured(image // 2)  # as coloured, too dark
 
 
 def test_the_colours_are_those_that_the_colour_blind_can_tell_apart():

@@ -73,11 +73,8 @@ def test_simulated_pieces_go_with_the_shipped_image_alone(tiny, folders, tmp_pat
 def test_simulated_pieces_have_many_nuclei_few_and_none():
     pieces = [training.simulated(np.random.default_rng(seed), 96, TINY) for seed in range(60)]
     covered = np.array([np.mean(labels > 0) for _, labels, _ in pieces])
-    assert (
-        0.25 < np.mean(covered == 0) < 0.55
-        and np.mean(covered > 0.1) > 0.1
-        and np.mean(covered[covered > 0] < 0.05) > 0.2
-    )
+    assert 0.25 < np.mean(covered == 0) < 0.55 and np.mean(covered > 0.1) > 0.1
+    assert np.mean(covered[covered > 0] < 0.05) > 0.2
     for image, labels, weights in pieces:
         assert image.shape == (96, 96, 1) and image.dtype == weights.dtype == np.float32 and labels.dtype == np.int32
         assert weights.min() == 1 and (weights[labels == 0].max() > 1) <= (labels > 0).any()
@@ -117,6 +114,16 @@ def test_a_resumed_run_is_bit_for_bit_the_uninterrupted_one(tmp_path, monkeypatc
 def made(folder, name):
     (folder / name).mkdir()
     return name
+
+
+def test_a_run_is_only_resumed_where_that_is_asked_for(tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(training, "fit", lambda task, out, *, resume, should_stop: asked.append(resume) or {})
+    monkeypatch.setattr(training, "load_ema", lambda *_: None)
+    pairs = [simulate_nuclei(np.random.default_rng(0), (80, 70))]
+    train_on_pairs(pairs, TINY, tmp_path)
+    train_on_pairs(pairs, TINY, tmp_path, resume=True)
+    assert asked == [False, True]
 
 
 def test_other_data_does_not_resume(tmp_path):

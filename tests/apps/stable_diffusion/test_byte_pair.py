@@ -25,6 +25,13 @@ def test_merges_of_a_toy_corpus():
     assert [toy.tokens[i] for i in toy.text_ids("lowest newer")] == ["low", "est</w>", "new", "e", "r</w>"]
 
 
+def test_each_byte_has_a_character_of_its_own():
+    """GPT-2's table: the 68 bytes that print nothing have those from U+0100 on, in order."""
+    characters = byte_pair.byte_characters()
+    assert len(set(characters.values())) == 256 and characters[ord("!")] == "!" and characters[0xFF] == "ÿ"
+    assert [characters[byte] for byte in (0, 32, 127, 160, 173)] == ["Ā", "Ġ", "ġ", "ł", "Ń"]
+
+
 def test_merged_is_from_the_left():
     assert merged(["a", "a", "a", "b"], ("a", "a")) == ["aa", "a", "b"] and merged([], ("a", "a")) == []
     assert symbols("é") == ["Ã", "©</w>"]
