@@ -42,7 +42,8 @@ from tinydiff.kernels.cpu.vectors import LANES, copy
 from tinydiff.kernels.memory import cached
 
 Padding = tuple[int, int, int, int]
-BLOCK, LARGEST, LARGE = 4 * ROWS, 32 * ROWS, 1 << 21  # output positions in a task; with more bytes of weights; how many
+BLOCK = 4 * ROWS  # output positions in a task
+LARGE, LARGEST = 1 << 21, 32 * ROWS  # where weights take more bytes, all tasks read them anew: positions in a task then
 SHORT = 8  # channels, or fewer: too short a run, so a run is a whole row of the kernel
 # The gradient by the weights: if it is larger than CACHE (bytes), a task makes a block of so many channels and filters
 # of one tap; a task adds a SLAB of positions at a time, whose panel of dy leaves room in the first cache; and where
