@@ -49,8 +49,8 @@ def train_segmentation(
 
     Without folders it learns from the left half of the shipped image of nuclei, and from simulated pieces with many
     nuclei, few and none, in haze and noise.  The right-hand fifth of each image, the validation strip, says how good
-    the model is.  `until_iou`: go on until the intersection over union there
-    reaches this, at most for ten times the preset's steps.  The weights go to `segmentation.safetensors`.
+    the model is.  `until_iou`: go on until the intersection over union there reaches this, at most for ten times the
+    preset's steps.  The weights go to `segmentation.safetensors`.
     Raises InputError for what does not fit, MismatchError where `until_iou` is not reached (the weights are kept).
     """
     settings = segmentation_preset(preset)
