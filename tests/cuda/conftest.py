@@ -58,12 +58,13 @@ def gpu(monkeypatch):
         return
     import standin
 
-    from tinydiff.kernels.cuda import conv, norm, pointwise
+    from tinydiff.kernels.cuda import conv, norm, optim, pointwise, product
 
     monkeypatch.setattr(device, "simulated", lambda: False)
     monkeypatch.setitem(sys.modules, "cupy", standin.cupy())
     monkeypatch.setitem(sys.modules, "cupyx", sys.modules["cupy"])
     monkeypatch.setitem(sys.modules, "cupyx.scipy", sys.modules["cupy"])
     monkeypatch.setitem(sys.modules, "cupyx.scipy.special", standin.cupyx_erf())
-    for module in (conv, norm, pointwise):
+    attention = sys.modules["tinydiff.kernels.cuda.attention"]  # the package has the function under this name
+    for module in (attention, conv, norm, optim, pointwise, product):
         monkeypatch.setattr(module, "launch", standin.launch)

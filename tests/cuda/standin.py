@@ -29,6 +29,8 @@ class Card:
     dtype = property(lambda self: self.inside.dtype)
     ndim = property(lambda self: self.inside.ndim)
     size = property(lambda self: self.inside.size)
+    strides = property(lambda self: self.inside.strides)
+    itemsize = property(lambda self: self.inside.itemsize)
     T = property(lambda self: Card(self.inside.T))
 
     def item(self):

@@ -10,7 +10,8 @@ import tinydiff
 from tinydiff import ops
 from tinydiff.device import simulated, to_device, to_numpy
 from tinydiff.kernels import cuda, reference
-from tinydiff.kernels.cuda import conv, naive, norm
+from tinydiff.kernels.cuda import conv, naive, norm, product
+from tinydiff.training.optim import Update, adamw_step
 
 TOLERANCE = 1e-5  # float32, of the largest value
 
@@ -97,14 +98,79 @@ def test_the_cards_own_tile_in_the_simulator(monkeypatch):
     """The sizes that the GPU uses, once: with 64 threads a tile's numbers are brought in another pattern."""
     if not simulated():
         pytest.skip("the other tests have run on a GPU with these sizes")
-    sizes = {"TILE": 64, "DEPTH": 8, "PART": 8, "SIDE": 8, "THREADS": 64, "STEP": 8, "ROWS": 8, "ROW": 68}
-    for name, size in sizes.items():
-        monkeypatch.setattr(conv, name, size)
+    sizes = {"TILE": 64, "HALF": 32, "DEPTH": 8, "PART": 8, "SIDE": 8, "THREADS": 64, "STEP": 8, "ROWS": 8, "ROW": 68}
+    for module in (conv, product):
+        for name in sizes.keys() & vars(module).keys():
+            monkeypatch.setattr(module, name, sizes[name])
     x, w = normal(1, 9, 8, 9), normal(1, 1, 9, 3, seed=1)
     y = cuda.conv2d_forward(x, w, None, 1, (0, 0, 0, 0))
     assert_close(y, reference.conv2d_forward(x.astype(np.float64), w.astype(np.float64), None, 1, (0, 0, 0, 0)))
     dw = cuda.conv2d_weight_grad(x, y, (1, 1), 1, (0, 0, 0, 0))
     assert_close(dw, reference.conv2d_weight_grad(x.astype(np.float64), y.astype(np.float64), (1, 1), 1, (0, 0, 0, 0)))
+
+
+# rows, depth, columns, and which factors come transposed
+PRODUCTS = [
+    (T + 3, 5, 7, False, False),
+    (3, 4 * product.DEPTH + 1, T + 2, True, False),
+    (5, 4 * product.DEPTH, 3, False, True),
+    (T, 1, 1, True, True),
+]
+
+
+@pytest.mark.parametrize("rows, depth, columns, transpose_a, transpose_b", PRODUCTS)
+def test_matmul(rows, depth, columns, transpose_a, transpose_b):
+    """Depths in parts, a bias, tiles that are not full."""
+    a = normal(*((depth, rows) if transpose_a else (rows, depth)))
+    b = normal(*((columns, depth) if transpose_b else (depth, columns)), seed=1)
+    bias = normal(columns, seed=2)
+    got = on_card(lambda a, b, bias: cuda.matmul(a, b, transpose_a, transpose_b, bias), a, b, bias)
+    wide = (x.astype(np.float64) for x in (a, b))
+    assert_close(got, reference.matmul(*wide, transpose_a, transpose_b, bias))
+
+
+@pytest.mark.parametrize("shape", [(2, norm.CHANNELS + 1), (3, 2, 5, 7), (1, 1)])
+def test_sum_rows(shape):
+    x = normal(*shape)
+    assert_close(on_card(cuda.sum_rows, x), reference.sum_rows(x.astype(np.float64)))
+
+
+def test_square_sums():
+    """Arrays of one number and of several blocks, in float64; one that is not finite spoils its own sum alone."""
+    arrays = [normal(1), normal(40, 50, seed=1), np.array([1, np.nan], np.float32)]
+    sums = on_card(lambda *arrays: cuda.square_sums(list(arrays)), *arrays)
+    np.testing.assert_allclose(sums[:2], [(a.astype(np.float64) ** 2).sum() for a in arrays[:2]], rtol=1e-12)
+    assert np.isnan(sums[2])
+
+
+@pytest.mark.parametrize("n, length, other, width, heads", [(2, 3, 5, 8, 2), (1, norm.THREADS + 1, 2, 3, 1)])
+def test_attention(n, length, other, width, heads):
+    q, k, v = normal(n, length, width), normal(n, other, width, seed=1), normal(n, other, width, seed=2)
+    dy = normal(n, length, width, seed=3)
+
+    def both(q, k, v, dy):
+        y, backward = ops.attention.forward(q, k, v, heads=heads)
+        return y, *backward(dy)
+
+    results = on_card(both, q, k, v, dy)
+    with tinydiff.use("numpy"):
+        expected = both(*(a.astype(np.float64) for a in (q, k, v, dy)))
+    for got, right in zip(results, expected, strict=True):
+        assert_close(got, right)
+
+
+def test_adamw():
+    """Two parameters, one of several blocks; the definition is training/optim.py's array code."""
+    update = Update(lr=0.1, beta1=0.9, beta2=0.99, eps=1e-8, correct1=1.5, correct2=1.2, scale=0.5, ema=0.7)
+    arrays = [[normal(size, seed=seed) ** (2 if seed == 3 else 1) for size in (3, 300)] for seed in range(5)]
+    expected = [[a.astype(np.float64) for a in group] for group in arrays]
+    with tinydiff.use("numpy"):
+        adamw_step(*expected, [0.1, 0.0], update)
+    moved = [[to_device(a.copy(), "cuda") for a in group] for group in arrays]
+    adamw_step(*moved, [0.1, 0.0], update)
+    for got, right in zip(moved, expected, strict=True):
+        for a, b in zip(got, right, strict=True):
+            assert_close(to_numpy(a), b)
 
 
 @pytest.mark.parametrize("shape, size", [((2, 4, 6, 3), 2), ((1, 6, 3, 5), 3), ((3, 4, 8, 7), 2)])

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import standin
 
-from tinydiff import device, ops
+from tinydiff import device, kernels, ops
 from tinydiff.apps.train.session import fit, load_ema
 from tinydiff.autograd import Tensor
 from tinydiff.datasets import Vocabulary
@@ -26,6 +26,7 @@ from tinydiff.segmentation.tiles import probabilities
 from tinydiff.segmentation.training import train_on_pairs
 from tinydiff.training.optim import AdamW, OptimConfig
 from tinydiff.training.presets import PRESETS
+from tinydiff.training.replay import ReplayedLoss
 from tinydiff.training.tasks import autoencoder_task, measured_scaling_factor
 
 UNET = UNetConfig(
@@ -82,6 +83,33 @@ def test_a_denoisers_training_step(gpu):
         # Adam's first step is lr·sign(g) or nearly: where a gradient is all but 0 its sign is chance.
         sure = abs(expected[name]) > 1e-3 * largest
         assert np.allclose(weights[name][sure], expected_weights[name][sure], atol=1e-5), name
+
+
+def test_a_replayed_training_is_the_training(monkeypatch):
+    """Bit for bit; only a GPU records."""
+    if device.simulated():
+        pytest.skip("the simulator has no graphs")
+
+    def trained():
+        model = Denoiser(UNET, TEXT, np.random.default_rng(0)).to("cuda")
+        optimiser = AdamW(model, OptimConfig(steps=10, batch=2, warmup=1))
+        loss = ReplayedLoss(model, lambda x, t, y, aim: ops.mse_loss(model(Tensor(x), t, y), Tensor(aim)))
+        losses, rng = [], np.random.default_rng(1)
+        for step in range(6):
+            x, aim = rng.standard_normal((2, 2, 4, 2, 2), np.float32)
+            value = loss(x, rng.integers(0, 1000, 2), rng.integers(0, 5, (2, 3)), aim)
+            value.backward()
+            optimiser.step(step)
+            losses.append(value.item())
+        return losses, {name: to_numpy(a) for name, a in model.state_dict().items()}
+
+    losses, weights = trained()
+    find = kernels.find_kernel
+    monkeypatch.setattr(kernels, "find_kernel", lambda name, x: None if name == "record" else find(name, x))
+    expected_losses, expected = trained()
+    assert losses == expected_losses
+    for name, array in expected.items():
+        np.testing.assert_array_equal(weights[name], array)
 
 
 AUTOENCODER = AutoencoderConfig(

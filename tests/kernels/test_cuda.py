@@ -61,10 +61,11 @@ def test_the_inner_loop_multiplies_and_adds_at_once():
 
 def test_every_kernel_is_compiled_somewhere():
     """A kernel that is added without a line in `ptx.KERNELS` would never meet the compiler."""
-    from tinydiff.kernels.cuda import conv, naive, norm, pointwise
+    from tinydiff.kernels.cuda import conv, naive, norm, optim, pointwise, product
 
+    attention = sys.modules["tinydiff.kernels.cuda.attention"]  # the package has the function under this name
     known = {id(kernel) for kernel, _, _ in ptx.KERNELS.values()}
-    for module in (conv, norm, naive, pointwise):
+    for module in (attention, conv, norm, naive, optim, pointwise, product):
         for name, value in vars(module).items():
             if type(value).__name__ == "CUDADispatcher" and not value.targetoptions.get("device"):
                 assert id(value) in known, f"{module.__name__}.{name}"

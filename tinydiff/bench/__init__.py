@@ -57,7 +57,7 @@ def bench(
     return rows
 
 
-def conditions() -> dict[str, Any]:
+def conditions(device: str = "cpu") -> dict[str, Any]:
     """What the figures depend on."""
     _start_torch()
     import llvmlite.binding
@@ -67,12 +67,22 @@ def conditions() -> dict[str, Any]:
     from tinydiff.kernels.cpu.vectors import INSTRUCTIONS
 
     return {
+        **_gpu(device),
         "processor": f"{llvmlite.binding.get_host_cpu_name()} ({platform.machine()})",
         "threads": numba.get_num_threads(),
         "instructions": INSTRUCTIONS,
         "peak, GFLOP/s": round(peak_rate()),
         **{name: version(name) if find_spec(name) else "not installed" for name in ("numpy", "numba", "torch")},
     }
+
+
+def _gpu(device: str) -> dict[str, str]:
+    """The GPU's name, where one is timed."""
+    if device == "cpu":
+        return {}
+    import cupy
+
+    return {"GPU": cupy.cuda.runtime.getDeviceProperties(0)["name"].decode()}
 
 
 def _start_torch() -> None:

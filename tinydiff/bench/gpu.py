@@ -63,8 +63,9 @@ def costs() -> Iterator[Cost]:
 
 def _convolution_costs(shape: Shape) -> Iterator[Cost]:
     """Where there are too few blocks, the sum is split in parts: each is written, read and summed once more."""
-    from tinydiff.kernels.cuda.conv import ENOUGH, TILE
+    from tinydiff.kernels.cuda.conv import taps_apart
     from tinydiff.kernels.cuda.launch import blocks
+    from tinydiff.kernels.cuda.product import ENOUGH, TILE
 
     n, c, k, taps = shape.n, shape.c, shape.k, shape.kernel**2
     inputs, outputs = n * shape.size**2, n * shape.out**2  # pixels
@@ -74,7 +75,7 @@ def _convolution_costs(shape: Shape) -> Iterator[Cost]:
         ("conv2d_input_grad", inputs, c, shape.stride**2),  # with zeros where no output uses a pixel
     ):
         tiles = blocks(positions, TILE) * blocks(columns, TILE)
-        parts = min(taps, blocks(ENOUGH, tiles))
+        parts = taps_apart(taps, blocks(ENOUGH, tiles))
         more = 8.0 * positions * columns * parts if parts > 1 else 0
         yield Cost(operation, str(shape), shape.work * factor, once + more, tiles * parts)
     tiles = taps * blocks(c, TILE) * blocks(k, TILE)

@@ -15,10 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from numba import boolean, float32, int32, int64
+from numba import boolean, float32, float64, int32
 from numba.core.types import Array
 
-from tinydiff.kernels.cuda import conv, naive, norm, pointwise
+from tinydiff.kernels.cuda import conv, naive, norm, optim, pointwise, product
+from tinydiff.kernels.cuda.attention import _softmax, _softmax_backward
 
 Capability = tuple[int, int]
 CAPABILITIES: tuple[Capability, ...] = ((8, 0), (9, 0))  # A100 and H100
@@ -29,18 +30,26 @@ REGISTERS, GRAIN, WARPS, BLOCKS = 65_536, 256, 64, 32
 SHARED = {(8, 0): 164 << 10, (9, 0): 228 << 10}
 
 
-_1, _2, _3, _4 = (Array(float32, axes, "C") for axes in (1, 2, 3, 4))
+_1, _2, _3, _4, _5 = (Array(float32, axes, "C") for axes in (1, 2, 3, 4, 5))
+_ANY = Array(float32, 4, "A")  # with any strides
 _ARGMAX = Array(int32, 4, "C")
 
 # Each kernel with the types that it is called with, and the threads of a block.
 KERNELS: dict[str, tuple[Any, tuple, int]] = {
-    "conv.convolve": (conv._convolve, (_1, *[int64] * 2, _3, int64, _1, *[int64] * 7, _3), conv.THREADS),
-    "conv.weight_grad": (conv._weight_grad, (_2, *[int64] * 2, _2, *[int64] * 6, _4), conv.THREADS),
-    "naive.forward": (naive._forward, (_4, _4, _1, *[int64] * 3, _4), naive.THREADS),
-    "naive.input_grad": (naive._input_grad, (_4, _4, *[int64] * 3, _4), naive.THREADS),
-    "naive.weight_grad": (naive._weight_grad, (_4, _4, *[int64] * 3, _4), naive.THREADS),
-    "pointwise.max_pool": (pointwise._max_pool, (_4, int64, _4, _ARGMAX), pointwise.THREADS),
-    "pointwise.max_pool_backward": (pointwise._max_pool_backward, (_4, _ARGMAX, int64, _4), pointwise.THREADS),
+    "product.product": (product._product, (*[_ANY] * 2, *[boolean] * 2, float32, _1, _5), product.THREADS),
+    "product.sum_rows": (product._sum_rows, (_2, _2), product.WIDE),
+    "product.add_parts": (product._add_parts, (_2, _1), 4 * product.THREADS),
+    "conv.convolve": (conv._convolve, (_1, *[int32] * 3, _2, int32, _1, *[int32] * 8, _2), conv.THREADS),
+    "conv.weight_grad": (conv._weight_grad, (_2, *[int32] * 2, _2, *[int32] * 6, _4), conv.THREADS),
+    "attention.softmax": (_softmax, (_2,), norm.THREADS),
+    "attention.softmax_backward": (_softmax_backward, (_2, _2, float32), norm.THREADS),
+    "optim.adamw": (optim._adamw, (*[_1] * 5, float32, Array(float64, 1, "C")), optim.THREADS),
+    "optim.square_sum": (optim._square_sum, (_1, int32, Array(float64, 1, "C")), optim.THREADS),
+    "naive.forward": (naive._forward, (_4, _4, _1, *[int32] * 3, _4), naive.THREADS),
+    "naive.input_grad": (naive._input_grad, (_4, _4, *[int32] * 3, _4), naive.THREADS),
+    "naive.weight_grad": (naive._weight_grad, (_4, _4, *[int32] * 3, _4), naive.THREADS),
+    "pointwise.max_pool": (pointwise._max_pool, (_4, int32, _4, _ARGMAX), pointwise.THREADS),
+    "pointwise.max_pool_backward": (pointwise._max_pool_backward, (_4, _ARGMAX, int32, _4), pointwise.THREADS),
     "pointwise.upsample": (pointwise._upsample, (_4, _4), pointwise.THREADS),
     "pointwise.upsample_backward": (pointwise._upsample_backward, (_4, _4), pointwise.THREADS),
     "norm.forward": (norm._forward, (_3, _1, _1, float32, boolean, _3, _2, _2), norm.THREADS),

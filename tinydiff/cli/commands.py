@@ -197,7 +197,7 @@ def bench(args: argparse.Namespace) -> None:
     _choose(args.device)
     if args.device == "cuda" and simulated():
         raise InputError("bench: the simulator's times say nothing of a GPU; --dry counts without one")
-    found = conditions()
+    found = conditions(args.device)
     print(", ".join(f"{name} {value}" for name, value in found.items()), flush=True)
     groups = ("gpu",) if args.device == "cuda" else GROUPS if "all" in args.groups else args.groups
     rows = bench(groups, args.rounds, on_row=lambda row: print(report.line(row), flush=True))

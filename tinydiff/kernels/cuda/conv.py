@@ -1,43 +1,37 @@
-"""Convolution on a GPU: a product of matrices in tiles, of which the left one is never laid out.
+"""Convolution on a GPU: the tiles of `product.py`, with a left factor that is never laid out.
 
     y[position, k] = bias[k] + Σ_{tap, c} x[pixel(position, tap), c] · w[tap, c, k]
 
-A block of threads makes a tile of 64 positions × 64 filters.  For one tap and 8 channels at a time its threads bring
-the tile's numbers of x and w into shared memory, and each thread multiplies and adds an 8 × 8 part of the tile, whose
-64 sums stay in registers: 16 numbers are read there for 64 multiply-adds, and each number of x and w comes 64 times
-less often from the GPU's memory than in `naive.py`.  (Volkov & Demmel 2008, doi:10.1109/SC.2008.5214359)
-
-The gradient by the input is the same sum over dy, with w transposed; that by the weights is one such product for each
-tap, over the positions.  Where tiles are few, a sum is made in parts, by more blocks; these are added in one order: the
-same bits every time.
+The gradient by the input is the same sum over dy, with w transposed; that by the weights is one product for each tap,
+over the positions.
 """
 
 from typing import Any
 
 from numba import cuda, float32, int32
 
-from tinydiff.device import array_module, simulated
-from tinydiff.kernels.cuda.launch import Padding, as_float32, blocks, launch
+from tinydiff.device import array_module
+from tinydiff.kernels.cuda.launch import Padding, as_float32, blocks, launch, uint32
+from tinydiff.kernels.cuda.product import (
+    ALIGNED,
+    COLUMNS,
+    DEPTH,
+    ENOUGH,
+    PART,
+    ROW,
+    ROWS,
+    STEP,
+    THREADS,
+    TILE,
+    add_parts,
+    first_column,
+    first_row,
+    multiply,
+    no_bias,
+    nth,
+)
 
-# A block's tile is TILE × TILE, over DEPTH numbers at a time, and a thread's part of it PART × PART.  ENOUGH blocks
-# keep a GPU busy; where there are fewer, a sum over taps or positions is made in parts.  Numba's simulator runs every
-# thread in Python, so there all is smaller.
-TILE, DEPTH, PART, ENOUGH = (16, 4, 4, 3) if simulated() else (64, 8, 8, 512)
-SIDE = TILE // PART  # threads along each side of a tile
-THREADS = SIDE * SIDE
-STEP = THREADS // DEPTH  # rows of a tile that are brought at once: eight threads bring the eight channels of a row
-ROWS = TILE // STEP  # that a thread brings
-ROW = TILE + 4  # numbers from row to row in shared memory: so that threads which write together use different banks
 NOWHERE = -(1 << 30)  # a row above every image
-
-
-@cuda.jit(device=True)
-def _multiply(a, b, y, x, sums):  # type: ignore[no-untyped-def]
-    """The thread's part of aᵀ·b, added to its sums; a and b are (DEPTH, TILE), thread (y, x) has every SIDE-th row."""
-    for k in range(DEPTH):
-        for i in range(PART):
-            for j in range(PART):
-                sums[i, j] += a[k, y + SIDE * i] * b[k, x + SIDE * j]
 
 
 @cuda.jit(device=True)
@@ -53,92 +47,107 @@ def _pixel(i, j, apart, height, width):  # type: ignore[no-untyped-def]
 
 
 @cuda.jit
-def _convolve(x, height, width, w, kernel_w, bias, step, top, left, direction, apart, out_h, out_w, y):  # type: ignore[no-untyped-def]
-    """y (parts, positions, K), each part from its share of the taps; x flat, w (taps, C, K).
+def _convolve(  # type: ignore[no-untyped-def]
+    x, height, width, channels, w, kernel_w, bias, step, top, left, direction, apart, out_h, out_w, positions, y
+):
+    """y (parts, positions · K), each part from its share of the taps; x flat, w (taps, C · K).
 
     Output row i uses row (i·step + top + direction·a) / apart of x at a tap's row a; so do columns.
     """
-    parts, positions, filters = y.shape
-    taps, channels = w.shape[0], w.shape[1]
-    a_tile = cuda.shared.array((DEPTH, ROW), float32)
-    b_tile = cuda.shared.array((DEPTH, ROW), float32)
+    taps, parts = w.shape[0], y.shape[0]
+    filters, depth = uint32(bias.size), uint32(channels)
+    tiles = cuda.shared.array((2, DEPTH, ROW), float32, 16) if ALIGNED else cuda.shared.array((2, DEPTH, ROW), float32)
+    a_tile, b_tile = tiles[0], tiles[1]
+    pixels = cuda.shared.array(TILE, int32)  # where in x each position's pixel begins at the tap at hand, −1 for none
+    places = cuda.local.array(ROWS, int32)  # the same of those that this thread brings
     sums = cuda.local.array((PART, PART), float32)
-    rows = cuda.local.array(ROWS, int32)  # where the pixels are that this thread brings for the first tap,
-    columns = cuda.local.array(ROWS, int32)
-    images = cuda.local.array(ROWS, int32)
-    places = cuda.local.array(ROWS, int32)  # and where in x those of the tap at hand begin, −1 for none
-    thread = cuda.threadIdx.x
-    t_y, t_x = thread // SIDE, thread % SIDE
-    first, column, part = cuda.blockIdx.x * TILE, cuda.blockIdx.y * TILE, cuda.blockIdx.z
+    t = uint32(cuda.threadIdx.x)
+    row, column = first_row(t), first_column(t)
+    first, right = uint32(cuda.blockIdx.x) * uint32(TILE), uint32(cuda.blockIdx.y) * uint32(TILE)
+    part = cuda.blockIdx.z
     for i in range(PART):
         for j in range(PART):
             sums[i, j] = float32(0)
-    for r in range(ROWS):
-        position = first + thread // DEPTH + STEP * r
-        rows[r] = position // out_w % out_h * step + top if position < positions else NOWHERE
-        columns[r] = position % out_w * step + left
-        images[r] = position // (out_h * out_w) * (height * width)
+    k_brought, first_brought = t % uint32(DEPTH), t // uint32(DEPTH)
+    filter_brought, place = uint32(right + t % uint32(TILE)), t % uint32(TILE)
     for tap in range(part * taps // parts, (part + 1) * taps // parts):
-        a, b = tap // kernel_w, tap % kernel_w
+        for number in range(t, uint32(TILE), uint32(THREADS)):  # once, unless a tile has more positions than threads
+            position = uint32(first + number)
+            out_row = position // uint32(out_w)
+            i = int32(out_row % uint32(out_h)) * step + top + direction * (tap // kernel_w)
+            j = int32(position % uint32(out_w)) * step + left + direction * (tap % kernel_w)
+            pixel = _pixel(i if position < uint32(positions) else NOWHERE, j, apart, height, width)
+            image = int32(out_row // uint32(out_h)) * (height * width)
+            pixels[number] = (image + pixel) * channels if pixel >= 0 else -1
+        cuda.syncthreads()
         for r in range(ROWS):
-            pixel = _pixel(rows[r] + direction * a, columns[r] + direction * b, apart, height, width)
-            places[r] = (images[r] + pixel) * channels if pixel >= 0 else -1
-        for begin in range(0, channels, DEPTH):
-            c = begin + thread % DEPTH  # eight threads read eight channels of a pixel
+            places[r] = pixels[first_brought + uint32(STEP * r)]
+        for begin in range(uint32(0), depth, uint32(DEPTH)):
+            c = uint32(begin + k_brought)  # eight threads read eight channels of a pixel
             for r in range(ROWS):
-                inside = places[r] >= 0 and c < channels
-                a_tile[thread % DEPTH, thread // DEPTH + STEP * r] = x[places[r] + c] if inside else float32(0)
-            for k in range(DEPTH):  # the block's threads read neighbouring filters
-                inside = begin + k < channels and column + thread < filters
-                b_tile[k, thread] = w[tap, begin + k, column + thread] if inside else float32(0)
+                inside = places[r] >= 0 and c < depth
+                a_tile[k_brought, first_brought + uint32(STEP * r)] = (
+                    x[uint32(uint32(places[r]) + c)] if inside else float32(0)
+                )
+            for k in range(t // uint32(TILE), uint32(DEPTH), uint32(COLUMNS)):  # TILE threads read TILE filters
+                inside = uint32(begin + k) < depth and filter_brought < filters
+                at = uint32(uint32(begin + k) * filters + filter_brought)
+                b_tile[k, place] = w[tap, at] if inside else float32(0)
             cuda.syncthreads()
-            _multiply(a_tile, b_tile, t_y, t_x, sums)
+            multiply(a_tile, b_tile, row, column, sums)
             cuda.syncthreads()
-    for i in range(PART):
-        for j in range(PART):
-            position, k = first + t_y + SIDE * i, column + t_x + SIDE * j
-            if position < positions and k < filters:
-                y[part, position, k] = sums[i, j] + bias[k] if part == 0 else sums[i, j]
+    for j in range(PART):
+        k = uint32(right + column + nth(j))
+        if k < filters:
+            more = bias[k] if part == 0 else float32(0)
+            for i in range(PART):
+                position = uint32(first + row + nth(i))
+                if position < uint32(positions):
+                    y[part, uint32(position * filters + k)] = sums[i, j] + more
 
 
 @cuda.jit
 def _weight_grad(x, height, width, dy, out_h, out_w, kernel_w, stride, top, left, dw):  # type: ignore[no-untyped-def]
     """dw (parts, taps, C, K), each part from its share of the positions; x (pixels, C), dy (positions, K)."""
-    parts, taps, channels, filters = dw.shape
-    positions = dy.shape[0]
-    a_tile = cuda.shared.array((DEPTH, ROW), float32)
-    b_tile = cuda.shared.array((DEPTH, ROW), float32)
+    parts, taps = dw.shape[0], dw.shape[1]
+    channels, filters, positions = uint32(x.shape[1]), uint32(dy.shape[1]), dy.shape[0]
+    tiles = cuda.shared.array((2, DEPTH, ROW), float32, 16) if ALIGNED else cuda.shared.array((2, DEPTH, ROW), float32)
+    a_tile, b_tile = tiles[0], tiles[1]
     pixels = cuda.shared.array(THREADS, int32)
     sums = cuda.local.array((PART, PART), float32)
-    thread = cuda.threadIdx.x
-    t_y, t_x = thread // SIDE, thread % SIDE
-    row, column = cuda.blockIdx.x * TILE, cuda.blockIdx.y * TILE
+    t = uint32(cuda.threadIdx.x)
+    row, column = first_row(t), first_column(t)
+    above, right = uint32(cuda.blockIdx.x) * uint32(TILE), uint32(cuda.blockIdx.y) * uint32(TILE)
     tap, part = cuda.blockIdx.z % taps, cuda.blockIdx.z // taps
-    first, last = part * positions // parts, (part + 1) * positions // parts
+    first, last = uint32(part * positions // parts), uint32((part + 1) * positions // parts)
+    place = t % uint32(TILE)
+    channel, filter_ = uint32(above + place), uint32(right + place)
     for i in range(PART):
         for j in range(PART):
             sums[i, j] = float32(0)
-    for slab in range(first, last, THREADS):
-        position = slab + thread  # each thread finds one position's pixel, for all
-        i = position // out_w % out_h * stride - top + tap // kernel_w if position < last else NOWHERE
-        j = position % out_w * stride - left + tap % kernel_w
-        pixel = _pixel(i, j, 1, height, width)
-        pixels[thread] = position // (out_h * out_w) * (height * width) + pixel if pixel >= 0 else -1
+    for slab in range(first, last, uint32(THREADS)):
+        position = uint32(slab + t)  # each thread finds one position's pixel, for all
+        out_row = position // uint32(out_w)
+        i = int32(out_row % uint32(out_h)) * stride - top + tap // kernel_w
+        j = int32(position % uint32(out_w)) * stride - left + tap % kernel_w
+        pixel = _pixel(i if position < last else NOWHERE, j, 1, height, width)
+        pixels[t] = int32(out_row // uint32(out_h)) * (height * width) + pixel if pixel >= 0 else -1
         cuda.syncthreads()
-        end = slab + THREADS if slab + THREADS < last else last
-        for begin in range(slab, end, DEPTH):
-            for k in range(DEPTH):
-                pixel = pixels[begin - slab + k]
-                inside = pixel >= 0 and row + thread < channels
-                a_tile[k, thread] = x[pixel, row + thread] if inside else float32(0)
-                inside = begin + k < last and column + thread < filters
-                b_tile[k, thread] = dy[begin + k, column + thread] if inside else float32(0)
+        found = uint32(last - slab) if last - slab < uint32(THREADS) else uint32(THREADS)
+        for begin in range(uint32(0), found, uint32(DEPTH)):
+            for k in range(t // uint32(TILE), uint32(DEPTH), uint32(COLUMNS)):
+                pixel = pixels[uint32(begin + k)]
+                inside = pixel >= 0 and channel < channels
+                a_tile[k, place] = x[uint32(pixel), channel] if inside else float32(0)
+                position = uint32(slab + begin + k)
+                inside = position < last and filter_ < filters
+                b_tile[k, place] = dy[position, filter_] if inside else float32(0)
             cuda.syncthreads()
-            _multiply(a_tile, b_tile, t_y, t_x, sums)
+            multiply(a_tile, b_tile, row, column, sums)
             cuda.syncthreads()
     for i in range(PART):
         for j in range(PART):
-            c, k = row + t_y + SIDE * i, column + t_x + SIDE * j
+            c, k = uint32(above + row + nth(i)), uint32(right + column + nth(j))
             if c < channels and k < filters:
                 dw[part, tap, c, k] = sums[i, j]
 
@@ -151,7 +160,7 @@ def conv2d_forward(x: Any, w: Any, b: Any, stride: int, padding: Padding) -> Any
     out_h, out_w = (height + top + bottom - kernel_h) // stride + 1, (width + left + right - kernel_w) // stride + 1
     xp = array_module(x)
     x, w = as_float32("conv2d_forward", x), as_float32("conv2d_forward", w)
-    bias = xp.zeros(filters, x.dtype) if b is None else as_float32("conv2d_forward", b)
+    bias = no_bias(xp, filters) if b is None else as_float32("conv2d_forward", b)
     geometry = stride, -top, -left, 1, 1, out_h, out_w
     y = _convolved(x, w.reshape(-1, channels, filters), kernel_w, bias, geometry, n * out_h * out_w)
     return y.reshape(n, out_h, out_w, filters)
@@ -166,19 +175,25 @@ def conv2d_input_grad(dy: Any, w: Any, x_shape: tuple[int, ...], stride: int, pa
     dy, w = as_float32("conv2d_input_grad", dy), as_float32("conv2d_input_grad", w)
     transposed = xp.ascontiguousarray(w.reshape(-1, channels, filters).swapaxes(1, 2))
     geometry = 1, top, left, -1, stride, height, width
-    dx = _convolved(dy, transposed, kernel_w, xp.zeros(channels, dy.dtype), geometry, n * height * width)
+    dx = _convolved(dy, transposed, kernel_w, no_bias(xp, channels), geometry, n * height * width)
     return dx.reshape(x_shape)
 
 
 def _convolved(x: Any, w: Any, kernel_w: int, bias: Any, geometry: tuple[int, ...], positions: int) -> Any:
     """The (positions, K) sums of `_convolve`."""
-    _, height, width, _ = x.shape
+    _, height, width, channels = x.shape
     taps, _, filters = w.shape
     tiles = blocks(positions, TILE), blocks(filters, TILE)
-    parts = min(taps, blocks(ENOUGH, tiles[0] * tiles[1]))
-    y = array_module(x).empty((parts, positions, filters), x.dtype)
-    launch(_convolve, (*tiles, parts), THREADS, x.reshape(-1), height, width, w, kernel_w, bias, *geometry, y)
-    return y[0] if parts == 1 else y.sum(0)
+    parts = taps_apart(taps, blocks(ENOUGH, tiles[0] * tiles[1]))
+    y = array_module(x).empty((parts, positions * filters), x.dtype)
+    image, weights = (x.reshape(-1), height, width, channels), (w.reshape(taps, -1), kernel_w, bias)
+    launch(_convolve, (*tiles, parts), THREADS, *image, *weights, *geometry, positions, y)
+    return add_parts(y)
+
+
+def taps_apart(taps: int, parts: int) -> int:
+    """The least number of equal parts, of so many at least, that the taps fall into; else each tap is one."""
+    return next((size for size in range(parts, taps) if taps % size == 0), taps) if parts < taps else taps
 
 
 def conv2d_weight_grad(x: Any, dy: Any, kernel_size: tuple[int, int], stride: int, padding: Padding) -> Any:
@@ -194,4 +209,4 @@ def conv2d_weight_grad(x: Any, dy: Any, kernel_size: tuple[int, int], stride: in
     x, dy = x.reshape(-1, channels), dy.reshape(-1, filters)
     grid, geometry = (*tiles, taps * parts), (out_h, out_w, kernel_w, stride, top, left)
     launch(_weight_grad, grid, THREADS, x, height, width, dy, *geometry, dw)
-    return (dw[0] if parts == 1 else dw.sum(0)).reshape(kernel_h, kernel_w, channels, filters)
+    return add_parts(dw).reshape(kernel_h, kernel_w, channels, filters)

@@ -12,15 +12,16 @@ import numpy as np
 from numba import cuda, float32
 
 from tinydiff.device import array_module, simulated
-from tinydiff.kernels.cuda.launch import as_float32, blocks, launch
+from tinydiff.kernels.cuda.launch import as_float32, blocks, launch, uint32
+from tinydiff.kernels.cuda.product import add_parts
 
 # Threads of a block, a power of two; shares of the positions, and channels in a block, of the scale's and shift's
 # gradients.  Numba's simulator runs every thread in Python, so there they are fewer.
-THREADS, PARTS, CHANNELS = (8, 3, 4) if simulated() else (128, 32, 32)
+THREADS, PARTS, CHANNELS = (8, 3, 4) if simulated() else (128, 128, 32)
 
 
 @cuda.jit(device=True)
-def _sum(value, room):  # type: ignore[no-untyped-def]
+def sum_of_all(value, room):  # type: ignore[no-untyped-def]
     """The sum of every thread's value, to all of them."""
     thread = cuda.threadIdx.x
     room[thread] = value
@@ -44,21 +45,21 @@ def _sigmoid(h):  # type: ignore[no-untyped-def]
 @cuda.jit
 def _forward(x, scale, shift, eps, silu, y, mean, rstd):  # type: ignore[no-untyped-def]
     """x and y (N, P, C); mean and rstd (N, groups)."""
-    n, g, thread = cuda.blockIdx.x, cuda.blockIdx.y, cuda.threadIdx.x
-    width = x.shape[2] // mean.shape[1]
-    count = x.shape[1] * width
+    n, g, thread = cuda.blockIdx.x, uint32(cuda.blockIdx.y), uint32(cuda.threadIdx.x)
+    width = uint32(x.shape[2] // mean.shape[1])
+    count = uint32(x.shape[1] * width)
     room = cuda.shared.array(THREADS, float32)
     total = float32(0)
-    for e in range(thread, count, THREADS):
-        total += x[n, e // width, g * width + e % width]
-    m = _sum(total, room) / float32(count)
+    for e in range(thread, count, uint32(THREADS)):
+        total += x[n, e // width, uint32(g * width + e % width)]
+    m = sum_of_all(total, room) / float32(count)
     total = float32(0)
-    for e in range(thread, count, THREADS):
-        d = x[n, e // width, g * width + e % width] - m
+    for e in range(thread, count, uint32(THREADS)):
+        d = x[n, e // width, uint32(g * width + e % width)] - m
         total += d * d
-    r = float32(1) / math.sqrt(_sum(total, room) / float32(count) + eps)
-    for e in range(thread, count, THREADS):
-        p, c = e // width, g * width + e % width
+    r = float32(1) / math.sqrt(sum_of_all(total, room) / float32(count) + eps)
+    for e in range(thread, count, uint32(THREADS)):
+        p, c = e // width, uint32(g * width + e % width)
         h = (x[n, p, c] - m) * r * scale[c] + shift[c]
         y[n, p, c] = h * _sigmoid(h) if silu else h
     if thread == 0:
@@ -76,22 +77,22 @@ def _before_silu(h, dy, silu):  # type: ignore[no-untyped-def]
 
 @cuda.jit
 def _backward(x, scale, shift, silu, mean, rstd, dy, dx):  # type: ignore[no-untyped-def]
-    n, g, thread = cuda.blockIdx.x, cuda.blockIdx.y, cuda.threadIdx.x
-    width = x.shape[2] // mean.shape[1]
-    count = x.shape[1] * width
+    n, g, thread = cuda.blockIdx.x, uint32(cuda.blockIdx.y), uint32(cuda.threadIdx.x)
+    width = uint32(x.shape[2] // mean.shape[1])
+    count = uint32(x.shape[1] * width)
     m, r = mean[n, g], rstd[n, g]
     room = cuda.shared.array(THREADS, float32)
     first, second = float32(0), float32(0)
-    for e in range(thread, count, THREADS):
-        p, c = e // width, g * width + e % width
+    for e in range(thread, count, uint32(THREADS)):
+        p, c = e // width, uint32(g * width + e % width)
         xhat = (x[n, p, c] - m) * r
         d = _before_silu(xhat * scale[c] + shift[c], dy[n, p, c], silu) * scale[c]
         first += d
         second += d * xhat
-    first = _sum(first, room) / float32(count)
-    second = _sum(second, room) / float32(count)
-    for e in range(thread, count, THREADS):
-        p, c = e // width, g * width + e % width
+    first = sum_of_all(first, room) / float32(count)
+    second = sum_of_all(second, room) / float32(count)
+    for e in range(thread, count, uint32(THREADS)):
+        p, c = e // width, uint32(g * width + e % width)
         xhat = (x[n, p, c] - m) * r
         d = _before_silu(xhat * scale[c] + shift[c], dy[n, p, c], silu) * scale[c]
         dx[n, p, c] = r * (d - first - xhat * second)
@@ -106,8 +107,8 @@ def _scale_grad(x, scale, shift, silu, mean, rstd, dy, dscale, dshift):  # type:
         return
     g, total = c // (channels // mean.shape[1]), n_images * positions
     by_scale, by_shift = float32(0), float32(0)
-    for e in range(part * total // PARTS, (part + 1) * total // PARTS):
-        n, p = e // positions, e % positions
+    for e in range(uint32(part * total // PARTS), uint32((part + 1) * total // PARTS)):
+        n, p = e // uint32(positions), e % uint32(positions)
         xhat = (x[n, p, c] - mean[n, g]) * rstd[n, g]
         d = _before_silu(xhat * scale[c] + shift[c], dy[n, p, c], silu)
         by_shift += d
@@ -133,4 +134,4 @@ def group_norm_backward(dy: Any, saved: tuple) -> tuple[Any, Any, Any]:
     launch(_backward, mean.shape, THREADS, *saved, upstream, dx)
     dscale, dshift = xp.empty((PARTS, channels), np.float32), xp.empty((PARTS, channels), np.float32)
     launch(_scale_grad, (PARTS, blocks(channels, CHANNELS)), CHANNELS, *saved, upstream, dscale, dshift)
-    return dx.reshape(dy.shape), dscale.sum(0), dshift.sum(0)
+    return dx.reshape(dy.shape), add_parts(dscale), add_parts(dshift)

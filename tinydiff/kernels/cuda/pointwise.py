@@ -6,7 +6,7 @@ import numpy as np
 from numba import cuda, float32
 
 from tinydiff.device import array_module, simulated
-from tinydiff.kernels.cuda.launch import as_float32, blocks, launch
+from tinydiff.kernels.cuda.launch import as_float32, blocks, launch, uint32
 
 THREADS = 16 if simulated() else 256
 
@@ -14,13 +14,14 @@ THREADS = 16 if simulated() else 256
 @cuda.jit(device=True)
 def _place(number, height, width, channels):  # type: ignore[no-untyped-def]
     """Number `number` of an array (N, H, W, C) as n, i, j, c."""
-    row = number // (channels * width)
+    height, width, channels = uint32(height), uint32(width), uint32(channels)
+    row = number // uint32(channels * width)
     return row // height, row % height, number // channels % width, number % channels
 
 
 @cuda.jit
 def _max_pool(x, size, y, argmax):  # type: ignore[no-untyped-def]
-    number = cuda.grid(1)
+    number = uint32(cuda.grid(1))
     if number >= y.size:
         return
     n, i, j, c = _place(number, y.shape[1], y.shape[2], y.shape[3])
@@ -36,7 +37,7 @@ def _max_pool(x, size, y, argmax):  # type: ignore[no-untyped-def]
 
 @cuda.jit
 def _max_pool_backward(dy, argmax, size, dx):  # type: ignore[no-untyped-def]
-    number = cuda.grid(1)
+    number = uint32(cuda.grid(1))
     if number >= dx.size:
         return
     n, row, column, c = _place(number, dx.shape[1], dx.shape[2], dx.shape[3])
@@ -47,7 +48,7 @@ def _max_pool_backward(dy, argmax, size, dx):  # type: ignore[no-untyped-def]
 
 @cuda.jit
 def _upsample(x, y):  # type: ignore[no-untyped-def]
-    number = cuda.grid(1)
+    number = uint32(cuda.grid(1))
     if number < y.size:
         n, i, j, c = _place(number, y.shape[1], y.shape[2], y.shape[3])
         y[n, i, j, c] = x[n, i // 2, j // 2, c]
@@ -55,7 +56,7 @@ def _upsample(x, y):  # type: ignore[no-untyped-def]
 
 @cuda.jit
 def _upsample_backward(dy, dx):  # type: ignore[no-untyped-def]
-    number = cuda.grid(1)
+    number = uint32(cuda.grid(1))
     if number < dx.size:
         n, i, j, c = _place(number, dx.shape[1], dx.shape[2], dx.shape[3])
         above = dy[n, 2 * i, 2 * j, c] + dy[n, 2 * i, 2 * j + 1, c]
