@@ -21,6 +21,12 @@ def array_module(x: Any) -> Any:
     return cupy if cupy is not None and isinstance(x, cupy.ndarray) else np
 
 
+def recording(x: Any) -> bool:
+    """Whether x lies on a GPU whose work is being recorded (`kernels/cuda/graph.py`): nothing may wait for it then."""
+    xp = array_module(x)
+    return xp is not np and xp.cuda.get_current_stream().is_capturing()
+
+
 def to_device_of(x: Any, other: Any) -> Any:
     """x, a NumPy array or one of CuPy's, where the array `other` lives."""
     xp = array_module(other)

@@ -129,7 +129,7 @@ def adamw_lists(dtype=np.float32):
 def test_adamw():
     single, double = adamw_lists(), adamw_lists(np.float64)
     gradients = [g.copy() for g in single[1]]
-    cpu.adamw(*single, DECAYS, *SETTINGS)
+    cpu.adamw(*single, DECAYS, SETTINGS)
     adamw_step(*double, DECAYS, Update(*SETTINGS))
     for ours, right in zip(single, double, strict=True):
         assert max(error(a, b) for a, b in zip(ours, right, strict=True)) <= 1e-6
@@ -236,7 +236,7 @@ def gradients(op, *arrays, **options):
 def updated():
     lists = adamw_lists()
     sums = cpu.square_sums(lists[1])
-    cpu.adamw(*lists, DECAYS, *SETTINGS)
+    cpu.adamw(*lists, DECAYS, SETTINGS)
     return [sums, *(a for arrays in lists for a in arrays)]
 
 

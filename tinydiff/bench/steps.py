@@ -15,7 +15,7 @@ import numpy as np
 
 import tinydiff
 from tinydiff import ops
-from tinydiff.autograd import Tensor
+from tinydiff.autograd import Array, Tensor
 from tinydiff.bench.timing import Timing, assert_close, has_torch, time_interleaved
 from tinydiff.errors import InputError, MismatchError
 from tinydiff.models.autoencoder import Autoencoder, AutoencoderConfig
@@ -24,6 +24,7 @@ from tinydiff.models.unet import Denoiser, UNetConfig
 from tinydiff.nn.module import Module
 from tinydiff.training.optim import AdamW, OptimConfig, ema_decay, learning_rate
 from tinydiff.training.presets import preset
+from tinydiff.training.replay import ReplayedLoss
 
 LOSSES = 10  # that must be the same
 TEXT = TextEncoderConfig(vocab_size=54, max_position_embeddings=16)
@@ -63,10 +64,11 @@ def denoiser_task(name: str, config: UNetConfig, size: int, batch: int, device: 
     x, target = rng.standard_normal((2, batch, size, size, config.in_channels), np.float32)
     t, tokens = rng.integers(0, 1000, batch), rng.integers(0, TEXT.vocab_size, (batch, TEXT.max_position_embeddings))
 
-    def loss() -> Tensor:
-        return ops.mse_loss(model(Tensor(model.place(x)), t, tokens), Tensor(model.place(target)))
+    def loss(x: Array, target: Array, t: Array, tokens: Array) -> Tensor:
+        return ops.mse_loss(model(Tensor(x), t, tokens), Tensor(target))
 
-    return Task(name, model, (x, target, t, tokens), loss)
+    inputs = x, target, t, tokens
+    return Task(name, model, inputs, partial(ReplayedLoss(model, loss), model.place(x), model.place(target), t, tokens))
 
 
 def autoencoder_task(name: str, config: AutoencoderConfig, batch: int) -> Task:

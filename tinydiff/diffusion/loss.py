@@ -25,9 +25,15 @@ def diffusion_loss(
 
         loss = diffusion_loss(lambda x_t, t: unet(x_t, t, text), latents, schedule, rng)
     """
+    x_t, t, aim = noisy_examples(x0, schedule, rng, prediction_type)
+    return ops.mse_loss(predict(Tensor(x_t), t), Tensor(aim))
+
+
+def noisy_examples(
+    x0: Array, schedule: Schedule, rng: np.random.Generator, prediction_type: str = "v_prediction"
+) -> tuple[Array, Array, Array]:
+    """Each example with noise at a random timestep, the timesteps (N,), and what the network should predict."""
     t = rng.integers(0, schedule.num_train_timesteps, len(x0))  # (N,)
     noise = to_device_of(rng.standard_normal(x0.shape, np.float32), x0)  # (N, …)
     alpha_bar = schedule.alpha_bar[t]  # (N,)
-    x_t = add_noise(x0, noise, alpha_bar)
-    prediction = predict(Tensor(x_t), t)
-    return ops.mse_loss(prediction, Tensor(target(x0, noise, alpha_bar, prediction_type)))
+    return add_noise(x0, noise, alpha_bar), t, target(x0, noise, alpha_bar, prediction_type)

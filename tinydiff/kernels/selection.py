@@ -33,6 +33,7 @@ FASTER = (
     "from_float16",  # apps/stable_diffusion/kept.py
     "sum_positions",  # ops/shape.py: the gradient of add_channel_bias
     *("adamw", "square_sums"),  # training/optim.py: the step, and the norm of all gradients
+    "record",  # training/replay.py
 )
 
 _process: dict[str, Any] = {"backend": None, "winograd": True}

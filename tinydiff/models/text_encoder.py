@@ -6,6 +6,7 @@ import numpy as np
 
 from tinydiff import ops
 from tinydiff.autograd import Array, Tensor
+from tinydiff.device import array_module
 from tinydiff.errors import InputError
 from tinydiff.nn.layers import Embedding, LayerNorm, Linear
 from tinydiff.nn.module import Module, Rng, chain
@@ -63,7 +64,7 @@ class Embeddings(Module):
         self.position_embedding = Embedding(rng, config.max_position_embeddings, config.hidden_size)
 
     def forward(self, tokens: Array) -> Tensor:
-        return self.token_embedding(tokens) + self.position_embedding(np.arange(tokens.shape[1]))
+        return self.token_embedding(tokens) + self.position_embedding(array_module(tokens).arange(tokens.shape[1]))
 
 
 class EncoderStack(Module):

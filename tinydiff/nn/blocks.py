@@ -6,19 +6,20 @@ import numpy as np
 
 from tinydiff import ops
 from tinydiff.autograd import Array, Tensor
+from tinydiff.device import array_module
 from tinydiff.nn.layers import Conv2d, GroupNorm, LayerNorm, Linear
 from tinydiff.nn.module import Module, Rng, chain
 
 
-def timestep_embedding(t: Array, width: int) -> np.ndarray:
+def timestep_embedding(t: Array, width: int) -> Array:
     """Timestep t (N,) as a vector (N, width), float64: [cos(t·f), sin(t·f)], f_i = 10000^(−i/half), i = 0 … half − 1.
 
     Stable Diffusion's order and frequencies.  (Vaswani 2017, arXiv:1706.03762, section 3.5; Ho 2020)
     """
-    half = width // 2
-    frequencies = np.exp(-math.log(10_000) * np.arange(half) / half)
-    angles = np.asarray(t, np.float64)[:, None] * frequencies  # (N, width/2)
-    return np.concatenate([np.cos(angles), np.sin(angles)], axis=1)
+    half, xp = width // 2, array_module(t)
+    frequencies = xp.exp(-math.log(10_000) * xp.arange(half) / half)
+    angles = xp.asarray(t, np.float64)[:, None] * frequencies  # (N, width/2)
+    return xp.concatenate([xp.cos(angles), xp.sin(angles)], axis=1)
 
 
 class TimestepEmbedding(Module):

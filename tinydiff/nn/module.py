@@ -131,6 +131,11 @@ def forward_hook(after: Callable = lambda *_: None, before: Callable = lambda *_
         _hooks.reset(token)
 
 
+def hooked() -> bool:
+    """Whether `forward_hook` holds here."""
+    return bool(_hooks.get())
+
+
 def uniform(rng: Rng, shape: tuple[int, ...], bound: float) -> Array:
     """U(−bound, bound), float32; without a generator, zeros that take no memory."""
     if rng is None or bound == 0:

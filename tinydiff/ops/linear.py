@@ -2,7 +2,7 @@
 
 from tinydiff import kernels
 from tinydiff.autograd import Array, Backward, op
-from tinydiff.device import array_module, to_device_of
+from tinydiff.device import array_module, recording, to_device_of
 from tinydiff.errors import InputError
 
 
@@ -33,16 +33,21 @@ def linear(x: Array, w: Array, b: Array | None = None) -> tuple[Array, Backward]
 def embedding(table: Array, indices: Array) -> tuple[Array, Backward]:
     """Look rows up: table (V, D), indices any shape of integers → (…, D).  Each row collects the gradients of its uses.
 
-    The indices may lie elsewhere than the table.  Raises InputError for an index that is not in the table.
+    The indices may lie elsewhere than the table.  Raises InputError for an index that is not in the table, but for
+    those on a GPU while its work is recorded, where no value can be looked at.
     """
-    rows = table.shape[0]
-    if indices.size and (indices.min() < 0 or indices.max() >= rows):
+    xp, rows = array_module(table), table.shape[0]
+    if indices.size and not recording(indices) and (indices.min() < 0 or indices.max() >= rows):
         raise InputError(f"embedding: indices reach from {indices.min()} to {indices.max()}, the table has {rows} rows")
     indices = to_device_of(indices, table)
 
     def backward(dy: Array) -> tuple:
-        dtable = array_module(table).zeros(table.shape, dy.dtype)
-        array_module(table).add.at(dtable, indices.reshape(-1), dy.reshape(-1, table.shape[1]))
+        flat, dy = indices.reshape(-1), dy.reshape(-1, table.shape[1])
+        if xp.__name__ == "cupy":  # whose add.at adds in any order; so each row is a sum over the indices that name it
+            uses = (flat[:, None] == xp.arange(rows)).astype(dy.dtype)
+            return kernels.matmul(uses, dy, transpose_a=True), None
+        dtable = xp.zeros(table.shape, dy.dtype)
+        xp.add.at(dtable, flat, dy)
         return dtable, None
 
     return table[indices], backward

@@ -10,6 +10,7 @@ from tinydiff import kernels
 from tinydiff.autograd import Array, read_only
 from tinydiff.device import array_module, to_numpy
 from tinydiff.nn.module import Module
+from tinydiff.training.replay import Replay
 
 Arrays = list[Array]
 
@@ -61,6 +62,7 @@ class AdamW:
         self.m = {name: array_module(p.data).zeros(p.shape, p.dtype) for name, p in self.parameters.items()}
         self.v = {name: array_module(p.data).zeros(p.shape, p.dtype) for name, p in self.parameters.items()}
         self.ema = {name: p.data.copy() for name, p in self.parameters.items()}
+        self._squares, self._updates = Replay(), Replay()
 
     def step(self, step: int) -> float:
         """One update from the gradients, which are then forgotten; returns their norm before clipping.
@@ -69,7 +71,7 @@ class AdamW:
         """
         moved = {name: p for name, p in self.parameters.items() if p.grad is not None}
         gradients = {name: array_module(p.grad).ascontiguousarray(p.grad) for name, p in moved.items()}
-        norm = _norm(gradients)
+        norm = self._norm(gradients)
         config, t = self.config, step + 1
         beta1, beta2 = config.betas
         update = Update(
@@ -88,30 +90,30 @@ class AdamW:
         on_cpu = [array for array in weights if isinstance(array, np.ndarray)]
         for array in on_cpu:
             array.setflags(write=True)
-        adamw_step(weights, list(gradients.values()), m, v, ema, decays, update)
+        grads = list(gradients.values())
+        self._updates(lambda u: adamw_step(weights, grads, m, v, ema, decays, u), [*weights, *grads], np.array(update))
         for array in on_cpu:
             array.setflags(write=False)
         for p in moved.values():
             p.grad = None
         return norm
 
-
-def _norm(gradients: dict[str, Array]) -> float:
-    """The Euclidean norm of all gradients together."""
-    arrays = list(gradients.values())
-    if not arrays:
-        return 0.0
-    xp, fast = array_module(arrays[0]), kernels.find_kernel("square_sums", arrays[0])
-    # From a GPU they come all at once: waiting for each would leave it idle.
-    squares = fast(arrays) if fast else to_numpy(xp.stack([_square(g) for g in arrays]))
-    total = 0.0
-    for (name, g), square in zip(gradients.items(), squares, strict=True):
-        if not math.isfinite(square):  # beyond float32, or a gradient that is not finite itself
-            square = _square(g)
-        if not math.isfinite(square):
-            raise FloatingPointError(f"the gradient of {name!r} is not finite")
-        total += float(square)
-    return math.sqrt(total)
+    def _norm(self, gradients: dict[str, Array]) -> float:
+        """The Euclidean norm of all gradients together."""
+        arrays = list(gradients.values())
+        if not arrays:
+            return 0.0
+        xp, fast = array_module(arrays[0]), kernels.find_kernel("square_sums", arrays[0])
+        # From a GPU they come all at once: waiting for each would leave it idle.
+        sums = self._squares(lambda: fast(arrays) if fast else xp.stack([_square(g) for g in arrays]), arrays)
+        total = 0.0
+        for (name, g), square in zip(gradients.items(), to_numpy(sums), strict=True):
+            if not math.isfinite(square):  # beyond float32, or a gradient that is not finite itself
+                square = _square(g)
+            if not math.isfinite(square):
+                raise FloatingPointError(f"the gradient of {name!r} is not finite")
+            total += float(square)
+        return math.sqrt(total)
 
 
 def _square(g: Array) -> Array:
@@ -132,12 +134,13 @@ class Update(NamedTuple):
     ema: float
 
 
-def adamw_step(p: Arrays, g: Arrays, m: Arrays, v: Arrays, ema: Arrays, decays: list[float], u: Update) -> None:
-    """All parameters' update, in place; a weight decay for each."""
+def adamw_step(p: Arrays, g: Arrays, m: Arrays, v: Arrays, ema: Arrays, decays: list[float], u: Array) -> None:
+    """All parameters' update, in place; a weight decay for each, and `u` has the numbers of `Update`."""
     fast = kernels.find_kernel("adamw", p[0]) if p else None
     if fast is not None:
-        fast(p, g, m, v, ema, decays, *u)
+        fast(p, g, m, v, ema, decays, u)
         return
+    u = Update(*map(float, u))
     for p_, g_, m_, v_, ema_, decay in zip(p, g, m, v, ema, decays, strict=True):
         g_ = g_ * u.scale
         m_ += (1 - u.beta1) * (g_ - m_)

@@ -6,11 +6,11 @@ from typing import Any, Protocol
 import numpy as np
 
 from tinydiff import ops
-from tinydiff.autograd import Tensor, no_grad
+from tinydiff.autograd import Array, Tensor, no_grad
 from tinydiff.datasets import Vocabulary
 from tinydiff.datasets.pixels import as_floats
 from tinydiff.device import to_numpy
-from tinydiff.diffusion.loss import diffusion_loss
+from tinydiff.diffusion.loss import noisy_examples
 from tinydiff.diffusion.schedule import make_schedule
 from tinydiff.models.autoencoder import Autoencoder, PixelSpace
 from tinydiff.models.text_encoder import TextEncoderConfig
@@ -18,6 +18,7 @@ from tinydiff.models.unet import Denoiser
 from tinydiff.models.word2vec import Word2Vec
 from tinydiff.training.loop import Shuffle, Task
 from tinydiff.training.presets import Preset
+from tinydiff.training.replay import ReplayedLoss
 
 
 class TrainingImages(Protocol):
@@ -37,14 +38,21 @@ def autoencoder_task(images: TrainingImages, preset: Preset) -> Task:
     optim = preset.autoencoder_optim
     batches = Shuffle(len(images), optim.batch, preset.seed)
 
-    def loss(step: int, rng: np.random.Generator) -> Tensor:
-        epoch, indices = batches.at(step)
-        x = Tensor(model.place(as_floats(images.epoch(epoch).images[indices])))  # (N, H, W, 3)
+    def reconstruction_loss(images: Array, noise: Array) -> Tensor:
+        x = Tensor(images)  # (N, H, W, 3)
         mean, log_variance = model.moments(x)  # (N, h, w, C) each
-        noise = model.place(rng.standard_normal(mean.shape, np.float32))
         y = model.reconstruct(ops.reparameterize(mean, log_variance, noise))
         kl = ops.kl_loss(mean, log_variance) * np.float32(preset.kl_weight)
         return ops.l1_loss(y, x) + ops.mse_loss(y, x) + kl
+
+    replayed = ReplayedLoss(model, reconstruction_loss)
+
+    def loss(step: int, rng: np.random.Generator) -> Tensor:
+        epoch, indices = batches.at(step)
+        x = as_floats(images.epoch(epoch).images[indices])
+        n, height, width, _ = x.shape
+        shape = n, height // model.factor, width // model.factor, preset.autoencoder.latent_channels
+        return replayed(model.place(x), model.place(rng.standard_normal(shape, np.float32)))
 
     run_config = {"model": asdict(preset.autoencoder), "kl_weight": preset.kl_weight, "data": images.source}
     return Task("autoencoder", model, loss, optim, preset.seed, run_config)
@@ -86,6 +94,7 @@ def denoiser_task(
     optim = preset.denoiser_optim
     batches = Shuffle(len(images), optim.batch, preset.seed + 1)
     empty = vocabulary.unconditional(1)
+    replayed = ReplayedLoss(model, lambda x, t, tokens, aim: ops.mse_loss(model(Tensor(x), t, tokens), Tensor(aim)))
 
     def loss(step: int, rng: np.random.Generator) -> Tensor:
         epoch, indices = batches.at(step)
@@ -93,8 +102,8 @@ def denoiser_task(
         latents = autoencoder.encode(model.place(as_floats(batch.images[indices])))  # (N, h, w, C)
         tokens = vocabulary.encode([batch.captions[i] for i in indices])  # (N, L)
         tokens[rng.random(len(tokens)) < preset.caption_dropout] = empty
-        prediction_type = preset.scheduler.prediction_type
-        return diffusion_loss(lambda x, t: model(x, t, tokens), latents, schedule, rng, prediction_type)
+        x_t, t, aim = noisy_examples(latents, schedule, rng, preset.scheduler.prediction_type)
+        return replayed(x_t, t, tokens, aim)
 
     run_config = {
         "model": asdict(preset.unet),

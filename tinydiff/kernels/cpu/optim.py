@@ -56,7 +56,7 @@ def square_sums(arrays: Arrays) -> np.ndarray:
 
 
 def adamw(
-    p: Arrays, g: Arrays, m: Arrays, v: Arrays, average: Arrays, decays: Sequence[float], *settings: float
+    p: Arrays, g: Arrays, m: Arrays, v: Arrays, average: Arrays, decays: Sequence[float], settings: Sequence[float]
 ) -> None:
     """Each array of p, m, v and average in place, all contiguous; `settings` as `training.optim` names them."""
     g = [as_float32("adamw", a) for a in g]
