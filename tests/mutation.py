@@ -90,6 +90,17 @@ EQUIVALENT: dict[tuple[str, str, str], str] = {
     ("kernels/cpu/winograd.py", "for i in range(8 * chunk", "8 → 9"): "a tile that two tasks transform, to the same",
     ("kernels/cpu/data_movement.py", "set(b.shape[1:-1]) == {1}", "1 → 2"): "NumPy adds instead, the same",
     ("kernels/cpu/indirection.py", "buffer = np.zeros(", "FloorDiv → Mult"): "a larger buffer, whose end is not used",
+    ("kernels/cpu/conv.py", "BLOCK = 4 * ROWS", "Mult → Div"): "how much a task works on",
+    ("kernels/cpu/data_movement.py", "CHUNK = 1 << 14", "14 → 15"): "how much a task works on",
+    ("kernels/cpu/winograd.py", "room = min(tiles", "FloorDiv → Mult"): "how much a task works on",
+    ("kernels/cpu/kn2row.py", "band = max(1, CACHE", "FloorDiv → Mult"): "how much a task works on",
+    (
+        "kernels/cpu/norm.py",
+        "for c in range(g * width",
+        "1 → 2",
+    ): "beyond an array's end, which the run with bounds sees",
+    ("models/autoencoder.py", "padding=(0, 1, 0, 1)", "1 → 2"): "a column of zeros that stride 2 leaves out",
+    ("segmentation/training.py", "flush=True", "True → False"): "when a message is seen",
 }
 
 SWAPPED: dict[type, type] = {

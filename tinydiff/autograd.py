@@ -226,7 +226,7 @@ def op(forward: Any = None, *, selective: bool = False, integers: Sequence[str] 
             left_out = array is None and default is None
             if not left_out and (fault := _fault(array, name, kinds, name in empty)):
                 raise InputError(f"{forward.__name__}: {name} {fault}")
-        return forward(*arrays, **options)
+        return kernels.run_op(forward, arrays, options)
 
     @functools.wraps(forward)
     def apply(*inputs: Any, **options: Any) -> Tensor:

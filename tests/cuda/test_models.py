@@ -105,7 +105,7 @@ def test_a_replayed_training_is_the_training(monkeypatch):
 
     losses, weights = trained()
     find = kernels.find_kernel
-    monkeypatch.setattr(kernels, "find_kernel", lambda name, x: None if name == "record" else find(name, x))
+    monkeypatch.setattr(kernels, "find_kernel", lambda name, x: None if name == "record_step" else find(name, x))
     expected_losses, expected = trained()
     assert losses == expected_losses
     for name, array in expected.items():

@@ -113,16 +113,19 @@ def test_the_face_has_the_kernels_and_nothing_else():
 @pytest.mark.parametrize("name", [*MANDATORY, *FASTER])
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_every_backend_has_every_kernel_with_one_signature(backend, name):
-    """The mandatory ones are held against the definition, the others against the compiled backend, which has all."""
+    """The mandatory ones are held against the definition, the others against the compiled backend, which has all.
+
+    Only a GPU records training steps.
+    """
     try:
         found = getattr(importlib.import_module(BACKENDS[backend]), name, None)
     except ModuleNotFoundError:
         pytest.skip(f"no backend {backend} here")
     if found is None:
-        assert name in FASTER and backend != "cpu"
+        assert name in FASTER and (backend != "cpu" or name == "record_step")
     else:
         first = importlib.import_module(BACKENDS["reference" if name in MANDATORY else "cpu"])
-        assert signature(found) == signature(getattr(first, name))
+        assert signature(found) == signature(getattr(first, name.removesuffix("_step")))
 
 
 def signature(function):

@@ -177,6 +177,16 @@ def test_sum_rows(shape):
     assert error(cpu.sum_rows(x), x.astype(np.float64).reshape(-1, shape[-1]).sum(0)) <= 1e-6
 
 
+def test_add_broadcasts_as_numpy_does():
+    """Large arrays of shapes that the kernel does not take: NumPy's answer, or its refusal."""
+    a = normal(1, 100, 400)
+    b = normal(5, 1, 400)
+    np.testing.assert_array_equal(cpu.add(a, b), a + b)
+    a, b = normal(3, 100, 400), normal(100, 1, 400)
+    with pytest.raises(ValueError, match="broadcast"):
+        cpu.add(a, b)
+
+
 def test_square_sums():
     arrays = [normal(n, seed=n) for n in SIZES]
     expected = [np.square(a, dtype=np.float64).sum() for a in arrays]

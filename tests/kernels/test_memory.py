@@ -1,11 +1,18 @@
 """Freed memory is kept: a second step touches no page for the first time."""
 
+import platform
+
 import numpy as np
 import pytest
 
 from tinydiff.kernels.cpu.arrays import reuse_memory
 
 resource = pytest.importorskip("resource", reason="this system does not count faults")
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library")
+def test_glibc_can_keep_freed_memory():
+    assert reuse_memory()
 
 
 def test_the_same_memory_is_used_again():

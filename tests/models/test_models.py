@@ -319,3 +319,13 @@ def test_images_that_a_model_cannot_take(model, shape, message):
     x, run = np.zeros(shape, np.float32), getattr(model, "encode", model)
     with pytest.raises(InputError, match=message):
         run(x, *([np.zeros(1, int), None] if isinstance(model, UNet) else []))
+
+
+def test_the_text_encoder_has_two_layers_unless_told():
+    encoder = TextEncoder(TextEncoderConfig(5, 3), rng=None)
+    assert [encoder.config.hidden_size, encoder.config.num_hidden_layers, encoder.config.num_attention_heads] == [
+        96,
+        2,
+        4,
+    ]
+    assert len(encoder.encoder.layers) == 2

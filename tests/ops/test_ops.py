@@ -510,3 +510,13 @@ def test_every_op_says_what_it_is_and_what_a_call_gives():
         last = inspect.getdoc(getattr(ops, name)).splitlines()[-1]
         assert last == f"On Tensors it gives a Tensor; `{name}.forward(…)` on plain arrays gives (y, backward)."
         assert inspect.signature(getattr(ops, name)).return_annotation is Tensor
+
+
+def test_bilinear_corners_are_not_aligned_unless_told():
+    x = np.arange(4.0).reshape(1, 1, 4, 1)
+    default, apart, aligned = (
+        ops.upsample_bilinear.forward(x, size=(1, 6), **how)[0]
+        for how in ({}, {"align_corners": False}, {"align_corners": True})
+    )
+    np.testing.assert_array_equal(default, apart)
+    assert (default != aligned).any()

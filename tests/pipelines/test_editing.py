@@ -103,6 +103,17 @@ def test_between_prompts_begins_and_ends_at_them(pipe):
     assert difference(row[1], row[0]) > 1 and difference(row[1], row[2]) > 1
 
 
+def test_eight_images_unless_another_number_is_asked_for(pipe):
+    assert len(pipe.interpolate("a red dress on a white background", steps=1)) == 8
+
+
+def test_slerp_between_arrays_of_any_length():
+    one, other = np.array([2.0, 0.1]), np.array([0.1, 3.0])
+    angle = np.arccos((one @ other) / (np.linalg.norm(one) * np.linalg.norm(other)))
+    expected = (np.sin(0.7 * angle) * one + np.sin(0.3 * angle) * other) / np.sin(angle)
+    np.testing.assert_allclose(slerp(one, other, 0.3), expected, rtol=1e-12)
+
+
 def test_slerp_stays_on_the_sphere():
     rng = np.random.default_rng(0)
     one, other = rng.standard_normal((2, 1, 8, 8, 4)).astype(np.float32)

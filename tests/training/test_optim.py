@@ -120,6 +120,17 @@ def test_clipping_counts_all_gradients_together():
         np.testing.assert_allclose(m, grads[name] / norm, rtol=1e-11)
 
 
+def test_hardly_any_gradient_is_not_turned_round():
+    """Clipping divides by the norm and a little more, never by less than nothing."""
+    module = Two(np.random.default_rng(0))
+    tiny = {name: np.full(p.shape, 1e-14) for name, p in module.named_parameters()}
+    optimiser = AdamW(module, CONFIG)
+    give(module, tiny)
+    optimiser.step(0)
+    for name, m in optimiser.m.items():
+        np.testing.assert_allclose(m, 0.1 * tiny[name], rtol=1e-9)
+
+
 def test_gradients_are_forgotten_and_what_has_none_stays():
     module = Two(np.random.default_rng(0))
     optimiser = AdamW(module, CONFIG)

@@ -7,8 +7,9 @@ from dataclasses import asdict
 import pytest
 
 from tinydiff.datasets import captions
+from tinydiff.errors import InputError
 from tinydiff.segmentation.presets import SEGMENTATION
-from tinydiff.training.presets import PRESETS
+from tinydiff.training.presets import PRESETS, preset
 
 DIGESTS = {
     "quick": "84624c9dbbc5",
@@ -33,6 +34,12 @@ def digest(value):
 def test_a_preset_that_changes_makes_other_runs(presets, digests):
     """Where one is meant to change, its digest is written here anew, and what it had made is trained anew."""
     assert {name: digest(asdict(preset)) for name, preset in presets.items()} == digests
+
+
+def test_a_preset_is_found_by_its_name():
+    assert all(preset(name) is PRESETS[name] for name in PRESETS)
+    with pytest.raises(InputError, match="no preset 'slow'; there are quick, full"):
+        preset("slow")
 
 
 def test_the_colours_of_captions():

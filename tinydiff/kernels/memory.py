@@ -6,6 +6,20 @@ from contextvars import ContextVar
 
 import numpy as np
 
+_changes = 0
+
+
+def weights_changed() -> None:
+    """To be said by whoever changes weights in place: what was made of them before no longer holds."""
+    global _changes
+    _changes += 1
+
+
+def weights_version() -> int:
+    """How often weights have been changed in place in this process."""
+    return _changes
+
+
 _Cache = dict[tuple, tuple[np.ndarray, np.ndarray]]
 _cache: ContextVar[_Cache | None] = ContextVar("cache", default=None)
 

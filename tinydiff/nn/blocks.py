@@ -4,8 +4,8 @@ import math
 
 import numpy as np
 
-from tinydiff import ops
-from tinydiff.autograd import Array, Tensor
+from tinydiff import kernels, ops
+from tinydiff.autograd import Array, Tensor, read_only
 from tinydiff.device import array_module
 from tinydiff.nn.layers import Conv2d, GroupNorm, LayerNorm, Linear
 from tinydiff.nn.module import Module, Rng, chain
@@ -31,8 +31,11 @@ class TimestepEmbedding(Module):
         self.width = width
 
     def forward(self, t: Array) -> Tensor:
-        waves = timestep_embedding(t, self.width).astype(self.linear_1.weight.dtype)
-        return chain(Tensor(self.place(waves)), self.linear_1, ops.silu, self.linear_2)
+        def waves(t: Array) -> tuple[Array, None]:
+            return timestep_embedding(t, self.width).astype(self.linear_1.weight.dtype), None
+
+        x, _ = kernels.run_op(waves, (self.place(t),))
+        return chain(Tensor(read_only(x)), self.linear_1, ops.silu, self.linear_2)
 
 
 class ResnetBlock(Module):

@@ -40,14 +40,17 @@ def embedding(table: Array, indices: Array) -> tuple[Array, Backward]:
     if indices.size and not recording(indices) and (indices.min() < 0 or indices.max() >= rows):
         raise InputError(f"embedding: indices reach from {indices.min()} to {indices.max()}, the table has {rows} rows")
     indices = to_device_of(indices, table)
+    if xp.__name__ == "cupy":  # whose add.at adds in any order; so each row is a sum over the indices that name it
+
+        def in_order(dy: Array) -> tuple:
+            uses = (indices.reshape(-1, 1) == xp.arange(rows)).astype(dy.dtype)
+            return kernels.matmul(uses, dy.reshape(-1, table.shape[1]), transpose_a=True), None
+
+        return table[indices], in_order
 
     def backward(dy: Array) -> tuple:
-        flat, dy = indices.reshape(-1), dy.reshape(-1, table.shape[1])
-        if xp.__name__ == "cupy":  # whose add.at adds in any order; so each row is a sum over the indices that name it
-            uses = (flat[:, None] == xp.arange(rows)).astype(dy.dtype)
-            return kernels.matmul(uses, dy, transpose_a=True), None
         dtable = xp.zeros(table.shape, dy.dtype)
-        xp.add.at(dtable, flat, dy)
+        xp.add.at(dtable, indices.reshape(-1), dy.reshape(-1, table.shape[1]))
         return dtable, None
 
     return table[indices], backward

@@ -10,7 +10,7 @@ from tinydiff import kernels
 from tinydiff.autograd import Array, read_only
 from tinydiff.device import array_module, to_numpy
 from tinydiff.nn.module import Module
-from tinydiff.training.replay import Replay
+from tinydiff.replay import Replay
 
 Arrays = list[Array]
 
@@ -62,7 +62,7 @@ class AdamW:
         self.m = {name: array_module(p.data).zeros(p.shape, p.dtype) for name, p in self.parameters.items()}
         self.v = {name: array_module(p.data).zeros(p.shape, p.dtype) for name, p in self.parameters.items()}
         self.ema = {name: p.data.copy() for name, p in self.parameters.items()}
-        self._squares, self._updates = Replay(), Replay()
+        self._squares, self._updates = Replay("record_step"), Replay("record_step")
 
     def step(self, step: int) -> float:
         """One update from the gradients, which are then forgotten; returns their norm before clipping.
@@ -94,6 +94,7 @@ class AdamW:
         self._updates(lambda u: adamw_step(weights, grads, m, v, ema, decays, u), [*weights, *grads], np.array(update))
         for array in on_cpu:
             array.setflags(write=False)
+        kernels.weights_changed()
         for p in moved.values():
             p.grad = None
         return norm

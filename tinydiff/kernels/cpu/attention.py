@@ -178,10 +178,10 @@ def attention(q: np.ndarray, k: np.ndarray, v: np.ndarray, heads: int) -> tuple[
 
 
 def attention_backward(
-    q: np.ndarray, k: np.ndarray, v: np.ndarray, heads: int, lse: np.ndarray, y: np.ndarray, dy: np.ndarray
+    q: np.ndarray, k: np.ndarray, v: np.ndarray, heads: int, saved: np.ndarray, y: np.ndarray, dy: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """dq, dk, dv."""
-    q, k, v, lse, y, dy = (as_float32("attention", a) for a in (q, k, v, lse, y, dy))
+    """dq, dk, dv; `saved` is what `attention` gave along with y."""
+    q, k, v, lse, y, dy = (as_float32("attention", a) for a in (q, k, v, saved, y, dy))
     dq, dk, dv = empty(*q.shape), empty(*k.shape), empty(*v.shape)
     _backward(q, k, v, heads, zeros(max(k.shape[1:]) + WIDTH), lse, y, dy, dq, dk, dv)
     return dq, dk, dv

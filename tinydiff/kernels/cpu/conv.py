@@ -40,6 +40,7 @@ from tinydiff.kernels.cpu.jit import address, helper, kernel, rounded
 from tinydiff.kernels.cpu.micro_kernel import ENTRY, ROWS, WIDTH
 from tinydiff.kernels.cpu.vectors import LANES, copy
 from tinydiff.kernels.memory import cached
+from tinydiff.kernels.recording import run_op
 
 Padding = tuple[int, int, int, int]
 BLOCK = 4 * ROWS  # output positions in a task
@@ -274,4 +275,8 @@ def _whole_panels(bias: np.ndarray | None, filters: int) -> np.ndarray:
 def _with_border(x: np.ndarray, padding: Padding) -> np.ndarray:
     """x with its zeros around it: then each row of a patch, kernel_w·C numbers, is one run."""
     top, bottom, left, right = padding
-    return as_float32("conv2d", np.pad(x, ((0, 0), (top, bottom), (left, right), (0, 0))))
+
+    def padded(x: np.ndarray) -> tuple[np.ndarray, None]:
+        return np.pad(x, ((0, 0), (top, bottom), (left, right), (0, 0))), None
+
+    return as_float32("conv2d", run_op(padded, (x,))[0])

@@ -25,6 +25,7 @@ from numba.extending import intrinsic
 from tinydiff.errors import InputError
 from tinydiff.kernels.cpu.cache import Cache
 from tinydiff.kernels.cpu.vectors import I64, floats_at
+from tinydiff.kernels.recording import noting
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -107,6 +108,9 @@ def kernel(function: Function) -> Callable[..., Any]:
     @functools.wraps(function)
     def call(*args: Any) -> Any:
         nonlocal ready
+        calls = noting()
+        if calls is not None:
+            calls.note(compiled, args)
         with _lock:
             if not ready:
                 try:
@@ -119,6 +123,11 @@ def kernel(function: Function) -> Callable[..., Any]:
             return compiled(*args)
 
     return call
+
+
+def alone() -> Any:
+    """The lock: within it this thread's kernels are the only ones that run."""
+    return _lock
 
 
 @intrinsic

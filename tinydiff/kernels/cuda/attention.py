@@ -65,8 +65,9 @@ def attention(q: Any, k: Any, v: Any, heads: int) -> tuple[Any, Any]:
     return _join(product(p, v.swapaxes(2, 3))), p
 
 
-def attention_backward(q: Any, k: Any, v: Any, heads: int, p: Any, y: Any, dy: Any) -> tuple[Any, Any, Any]:
-    """dq, dk and dv; p is what `attention` gave along with y."""
+def attention_backward(q: Any, k: Any, v: Any, heads: int, saved: Any, y: Any, dy: Any) -> tuple[Any, Any, Any]:
+    """dq, dk and dv; `saved` is the p that `attention` gave along with y."""
+    p = saved
     q, k, v, dy = (_split(as_float32("attention", x), heads) for x in (q, k, v, dy))
     ds = product(dy, v)
     rows = ds.reshape(-1, ds.shape[3])

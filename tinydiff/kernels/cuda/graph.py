@@ -7,30 +7,34 @@ as the GPU.
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from tinydiff.device import simulated
+import numpy as np
+
+from tinydiff.device import simulated, to_device, to_numpy
 
 
-def record(work: Callable[..., Any], inputs: Sequence[Any]) -> tuple[Any, Callable[[], None]]:
-    """Where `work(*inputs)` will leave its results, and the function that computes them from what is then in `inputs`.
+def record(work: Callable[..., Any], inputs: Sequence[Any]) -> tuple[list, Any, Callable[[], None]]:
+    """Where work(*inputs) finds its inputs and leaves its results, and the function that computes one from the other.
 
     work must have run before (what has yet to be compiled cannot be recorded), and do the same whatever inputs hold.
     """
     import cupy
 
+    own = [to_device(to_numpy(a), "cuda") if isinstance(a, np.ndarray) else a.copy() for a in inputs]
     stream, pool = cupy.cuda.Stream(non_blocking=True), cupy.cuda.MemoryPool()
     cupy.cuda.Device().synchronize()
     with cupy.cuda.using_allocator(pool.malloc), stream:
         stream.begin_capture()
         try:
-            outputs = work(*inputs)
+            outputs = work(*own)
         finally:
             graph = stream.end_capture()
 
     def replay(keep: Any = pool) -> None:  # the memory is the graph's as long as it can be launched
         graph.launch()
 
-    return outputs, replay
+    return own, outputs, replay
 
 
 if simulated():  # which has no graphs
     record = None  # type: ignore[assignment]
+record_step = record  # a graph takes any launches

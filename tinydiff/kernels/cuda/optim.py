@@ -57,9 +57,9 @@ def square_sums(arrays: list) -> Any:
     return sums.reshape(-1, SHARES).sum(1)
 
 
-def adamw(p: list, g: list, m: list, v: list, ema: list, decays: list[float], u: Any) -> None:
+def adamw(p: list, g: list, m: list, v: list, average: list, decays: list[float], settings: Any) -> None:
     """As `training.optim.adamw_step`; a recorded step finds the numbers of its Update in GPU memory."""
-    u = to_device_of(np.asarray(u, np.float64) if isinstance(u, tuple) else u, p[0])
-    for *arrays, decay in zip(p, g, m, v, ema, decays, strict=True):
+    u = to_device_of(np.asarray(settings, np.float64) if isinstance(settings, tuple) else settings, p[0])
+    for *arrays, decay in zip(p, g, m, v, average, decays, strict=True):
         flat: list[Any] = [array.reshape(-1) for array in arrays]
         launch(_adamw, blocks(flat[0].size, THREADS), THREADS, *flat, np.float32(decay), u)
