@@ -8,7 +8,7 @@ arrays go to `cuda`, NumPy's to `cpu` if float32, else to `numpy`.
 from collections.abc import Callable
 from typing import Any
 
-from tinydiff.kernels.memory import constant_weights, weights_changed, weights_version
+from tinydiff.kernels.memory import constant_weights, weights_are_constant, weights_changed, weights_version
 from tinydiff.kernels.recording import Unrecordable, run_op
 from tinydiff.kernels.selection import BACKENDS, FASTER, MANDATORY, backend_of, module_of, use, winograd_allowed
 

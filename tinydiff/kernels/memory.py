@@ -38,6 +38,11 @@ def constant_weights() -> Iterator[None]:
         _cache.set(before)
 
 
+def weights_are_constant() -> bool:
+    """Whether `constant_weights` holds here."""
+    return _cache.get() is not None
+
+
 def cached(w: np.ndarray, make: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
     """`make(w)`, or within `constant_weights` what it gave before for the same memory."""
     cache = _cache.get()

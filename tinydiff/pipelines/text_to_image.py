@@ -169,13 +169,13 @@ class TextToImage:
         together = len(noise) if options.adjust is not None else chosen.batch
         low, high = (share * self.schedule.num_train_timesteps for share in chosen.guidance_interval)
         options = replace(options, clip=self.autoencoder.clip)
-        latents, predict_one = [], self._replayed() if chosen.keep_transforms else self.predict
+        latents = []
         with constant_weights() if chosen.keep_transforms else contextlib.nullcontext():
             empty = self._unconditional(min(together, len(noise)), negative_prompt)
             for i in range(0, len(noise), together):
                 c = text[i : i + together]
                 scale, step = chosen.guidance_scale, SAMPLERS[chosen.sampler]
-                predict = classifier_free_guidance(predict_one, c, empty[: len(c)], scale, (low, high))
+                predict = classifier_free_guidance(self.predict, c, empty[: len(c)], scale, (low, high))
                 x = self.denoiser.place(noise[i : i + together])
                 kind = self.prediction_type
                 latents.append(sample(step, predict, x, self.schedule, chosen.steps, rng, kind, options))
@@ -188,29 +188,27 @@ class TextToImage:
         return np.concatenate([as_pixels(to_numpy(self.autoencoder.decode(part))) for part in parts])
 
     def predict(self, x: Array, t: int, text: Array) -> Array:
-        """The network's prediction for latents (N, h, w, C) that are all at timestep t."""
-        with no_grad():
-            return self.denoiser.unet(Tensor(x), np.full(len(x), t), Tensor(text)).data
+        """The network's prediction for latents (N, h, w, C) that are all at timestep t.
 
-    def _replayed(self) -> Callable[[Array, int, Array], Array]:
-        """`predict`, recorded and replayed while the weights stay what they are; each thread has its own records."""
-        unet, version = self.denoiser.unet, kernels.weights_version()
-        weights = [p.data for p in unet.parameters()]
-        replays: WeakKeyDictionary = vars(_threads).setdefault("replays", WeakKeyDictionary())
-        if replays.get(self, (None, None))[0] != version:
-            replays[self] = version, Replay()
-        replay = replays[self][1]
+        Within `constant_weights`, as in `sample`, it is recorded and replayed (`replay.py`), unless a hook looks on.
+        """
+        unet, inputs = self.denoiser.unet, (x, np.full(len(x), t), text)
 
         def work(x: Array, t: Array, text: Array) -> Array:
             return unet(Tensor(x), t, Tensor(text)).data
 
-        def predict(x: Array, t: int, text: Array) -> Array:
-            if hooked():  # a hook wants to see every layer
-                return self.predict(x, t, text)
-            with no_grad():
-                return replay(work, weights, x, np.full(len(x), t), text).copy()
+        with no_grad():
+            if hooked() or not kernels.weights_are_constant():
+                return work(*inputs)
+            return self._replay()(work, [p.data for p in unet.parameters()], *inputs).copy()
 
-        return predict
+    def _replay(self) -> Replay:
+        """The records of this thread, which hold as long as no weights change in place."""
+        version = kernels.weights_version()
+        replays: WeakKeyDictionary = vars(_threads).setdefault("replays", WeakKeyDictionary())
+        if replays.get(self, (None, None))[0] != version:
+            replays[self] = version, Replay()
+        return replays[self][1]
 
     def check(
         self,

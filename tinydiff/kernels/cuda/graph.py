@@ -12,7 +12,7 @@ import numpy as np
 from tinydiff.device import simulated, to_device, to_numpy
 
 
-def record(work: Callable[..., Any], inputs: Sequence[Any]) -> tuple[list, Any, Callable[[], None]]:
+def record_step(work: Callable[..., Any], inputs: Sequence[Any]) -> tuple[list, Any, Callable[[], None]]:
     """Where work(*inputs) finds its inputs and leaves its results, and the function that computes one from the other.
 
     work must have run before (what has yet to be compiled cannot be recorded), and do the same whatever inputs hold.
@@ -36,5 +36,4 @@ def record(work: Callable[..., Any], inputs: Sequence[Any]) -> tuple[list, Any, 
 
 
 if simulated():  # which has no graphs
-    record = None  # type: ignore[assignment]
-record_step = record  # a graph takes any launches
+    record_step = None  # type: ignore[assignment]
