@@ -721,19 +721,19 @@ bars(
 # three loops stand as before. It is shown here and not run, since no GPU is needed for anything in these notebooks.
 
 # %%
-from tinydiff.kernels.cuda import conv as gpu_tiles
 from tinydiff.kernels.cuda import naive as gpu_plain
+from tinydiff.kernels.cuda import product as gpu_tiles
 
 show(gpu_plain._forward)
 
 # %% [markdown]
 # As on the CPU, this moves more than it computes: each x and each w is fetched anew for each product. The cure is the
-# same: sums that stay in registers. In [kernels/cuda/conv.py](../tinydiff/kernels/cuda/conv.py) 64 threads together
-# fetch a piece of x and of w into memory that they share, and each multiplies an 8×8 part of the result whose sums stay
-# in registers:
+# same: sums that stay in registers. In [kernels/cuda/product.py](../tinydiff/kernels/cuda/product.py) 64 threads
+# together fetch a piece of x and of w into memory that they share, and each multiplies an 8×8 part of the result whose
+# sums stay in registers:
 
 # %%
-show(gpu_tiles._multiply)
+show(gpu_tiles._multiply_one)
 
 # %% [markdown]
 # ## The gradient
