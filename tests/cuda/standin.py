@@ -112,7 +112,7 @@ def cupy():
 
     module.asarray = module.array = asarray
     for name in (
-        "empty zeros ones_like arange exp tanh log sqrt sign maximum isfinite where concatenate stack "
+        "empty zeros ones_like arange exp cos sin tanh log sqrt sign maximum isfinite where concatenate stack "
         "ascontiguousarray broadcast_to take_along_axis ones pad moveaxis"
     ).split():
         setattr(module, name, _function(getattr(np, name)))
