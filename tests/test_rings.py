@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-LIMITS = {"face": 150, "core": 5_650, "engine": 4_200, "whole": 19_100}  # lines, docstrings and all
+LIMITS = {"face": 150, "core": 5_600, "engine": 4_200, "whole": 19_100}  # lines, docstrings and all
 LONGEST = 330  # lines of a file
 FACE = ("__init__.py", "errors.py")  # what dispatches to all rings
 WORKSHOP = ("apps", "segmentation", "evaluation", "viz", "exercises", "bench", "cli", "playground", "__main__.py")

@@ -21,7 +21,7 @@ def array_module(x: Any) -> Any:
     return cupy if cupy is not None and isinstance(x, cupy.ndarray) else np
 
 
-def recording(x: Any) -> bool:
+def capturing(x: Any) -> bool:
     """Whether x lies on a GPU whose work is being recorded (`kernels/cuda/graph.py`): nothing may wait for it then."""
     xp = array_module(x)
     return xp is not np and xp.cuda.get_current_stream().is_capturing()

@@ -28,9 +28,10 @@ class _Record:
 class Replay:
     """`replay(work, memory, *arrays)` is `work(*arrays)`, recorded when it comes for the second time, then replayed.
 
-    memory: the arrays that work reads or changes besides, which must be the same ones for a record to hold.
-    work must draw nothing at random and decide nothing by values: what changes from step to step comes in as arrays.
-    What it returns is overwritten by the next call.
+    work: one for each Replay, however often it is made anew.  It must draw nothing at random and decide nothing by
+        values: what changes from step to step comes in as arrays.
+    memory: the arrays that it reads or changes besides, which must be the same ones for a record to hold.
+    What comes back is overwritten by the next call.  `tinydiff.use(replay=False)` lets nothing be recorded.
     """
 
     def __init__(self, kernel: str = "record") -> None:
@@ -39,9 +40,9 @@ class Replay:
 
     def __call__(self, work: Callable[..., Any], memory: Sequence[Array], *arrays: Array) -> Any:
         record = kernels.find_kernel(self.kernel, memory[0]) if memory else None
-        if record is None:
+        if record is None or not kernels.replay_allowed():
             return work(*arrays)
-        shapes = tuple((a.shape, a.dtype.str) for a in arrays)
+        shapes = (kernels.winograd_allowed(), *((a.shape, a.dtype.str) for a in arrays))
         known = self._records.get(shapes)
         if known is None or not _same(known.memory, memory):
             self._records.pop(shapes, None)

@@ -9,8 +9,9 @@ import pytest
 import tinydiff
 from tinydiff import ops
 from tinydiff.device import simulated, to_device, to_numpy
+from tinydiff.errors import InputError
 from tinydiff.kernels import cuda, reference
-from tinydiff.kernels.cuda import conv, naive, norm, product
+from tinydiff.kernels.cuda import conv, launch, naive, norm, product
 from tinydiff.training.optim import Update, adamw_step
 
 TOLERANCE = 1e-5  # float32, of the largest value
@@ -223,3 +224,18 @@ def test_another_type_is_refused():
     x, w = to_device(normal(1, 3, 3, 1).astype(np.float64), "cuda"), to_device(normal(1, 1, 1, 1), "cuda")
     with pytest.raises(TypeError, match="float32, not float64"):
         cuda.conv2d_forward(x, w, None, 1, (0, 0, 0, 0))
+
+
+def test_more_numbers_than_a_kernel_counts_are_refused(monkeypatch):
+    """Read or written: an index would wrap around in silence."""
+    monkeypatch.setattr(launch, "MOST", 50)
+    x, w = to_device(normal(1, 3, 4, 2), "cuda"), to_device(normal(1, 1, 2, 5), "cuda")
+    argmax = to_device(np.zeros((1, 3, 4, 2), np.int32), "cuda")
+    for name, call in {
+        "conv2d_forward": lambda: cuda.conv2d_forward(to_device(normal(1, 5, 5, 2), "cuda"), w, None, 1, (0, 0, 0, 0)),
+        "conv2d": lambda: cuda.conv2d_forward(x, w, None, 1, (0, 0, 0, 0)),
+        "upsample_nearest": lambda: cuda.upsample_nearest_forward(x),
+        "max_pool2d": lambda: cuda.max_pool2d_backward(x, argmax, 2),
+    }.items():
+        with pytest.raises(InputError, match=rf"{name}: .*less than 2³¹ numbers, not \d+: \("):
+            call()

@@ -1,5 +1,6 @@
 """A recorded forward pass gives what the pass gives, with other inputs too, or is refused."""
 
+import sys
 import threading
 from dataclasses import replace
 
@@ -75,22 +76,23 @@ def test_words_and_a_text_encoder():
 
 def test_what_is_no_op_is_refused():
     layer = nn.Linear(np.random.default_rng(0), 3, 2)
-    replay, weights = Replay(), [p.data for p in layer.parameters()]
+    weights = [p.data for p in layer.parameters()]
 
     def outside(x):
         return layer(Tensor(np.exp(x))).data  # NumPy, between the ops
 
     def by_value(x):
-        return layer(Tensor(x)).data if x.sum() > 1 else layer(Tensor(x)).data * 2
+        return layer(Tensor(x)).data if x.sum() > 3 else layer(Tensor(x)).data * 2
 
     for work, ones in ((outside, np.ones((2, 3), np.float32)), (by_value, np.full((2, 3), 0.3, np.float32))):
+        replay = Replay()
         for x in (ones, 2 * ones, 3 * ones, 0 * ones):
             np.testing.assert_array_equal(replay(work, weights, x), work(x))
-    assert "something else" in list(replay._records.values())[-1].refused
+        assert "something else" in list(replay._records.values())[-1].refused
 
 
 def test_too_much_memory_is_refused(monkeypatch):
-    monkeypatch.setattr(recording, "LARGEST", 1 << 10)
+    monkeypatch.setattr(sys.modules["tinydiff.kernels.cpu.record"], "LARGEST", 1 << 10)
     layer = nn.Linear(np.random.default_rng(0), 3, 200)
     replay, weights = Replay(), [p.data for p in layer.parameters()]
     for _ in range(3):
@@ -108,18 +110,39 @@ def test_few_records_are_kept():
     assert len(replay._records) == MOST
 
 
-def test_images_are_the_same_replayed(monkeypatch):
+def test_images_are_the_same_replayed():
     """Sampling is replayed, in the first call and in later ones, with another seed and another prompt."""
     pipe = tinydiff.load()
     calls = [(PROMPT, 1), (PROMPT, 2), (["a blue bag on a sky background"], 1)]
     images = [pipe.generate(prompt, steps=6, seed=seed) for prompt, seed in calls]
-    monkeypatch.setattr(kernels, "find_kernel", without_records())
-    for (prompt, seed), image in zip(calls, images, strict=True):
-        np.testing.assert_array_equal(image, pipe.generate(prompt, steps=6, seed=seed))
+    with tinydiff.use(replay=False):
+        for (prompt, seed), image in zip(calls, images, strict=True):
+            np.testing.assert_array_equal(image, pipe.generate(prompt, steps=6, seed=seed))
 
 
-def without_records(find=kernels.find_kernel):
-    return lambda name, x: None if name.startswith("record") else find(name, x)
+def test_replay_and_winograd_can_be_switched_off():
+    """At any time: a record that was made before is not used."""
+    pipe, counted = tinydiff.load(), []
+    x, text = normal(2, 8, 8, 4), pipe.encode_prompt(PROMPT * 2)
+
+    def predicted(**choice):
+        with tinydiff.use(**choice):
+            return pipe.predict(x, 500, text)
+
+    with tinydiff.use(replay=False):
+        direct = predicted(winograd=False)
+    with kernels.constant_weights():
+        first, second, replayed = (pipe.predict(x, 500, text) for _ in range(3))
+        assert (direct != first).any()  # in the last bits
+        for again in (second, replayed, predicted(replay=False)):
+            np.testing.assert_array_equal(again, first)
+        for _ in range(3):
+            np.testing.assert_array_equal(predicted(winograd=False), direct)
+        call = type(pipe.denoiser.unet).__call__
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(type(pipe.denoiser.unet), "__call__", lambda *args: counted.append(1) or call(*args))
+            predicted(), predicted(replay=False)
+    assert len(counted) == 1  # the replayed one runs no module
 
 
 def test_a_training_in_between_is_seen():
@@ -170,4 +193,4 @@ def test_a_step_of_training_is_not_recorded_on_the_cpu():
 
 def test_nothing_is_noted_outside():
     ops.silu(Tensor(np.ones((2, 2), np.float32)))
-    assert recording.noting() is None
+    assert recording.recorder.get() is None

@@ -144,7 +144,7 @@ def test_a_statement_holds_for_all_threads_and_a_block_comes_before_it():
 
 def test_what_a_notebook_shows_and_keeps_is_a_statement():
     kept = use("numpy")
-    assert repr(kept) == "use(backend='numpy', winograd=True)"
+    assert repr(kept) == "use(backend='numpy', winograd=True, replay=True)"
     assert backend_of(FLOAT32) == "numpy"
     use("reference")
     del kept

@@ -32,7 +32,10 @@ def diffusion_loss(
 def noisy_examples(
     x0: Array, schedule: Schedule, rng: np.random.Generator, prediction_type: str = "v_prediction"
 ) -> tuple[Array, Array, Array]:
-    """Each example with noise at a random timestep, the timesteps (N,), and what the network should predict."""
+    """x_t (N, …), each example x0 (N, …) with noise at a random timestep; t (N,); what to predict, as x0.
+
+    (Ho 2020, arXiv:2006.11239, algorithm 1; `diffusion.prediction.target` has the prediction types)
+    """
     t = rng.integers(0, schedule.num_train_timesteps, len(x0))  # (N,)
     noise = to_device_of(rng.standard_normal(x0.shape, np.float32), x0)  # (N, …)
     alpha_bar = schedule.alpha_bar[t]  # (N,)

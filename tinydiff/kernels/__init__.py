@@ -10,7 +10,16 @@ from typing import Any
 
 from tinydiff.kernels.memory import constant_weights, weights_are_constant, weights_changed, weights_version
 from tinydiff.kernels.recording import Unrecordable, run_op
-from tinydiff.kernels.selection import BACKENDS, FASTER, MANDATORY, backend_of, module_of, use, winograd_allowed
+from tinydiff.kernels.selection import (
+    BACKENDS,
+    FASTER,
+    MANDATORY,
+    backend_of,
+    module_of,
+    replay_allowed,
+    use,
+    winograd_allowed,
+)
 
 
 def __getattr__(name: str) -> Callable[..., Any]:

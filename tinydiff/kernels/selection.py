@@ -36,7 +36,7 @@ FASTER = (
     *("record", "record_step"),  # replay.py: of a forward pass, and of a training step
 )
 
-_process: dict[str, Any] = {"backend": None, "winograd": True}
+_process: dict[str, Any] = {"backend": None, "winograd": True, "replay": True}
 _block: ContextVar[dict[str, Any] | None] = ContextVar("block", default=None)  # the same, in `with use(…)`
 _SAME: Any = object()  # what stays as it is
 
@@ -45,19 +45,20 @@ class use:
     """Choose the backend: `use("numpy")` from here on for all threads, `with use("numpy"):` in a block for its own.
 
     A block comes first; threads that it starts do not see it.  `use(None)` goes back to where the arrays live.
-    `winograd=False` lets the compiled backend compute every convolution directly; without a backend, `use(winograd=…)`
-    leaves the backend as it is.  Raises InputError for a name that is not a backend, or one that is not available here.
+    `winograd=False` lets the compiled backend compute every convolution directly, and `replay=False` lets nothing be
+    recorded and replayed (`replay.py`); what is not given stays as it is, the backend too.  Raises InputError for a
+    name that is not a backend, or one that is not available here.
     """
 
     _choice: dict[str, Any] = {}
 
-    def __init__(self, backend: str | None = _SAME, *, winograd: bool = _SAME) -> None:
+    def __init__(self, backend: str | None = _SAME, *, winograd: bool = _SAME, replay: bool = _SAME) -> None:
         if backend is not _SAME and backend is not None:
             if backend not in BACKENDS:
                 raise InputError(f"use: no backend {backend!r}; there are {', '.join(map(repr, BACKENDS))}")
             check_device("cuda" if backend == "cuda" else "cpu")
             module_of(backend)
-        asked = {"backend": backend, "winograd": winograd}
+        asked = {"backend": backend, "winograd": winograd, "replay": replay}
         self._choice = {name: value for name, value in asked.items() if value is not _SAME}
 
     def __enter__(self) -> "use":
@@ -79,6 +80,11 @@ class use:
 def winograd_allowed() -> bool:
     """Whether the compiled backend may use Winograd's convolution, where it is the faster one."""
     return (_block.get() or _process)["winograd"]
+
+
+def replay_allowed() -> bool:
+    """Whether what comes again may be recorded and replayed."""
+    return (_block.get() or _process)["replay"]
 
 
 def backend_of(x: Any) -> str:

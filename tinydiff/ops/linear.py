@@ -2,7 +2,7 @@
 
 from tinydiff import kernels
 from tinydiff.autograd import Array, Backward, op
-from tinydiff.device import array_module, recording, to_device_of
+from tinydiff.device import array_module, capturing, to_device_of
 from tinydiff.errors import InputError
 
 
@@ -37,7 +37,7 @@ def embedding(table: Array, indices: Array) -> tuple[Array, Backward]:
     those on a GPU while its work is recorded, where no value can be looked at.
     """
     xp, rows = array_module(table), table.shape[0]
-    if indices.size and not recording(indices) and (indices.min() < 0 or indices.max() >= rows):
+    if indices.size and not capturing(indices) and (indices.min() < 0 or indices.max() >= rows):
         raise InputError(f"embedding: indices reach from {indices.min()} to {indices.max()}, the table has {rows} rows")
     indices = to_device_of(indices, table)
     if xp.__name__ == "cupy":  # whose add.at adds in any order; so each row is a sum over the indices that name it

@@ -11,6 +11,8 @@ from tinydiff.replay import Replay
 class ReplayedLoss:
     """`loss(*arrays)`, a scalar, for the training of `model`, as `Replay` has it: forward and backward in one.
 
+    The next call overwrites the gradients that `backward` left, unless they are still some parameter's `grad`.
+
     loss = ReplayedLoss(model, lambda x, y: ops.mse_loss(model(Tensor(x)), Tensor(y)))
     loss(x, y).backward()
     """
@@ -21,7 +23,8 @@ class ReplayedLoss:
     def __call__(self, *arrays: Array) -> Tensor:
         parameters = self.model.parameters()
         weights = [p.data for p in parameters]
-        if kernels.find_kernel("record_step", weights[0]) is None or hooked():  # a hook wants to see every layer
+        recorded = kernels.find_kernel("record_step", weights[0]) is not None and kernels.replay_allowed()
+        if not recorded or hooked():  # a hook wants to see every layer
             return self.loss(*arrays)
         for p in parameters:  # of a step before, and still wanted: it might be overwritten
             p.grad = None if p.grad is None else p.grad.copy()

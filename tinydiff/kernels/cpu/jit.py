@@ -25,7 +25,7 @@ from numba.extending import intrinsic
 from tinydiff.errors import InputError
 from tinydiff.kernels.cpu.cache import Cache
 from tinydiff.kernels.cpu.vectors import I64, floats_at
-from tinydiff.kernels.recording import noting
+from tinydiff.kernels.recording import recorder
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -108,9 +108,8 @@ def kernel(function: Function) -> Callable[..., Any]:
     @functools.wraps(function)
     def call(*args: Any) -> Any:
         nonlocal ready
-        calls = noting()
-        if calls is not None:
-            calls.note(compiled, args)
+        if (listening := recorder.get()) is not None:
+            listening.note(compiled, args)
         with _lock:
             if not ready:
                 try:

@@ -11,7 +11,7 @@ from typing import Any
 from numba import cuda, float32, int32
 
 from tinydiff.device import array_module
-from tinydiff.kernels.cuda.launch import Padding, as_float32, blocks, launch, uint32
+from tinydiff.kernels.cuda.launch import Padding, as_float32, blocks, check_size, launch, uint32
 from tinydiff.kernels.cuda.product import (
     ALIGNED,
     COLUMNS,
@@ -185,6 +185,7 @@ def _convolved(x: Any, w: Any, kernel_w: int, bias: Any, geometry: tuple[int, ..
     taps, _, filters = w.shape
     tiles = blocks(positions, TILE), blocks(filters, TILE)
     parts = taps_apart(taps, blocks(ENOUGH, tiles[0] * tiles[1]))
+    check_size("conv2d", (positions, filters))
     y = array_module(x).empty((parts, positions * filters), x.dtype)
     image, weights = (x.reshape(-1), height, width, channels), (w.reshape(taps, -1), kernel_w, bias)
     launch(_convolve, (*tiles, parts), THREADS, *image, *weights, *geometry, positions, y)

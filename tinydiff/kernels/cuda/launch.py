@@ -2,6 +2,7 @@
 
 import ctypes
 import functools
+import math
 import threading
 from typing import Any
 
@@ -24,14 +25,19 @@ def as_float32(name: str, x: Any) -> Any:
     """x, contiguous: what a kernel reads.  Raises TypeError unless it is float32 and lies on the GPU."""
     if x.dtype != np.float32:
         raise TypeError(f'{name}: backend "cuda" computes in float32, not {x.dtype}')
-    if x.size >= MOST:
-        raise InputError(f'{name}: backend "cuda" takes arrays of less than 2³¹ numbers, not {x.size}: {x.shape}')
+    check_size(name, x.shape)
     xp = array_module(x)
     if xp is np and not simulated():
         raise TypeError(
             f'{name}: backend "cuda" works on CuPy arrays, not NumPy\'s; tinydiff.device.to_device moves one'
         )
     return xp.ascontiguousarray(x)
+
+
+def check_size(name: str, shape: tuple[int, ...]) -> None:
+    """Raises InputError for an array with more numbers than a kernel can count, one that it reads or one it writes."""
+    if (size := math.prod(shape)) >= MOST:
+        raise InputError(f'{name}: backend "cuda" takes arrays of less than 2³¹ numbers, not {size}: {shape}')
 
 
 def launch(kernel: Any, grid: int | tuple[int, ...], threads: int, *arguments: Any) -> None:

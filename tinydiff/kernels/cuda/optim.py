@@ -8,7 +8,7 @@ from numba import cuda, float32, float64
 
 from tinydiff.device import array_module, to_device_of
 from tinydiff.kernels.cuda.launch import as_float32, blocks, launch
-from tinydiff.kernels.cuda.norm import THREADS
+from tinydiff.kernels.cuda.norm import THREADS, sum_of_all
 
 SHARES = 32  # blocks that sum an array's squares
 
@@ -36,16 +36,9 @@ def _square_sum(a, first, sums):  # type: ignore[no-untyped-def]
     total = float64(0)
     for i in range(share * THREADS + thread, a.size, SHARES * THREADS):
         total += float64(a[i]) * float64(a[i])
-    room[thread] = total
-    cuda.syncthreads()
-    half = THREADS // 2
-    while half > 0:
-        if thread < half:
-            room[thread] += room[thread + half]
-        cuda.syncthreads()
-        half //= 2
+    total = sum_of_all(total, room)
     if thread == 0:
-        sums[first + share] = room[0]
+        sums[first + share] = total
 
 
 def square_sums(arrays: list) -> Any:

@@ -6,7 +6,7 @@ import numpy as np
 from numba import cuda, float32
 
 from tinydiff.device import array_module, simulated
-from tinydiff.kernels.cuda.launch import as_float32, blocks, launch, uint32
+from tinydiff.kernels.cuda.launch import as_float32, blocks, check_size, launch, uint32
 
 THREADS = 16 if simulated() else 256
 
@@ -75,6 +75,7 @@ def max_pool2d_forward(x: Any, size: int) -> tuple[Any, Any]:
 def max_pool2d_backward(dy: Any, argmax: Any, size: int) -> Any:
     """As `reference.max_pool2d_backward`."""
     n, out_h, out_w, channels = dy.shape
+    check_size("max_pool2d", (n, out_h * size, out_w * size, channels))
     dx = array_module(dy).empty((n, out_h * size, out_w * size, channels), np.float32)
     _over(dx, _max_pool_backward, as_float32("max_pool2d", dy), argmax, size, dx)
     return dx
@@ -83,6 +84,7 @@ def max_pool2d_backward(dy: Any, argmax: Any, size: int) -> Any:
 def upsample_nearest_forward(x: Any) -> Any:
     """As `reference.upsample_nearest_forward`."""
     n, height, width, channels = x.shape
+    check_size("upsample_nearest", (n, 2 * height, 2 * width, channels))
     y = array_module(x).empty((n, 2 * height, 2 * width, channels), np.float32)
     _over(y, _upsample, as_float32("upsample_nearest", x), y)
     return y

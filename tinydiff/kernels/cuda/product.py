@@ -43,6 +43,7 @@ def first_row(t):  # type: ignore[no-untyped-def]
 
 @cuda.jit(device=True)
 def first_column(t):  # type: ignore[no-untyped-def]
+    """The same of its columns."""
     return uint32(4) * (t % uint32(SIDE))
 
 
@@ -54,6 +55,7 @@ def nth(i):  # type: ignore[no-untyped-def]
 
 @cuda.jit(device=True)
 def _multiply_one(a, b, k, row, column, sums):  # type: ignore[no-untyped-def]
+    """One step of `multiply`: 16 numbers read, 64 multiply-adds."""
     for i in range(PART):
         for j in range(PART):
             sums[i, j] += a[k, row + HALF * (i // 4) + i % 4] * b[k, column + HALF * (j // 4) + j % 4]
@@ -62,7 +64,7 @@ def _multiply_one(a, b, k, row, column, sums):  # type: ignore[no-untyped-def]
 @cuda.jit(device=True)
 def multiply(a, b, row, column, sums):  # type: ignore[no-untyped-def]
     """The thread's part of aᵀ·b, added to its sums; a and b are (DEPTH, ROW) in shared memory."""
-    for k in range(uint32(0), uint32(DEPTH), uint32(4)):  # four at once: the loop's own work is a fifth of one's
+    for k in range(uint32(0), uint32(DEPTH), uint32(4)):  # four a turn: else a fifth would be the loop's own work
         _multiply_one(a, b, uint32(k), row, column, sums)
         _multiply_one(a, b, uint32(k + uint32(1)), row, column, sums)
         _multiply_one(a, b, uint32(k + uint32(2)), row, column, sums)
