@@ -129,7 +129,7 @@ class Tensor:
                     "or add the losses and call backward once"
                 )
             needs_input_grad = tuple(parent is not None for parent in node._parents)
-            for parent, dx in zip(node._parents, node._backward(g, needs_input_grad), strict=True):
+            for parent, dx in zip(node._parents, kernels.run_op(node._backward, (g, needs_input_grad)), strict=True):
                 if parent is not None:
                     key = id(parent)
                     grads[key] = dx if key not in grads else kernels.add(grads[key], dx)

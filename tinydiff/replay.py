@@ -13,7 +13,7 @@ from tinydiff import kernels
 from tinydiff.autograd import Array
 from tinydiff.device import to_device_of
 
-MOST = 4  # records that a Replay keeps
+MOST = 4  # records that a Replay keeps; one of a training step, which takes as much memory as the step
 
 
 @dataclass
@@ -47,12 +47,13 @@ class Replay:
         if known is None or not _same(known.memory, memory):
             self._records.pop(shapes, None)
             self._records[shapes] = _Record(memory)
-            if len(self._records) > MOST:
+            if len(self._records) > (1 if self.kernel == "record_step" else MOST):
                 del self._records[next(iter(self._records))]  # the oldest
             return work(*arrays)
         if known.refused is None and known.replay is None:
             try:
-                known.inputs, known.outputs, known.replay = record(work, [to_device_of(a, memory[0]) for a in arrays])
+                inputs = [to_device_of(a, memory[0]) for a in arrays]
+                known.inputs, known.outputs, known.replay = record(work, inputs, memory)
             except kernels.Unrecordable as error:
                 known.refused = str(error)
         if known.replay is None:

@@ -115,17 +115,17 @@ def test_the_face_has_the_kernels_and_nothing_else():
 def test_every_backend_has_every_kernel_with_one_signature(backend, name):
     """The mandatory ones are held against the definition, the others against the compiled backend, which has all.
 
-    Only a GPU records training steps.
+    Only a GPU records updates.
     """
     try:
         found = getattr(importlib.import_module(BACKENDS[backend]), name, None)
     except ModuleNotFoundError:
         pytest.skip(f"no backend {backend} here")
     if found is None:
-        assert name in FASTER and (backend != "cpu" or name == "record_step")
+        assert name in FASTER and (backend != "cpu" or name == "record_update")
     else:
         first = importlib.import_module(BACKENDS["reference" if name in MANDATORY else "cpu"])
-        assert signature(found) == signature(getattr(first, name.removesuffix("_step")))
+        assert signature(found) == signature(getattr(first, name.replace("_update", "_step")))
 
 
 def signature(function):

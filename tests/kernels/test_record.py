@@ -1,23 +1,29 @@
 """A recorded forward pass gives what the pass gives, with other inputs too, or is refused."""
 
-import sys
+import importlib
 import threading
 from dataclasses import replace
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import tinydiff
 from tinydiff import kernels, nn, ops
-from tinydiff.autograd import Tensor, no_grad
-from tinydiff.kernels import cpu, recording
+from tinydiff.autograd import Tensor, no_grad, read_only
+from tinydiff.kernels import recording
+from tinydiff.kernels.cpu.rooms import Life, Rooms, placed
+from tinydiff.models.autoencoder import Autoencoder
 from tinydiff.models.text_encoder import TextEncoder, TextEncoderConfig
-from tinydiff.models.unet import UNet
+from tinydiff.models.unet import Denoiser, UNet
 from tinydiff.nn.module import forward_hook
 from tinydiff.replay import MOST, Replay
 from tinydiff.training.optim import AdamW, OptimConfig
 from tinydiff.training.presets import PRESETS
+from tinydiff.training.replay import ReplayedLoss
 
+record = importlib.import_module("tinydiff.kernels.cpu.record")  # in the package's face the name is a function's
 PROMPT = ["a red dress on a white background"]
 
 
@@ -92,7 +98,7 @@ def test_what_is_no_op_is_refused():
 
 
 def test_too_much_memory_is_refused(monkeypatch):
-    monkeypatch.setattr(sys.modules["tinydiff.kernels.cpu.record"], "LARGEST", 1 << 10)
+    monkeypatch.setattr(record, "LARGEST", 1 << 10)
     layer = nn.Linear(np.random.default_rng(0), 3, 200)
     replay, weights = Replay(), [p.data for p in layer.parameters()]
     for _ in range(3):
@@ -186,9 +192,172 @@ def test_a_hook_sees_every_step():
     assert len(seen) == 4
 
 
-def test_a_step_of_training_is_not_recorded_on_the_cpu():
-    assert kernels.find_kernel("record_step", np.ones(1, np.float32)) is None
-    assert kernels.find_kernel("record", np.ones(1, np.float32)) is cpu.record
+def trained(model, loss, inputs, replay=True):
+    """Six steps with other inputs each time: losses and weights; and the record, if there is one."""
+    start = model.state_dict()
+    with tinydiff.use(replay=replay):
+        step, losses = ReplayedLoss(model, loss), []
+        optimiser = AdamW(model, OptimConfig(steps=6, batch=1, warmup=1))
+        for i in range(6):
+            arrays = [a if a.dtype.kind == "i" else normal(*a.shape, seed=i) for a in inputs]
+            value = step(*arrays)
+            value.backward()
+            losses.append((value.item(), optimiser.step(i)))
+    weights = {name: a.copy() for name, a in model.state_dict().items()}
+    model.load_state_dict(start)
+    return losses, weights, list(step._replay._records.values())
+
+
+def assert_trained_the_same(model, loss, inputs):
+    losses, weights, (record,) = trained(model, loss, inputs)
+    assert record.refused is None and record.replay is not None
+    expected_losses, expected, records = trained(model, loss, inputs, replay=False)
+    assert losses == expected_losses and records == []
+    for name, array in expected.items():
+        np.testing.assert_array_equal(weights[name], array)
+
+
+DENOISERS = {preset.unet: name for name, preset in reversed(PRESETS.items())}  # each network once
+AUTOENCODERS = {preset.autoencoder: name for name, preset in reversed(PRESETS.items())}
+
+
+@pytest.mark.parametrize("name", DENOISERS.values())
+def test_every_presets_denoiser_is_trained_the_same(name):
+    """Bit for bit, from weights of which some are zero at first."""
+    config = PRESETS[name].unet
+    model = Denoiser(config, TextEncoderConfig(9, 5, hidden_size=config.cross_attention_dim), np.random.default_rng(0))
+    size = 8 if config.in_channels == 4 else 16
+    x, t, tokens = normal(2, size, size, config.in_channels), np.array([7, 990]), np.array([[1, 8, 3, 0, 0]] * 2)
+
+    def loss(x, target, t, tokens):
+        return ops.mse_loss(model(Tensor(x), t, tokens), Tensor(target))
+
+    assert_trained_the_same(model, loss, [x, x, t, tokens])
+
+
+@pytest.mark.parametrize("name", AUTOENCODERS.values())
+def test_every_presets_autoencoder_is_trained_the_same(name):
+    model = Autoencoder(PRESETS[name].autoencoder, np.random.default_rng(0))
+    x = normal(2, 16, 16, 3)
+
+    def loss(x, noise):
+        mean, log_variance = model.moments(Tensor(x))
+        y = model.reconstruct(ops.reparameterize(mean, log_variance, noise))
+        return ops.l1_loss(y, Tensor(x)) + ops.mse_loss(y, Tensor(x)) + ops.kl_loss(mean, log_variance) * np.float32(1)
+
+    assert_trained_the_same(model, loss, [x, model.encode(x)])
+
+
+def test_a_step_that_makes_something_of_the_weights_outside_of_ops_is_refused():
+    """It would be made of the weights of the step that was recorded; these are what they were, and so are gradients."""
+    layer = nn.Linear(np.random.default_rng(0), 3, 2)
+
+    def loss(x):
+        return ops.mse_loss(layer(Tensor(x)) * np.exp(layer.weight.data[0]), Tensor(np.ones((2, 2), np.float32)))
+
+    losses, weights, (record,) = trained(layer, loss, [normal(2, 3)])
+    assert "something else" in record.refused
+    expected_losses, expected, _ = trained(layer, loss, [normal(2, 3)], replay=False)
+    assert losses == expected_losses
+    np.testing.assert_array_equal(weights["weight"], expected["weight"])
+
+
+def test_a_step_with_random_numbers_of_its_own_is_refused():
+    layer, rng = nn.Linear(np.random.default_rng(0), 3, 2), np.random.default_rng(1)
+    step = ReplayedLoss(layer, lambda x: ops.dropout(layer(Tensor(x)), rng=rng).mean())
+    for _ in range(3):
+        step(normal(2, 3)).backward()
+    assert "something else" in list(step._replay._records.values())[0].refused
+
+
+def test_a_failure_while_a_step_is_recorded_leaves_weights_and_gradients():
+    layer, calls = nn.Linear(np.random.default_rng(0), 3, 2), []
+
+    def loss(x):
+        calls.append(1)
+        y = layer(Tensor(x))
+        if len(calls) == failing:
+            raise KeyboardInterrupt
+        return y.mean()
+
+    for time in (2, 3):  # the first of the two times that it runs to be recorded, and the second
+        failing = time
+        calls.clear()
+        weight, step = layer.weight.data.copy(), ReplayedLoss(layer, loss)
+        step(normal(2, 3)).backward()
+        before = layer.weight.grad.copy()
+        with pytest.raises(KeyboardInterrupt):
+            step(normal(2, 3))
+        np.testing.assert_array_equal(layer.weight.data, weight)
+        np.testing.assert_array_equal(layer.weight.grad, before)
+        assert not layer.weight.data.flags.writeable and recording.recorder.get() is None
+        layer.weight.grad = None
+
+
+def test_weights_that_cannot_be_written_are_refused():
+    layer = nn.Linear(np.random.default_rng(0), 3, 2)
+    for p in layer.parameters():
+        p.assign(read_only(np.frombuffer(p.data.tobytes(), np.float32).reshape(p.shape)))
+    step = ReplayedLoss(layer, lambda x: layer(Tensor(x)).mean())
+    for _ in range(3):
+        step(normal(2, 3)).backward()
+    assert "a weight cannot change" in list(step._replay._records.values())[0].refused
+
+
+def test_a_backward_without_kernels_is_called_with_what_its_forward_kept_last():
+    """Sums of squares of NumPy: the backward needs the difference of its own step."""
+    layer = nn.Linear(np.random.default_rng(0), 3, 2)
+    assert_trained_the_same(layer, lambda x, y: ops.mse_loss(layer(Tensor(x)), Tensor(y)), [normal(4, 3), normal(4, 2)])
+
+
+LIVES = st.lists(st.tuples(st.integers(1, 40), st.integers(1, 12)), min_size=1, max_size=40)
+
+
+@given(LIVES)
+def test_arrays_that_live_together_do_not_overlap(lives):
+    lives = [Life(size, i, i + length) for i, (size, length) in enumerate(lives)]
+    places = placed(lives)
+    assert min(places) >= 0
+    for i, (life, place) in enumerate(zip(lives, places, strict=True)):
+        for other, at in zip(lives[:i], places[:i], strict=True):
+            if life.begin < other.end and other.begin < life.end:
+                assert place + life.size <= at or at + other.size <= place
+
+
+def test_a_step_takes_hardly_more_room_than_it_needs_at_once():
+    config = PRESETS["full"].unet
+    model = Denoiser(config, TextEncoderConfig(9, 5, hidden_size=config.cross_attention_dim), np.random.default_rng(0))
+    rooms = Rooms()
+    token = recording.recorder.set(record.Calls(rooms))
+    try:
+        model(Tensor(normal(4, 8, 8, 4)), np.arange(4), np.array([[1, 8, 3, 0, 0]] * 4)).mean().backward()
+    finally:
+        recording.recorder.reset(token)
+    lives = rooms._lives
+    needed = max(sum(life.size for life in lives if life.begin <= i < life.end) for i in range(len(lives)))
+    assert 4 * needed <= Rooms(rooms).bytes <= 1.1 * 4 * needed
+    assert 4 * needed < 0.4 * 4 * sum(life.size for life in lives)
+
+
+def test_arrays_of_another_time_are_refused():
+    first = Rooms()
+    kept = [first.empty((4, 4)) for _ in range(3)]
+    del kept[1]
+    kept.append(first.empty((4, 4)))  # where the second was
+    second = Rooms(first)
+    with pytest.raises(kernels.Unrecordable, match="not the same each time"):
+        second.empty((5, 5))
+    kept = [second.empty((4, 4)) for _ in range(3)]
+    assert all(a.ctypes.data % 64 == 0 for a in kept)
+    closed = kept[0].view()
+    closed.setflags(write=False)  # kernels compiled for what can be written are others
+    assert second.view(kept[0]).flags.writeable and not second.view(closed).flags.writeable
+    with pytest.raises(kernels.Unrecordable, match="do not end at the same time"):
+        second.empty((4, 4))  # while the second is still there
+    del kept[1]
+    second.empty((4, 4))
+    with pytest.raises(kernels.Unrecordable, match="not the same each time"):
+        second.empty((4, 4))
 
 
 def test_nothing_is_noted_outside():

@@ -78,13 +78,13 @@ def autoencoder_task(name: str, config: AutoencoderConfig, batch: int) -> Task:
     x = rng.uniform(-1, 1, (batch, 32, 32, 3)).astype(np.float32)
     noise = rng.standard_normal(model.encode(x).shape, np.float32)
 
-    def loss() -> Tensor:
+    def loss(x: Array, noise: Array) -> Tensor:
         mean, log_variance = model.moments(Tensor(x))
         y = model.reconstruct(ops.reparameterize(mean, log_variance, noise))
         kl = ops.kl_loss(mean, log_variance) * np.float32(1e-6)
         return ops.l1_loss(y, Tensor(x)) + ops.mse_loss(y, Tensor(x)) + kl
 
-    return Task(name, model, (x, noise), loss)
+    return Task(name, model, (x, noise), partial(ReplayedLoss(model, loss), x, noise))
 
 
 def has_reference(device: str = "cpu") -> bool:

@@ -11,7 +11,7 @@ class Unrecordable(Exception):
     """Why something cannot be replayed."""
 
 
-def run_op(forward: Callable[..., tuple], arrays: tuple, options: dict[str, Any] | None = None) -> tuple:
-    """forward(*arrays, **options), of which the recorder knows, if there is one in this context."""
+def run_op(function: Callable[..., Any], arrays: tuple, options: dict[str, Any] | None = None) -> Any:
+    """function(*arrays, **options), a tuple, of which the recorder knows, if there is one in this context."""
     listening, options = recorder.get(), options or {}
-    return forward(*arrays, **options) if listening is None else listening.run_op(forward, arrays, options)
+    return function(*arrays, **options) if listening is None else listening.run_op(function, arrays, options)

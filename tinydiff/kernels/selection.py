@@ -33,7 +33,7 @@ FASTER = (
     "from_float16",  # apps/stable_diffusion/kept.py
     "sum_positions",  # ops/shape.py: the gradient of add_channel_bias
     *("adamw", "square_sums"),  # training/optim.py: the step, and the norm of all gradients
-    *("record", "record_step"),  # replay.py: of a forward pass, and of a training step
+    *("record", "record_step", "record_update"),  # replay.py: of a forward pass, a step's gradients, its update
 )
 
 _process: dict[str, Any] = {"backend": None, "winograd": True, "replay": True}

@@ -62,7 +62,7 @@ class AdamW:
         self.m = {name: array_module(p.data).zeros(p.shape, p.dtype) for name, p in self.parameters.items()}
         self.v = {name: array_module(p.data).zeros(p.shape, p.dtype) for name, p in self.parameters.items()}
         self.ema = {name: p.data.copy() for name, p in self.parameters.items()}
-        self._squares, self._updates = Replay("record_step"), Replay("record_step")
+        self._squares, self._updates = Replay("record_update"), Replay("record_update")
 
     def step(self, step: int) -> float:
         """One update from the gradients, which are then forgotten; returns their norm before clipping.

@@ -34,14 +34,15 @@ class ReplayedLoss:
     def _loss_and_gradients(self, *arrays: Array) -> tuple[Array, list[Array | None]]:
         parameters = self.model.parameters()
         before = [p.grad for p in parameters]
-        for p in parameters:
-            p.grad = None
-        loss = self.loss(*arrays)
-        loss.backward()
-        gradients = [p.grad for p in parameters]
-        for p, grad in zip(parameters, before, strict=True):
-            p.grad = grad
-        return loss.data, gradients
+        try:
+            for p in parameters:
+                p.grad = None
+            loss = self.loss(*arrays)
+            loss.backward()
+            return loss.data, [p.grad for p in parameters]
+        finally:
+            for p, grad in zip(parameters, before, strict=True):
+                p.grad = grad
 
 
 class _Differentiated(Tensor):

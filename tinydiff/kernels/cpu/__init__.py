@@ -18,6 +18,6 @@ from tinydiff.kernels.cpu.pointwise import (
     upsample_nearest_backward,
     upsample_nearest_forward,
 )
-from tinydiff.kernels.cpu.record import record
+from tinydiff.kernels.cpu.record import record, record_step
 
 reuse_memory()  # for whatever uses these kernels, training and generating alike

@@ -1,11 +1,14 @@
 """What the compiled kernels take and give: contiguous float32, read-only on the way in, aligned on the way out."""
 
+import contextlib
 import ctypes
 import functools
 import math
 from collections import namedtuple
 
 import numpy as np
+
+from tinydiff.kernels.recording import recorder, run_op
 
 LINE = 64  # bytes of a cache line
 # Of a convolution: the size of its kernels, its stride, and the zeros above and to the left of an image.
@@ -23,15 +26,26 @@ def as_float32(name: str, x: np.ndarray) -> np.ndarray:
     flags = x.flags
     if flags.c_contiguous and not flags.writeable:  # as most come from the tape
         return x
-    x = np.ascontiguousarray(x).view()
+    x = (x if flags.c_contiguous else run_op(contiguous, (x,))[0]).view()
     x.setflags(write=False)
     return x
 
 
+def contiguous(x: np.ndarray) -> tuple[np.ndarray]:
+    """A copy with its last axis' numbers side by side; in a tuple, as `run_op` has it."""
+    return (np.ascontiguousarray(x),)
+
+
 def empty(*shape: int) -> np.ndarray:
     """Room for float32 that begins at a whole cache line: elsewhere every vector of AVX-512 would touch two."""
-    room = np.empty(math.prod(shape) + LINE // 4, np.float32)
-    return np.ndarray(shape, np.float32, room, -address_of(room) % LINE)
+    if (listening := recorder.get()) is not None:
+        return listening.empty(shape)
+    return np.ndarray(shape, np.float32, aligned_room(math.prod(shape)))
+
+
+def aligned_room(count: int) -> np.ndarray:
+    room = np.empty(count + LINE // 4, np.float32)
+    return np.ndarray(count, np.float32, room, -address_of(room) % LINE)
 
 
 def address_of(x: np.ndarray) -> int:
@@ -49,6 +63,12 @@ def zeros(count: int) -> np.ndarray:
     if found.size < count:
         found = _zeros = np.zeros(2 * count, np.float32)
     return as_float32("zeros", found)
+
+
+def free_memory() -> None:
+    """Give freed memory back to the operating system after all, where the C library knows such a thing."""
+    with contextlib.suppress(OSError, AttributeError, TypeError):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD, _LARGEST = -1, -3, (1 << 31) - 1  # malloc.h

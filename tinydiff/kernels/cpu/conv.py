@@ -169,12 +169,11 @@ def conv2d_input_grad(
     border = kernel_h - 1 - top, kernel_h - 1 - bottom, kernel_w - 1 - left, kernel_w - 1 - right
     if stride == 1 and min(border) >= 0 and (kn2row.is_supported(rotated, 1) or filters <= SHORT and kernel_w > 1):
         return conv2d_forward(dy, transposed(w[::-1, ::-1]), None, 1, border)
-    dx, none = empty(*x_shape), zeros(channels + WIDTH)
+    unused = min(kernel_h, kernel_w) < stride  # some of the inputs, by any output
+    dx, none = run_op(_nothing, (x_shape,))[0] if unused else empty(*x_shape), zeros(channels + WIDTH)
     if winograd.is_supported(rotated, stride, x_shape[1] * x_shape[2]):
         winograd.convolve(dy, winograd.transformed_rotated(w), none, border[0], border[2], dx)
         return dx
-    if min(kernel_h, kernel_w) < stride:  # then no output uses some of the inputs
-        dx[:] = 0
     tap_maps, phases = _phases(x_shape[1:3], stride, (top, left), (kernel_h, kernel_w))
     panels = pack_transposed(w)
     share = _share(math.prod(x_shape[:3]), channels, panels)
@@ -267,9 +266,15 @@ def _whole_panels(bias: np.ndarray | None, filters: int) -> np.ndarray:
     bias = as_float32("conv2d_forward", bias)
     if room == filters:
         return bias
-    whole = empty(room)
-    whole[:filters], whole[filters:] = bias, 0
-    return as_float32("conv2d_forward", whole)
+    return as_float32("conv2d_forward", run_op(_filled_up, (bias, room))[0])
+
+
+def _filled_up(a: np.ndarray, size: int) -> tuple[np.ndarray]:
+    return (np.pad(a, (0, size - len(a))),)
+
+
+def _nothing(shape: tuple[int, ...]) -> tuple[np.ndarray]:
+    return (np.zeros(shape, np.float32),)
 
 
 def _with_border(x: np.ndarray, padding: Padding) -> np.ndarray:

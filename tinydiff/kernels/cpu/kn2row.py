@@ -12,12 +12,13 @@ product of x, transposed, and dy with its shifted copies side by side: dw[c, (ta
 import numpy as np
 from numba import prange
 
-from tinydiff.kernels.cpu.arrays import Geometry, zeros
+from tinydiff.kernels.cpu.arrays import Geometry, contiguous, empty, zeros
 from tinydiff.kernels.cpu.gemm import STEPS, Matrix, Size, as_matrix, as_panels, gemm, gemm_transposed, pack
 from tinydiff.kernels.cpu.indirection import row_buffer
 from tinydiff.kernels.cpu.jit import address, kernel, rounded
 from tinydiff.kernels.cpu.micro_kernel import ROWS, WIDTH
 from tinydiff.kernels.cpu.vectors import LANES
+from tinydiff.kernels.recording import run_op
 
 MAX_FILTERS = 4
 CACHE = 1 << 18  # bytes of z in a task
@@ -96,7 +97,7 @@ def convolve(x: np.ndarray, w: np.ndarray, bias: np.ndarray, top: int, left: int
     """y = bias + x ∗ w, in place; stride 1."""
     kernel_h, kernel_w, channels, filters = w.shape
     columns = kernel_h * kernel_w * filters
-    panels = pack(np.ascontiguousarray(w.transpose(2, 0, 1, 3)).reshape(channels, columns))
+    panels = pack(run_op(contiguous, (w.transpose(2, 0, 1, 3),))[0].reshape(channels, columns))
     band = max(1, CACHE // (4 * columns * x.shape[2]) - kernel_h)
     _convolve(x, panels, bias, zeros(panels.shape[0] * WIDTH), Geometry(kernel_h, kernel_w, 1, top, left), band, y)
 
@@ -104,6 +105,11 @@ def convolve(x: np.ndarray, w: np.ndarray, bias: np.ndarray, top: int, left: int
 def weight_grad(x: np.ndarray, dy: np.ndarray, kernel_size: tuple[int, int], top: int, left: int) -> np.ndarray:
     """dw (KH, KW, C, K) of the same convolution."""
     (kernel_h, kernel_w), channels, filters = kernel_size, x.shape[3], dy.shape[3]
-    dw = np.empty((GROUPS, channels, kernel_h * kernel_w * filters), np.float32)
+    dw = empty(GROUPS, channels, kernel_h * kernel_w * filters)
     _weight_grad(x, dy, Geometry(kernel_h, kernel_w, 1, top, left), dw)
-    return np.ascontiguousarray(dw.sum(0).reshape(channels, kernel_h, kernel_w, filters).transpose(1, 2, 0, 3))
+    return run_op(_total, (dw, (channels, kernel_h, kernel_w, filters)))[0]
+
+
+def _total(parts: np.ndarray, shape: tuple[int, ...]) -> tuple[np.ndarray]:
+    """The sum of all parts in the order of w."""
+    return contiguous(parts.sum(0).reshape(shape).transpose(1, 2, 0, 3))

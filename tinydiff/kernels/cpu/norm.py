@@ -11,7 +11,6 @@ import numpy as np
 from numba import prange
 
 from tinydiff.kernels.cpu.arrays import as_float32, empty
-from tinydiff.kernels.cpu.data_movement import sum_positions
 from tinydiff.kernels.cpu.elementary import ONE, sigmoid
 from tinydiff.kernels.cpu.jit import address, array_at, helper, kernel, machine_function
 from tinydiff.kernels.cpu.vectors import sum_of
@@ -128,6 +127,8 @@ def backward_part(
     m, r = np.empty(channels, np.float32), np.empty(channels, np.float32)
     sum_dh, sum_dh_xhat = np.empty(channels, np.float32), np.empty(channels, np.float32)
     a, b = np.empty(channels, np.float32), np.empty(channels, np.float32)
+    for c in range(channels):
+        dscale[part, c] = dshift[part, c] = np.float32(0)
     for n in range(part * n_images // PARTS, (part + 1) * n_images // PARTS):
         for c in range(channels):
             m[c], r[c] = mean[n, c // width], rstd[n, c // width]
@@ -163,13 +164,37 @@ def backward_part(
                 dx[n, p, c] = r[c] * (dx[n, p, c] * scale[c] - a[c] - xhat * b[c])
 
 
+@helper
+def _add_up(parts, sums):  # type: ignore[no-untyped-def]
+    """sums (C,) = Σ parts (…, C), one after the other."""
+    for c in range(len(sums)):
+        sums[c] = parts[0, c]
+    for part in range(1, len(parts)):
+        for c in range(len(sums)):
+            sums[c] += parts[part, c]
+
+
 @kernel
-def _backward(x, scale, shift, groups, silu, mean, rstd, dy, dx, dscale, dshift):  # type: ignore[no-untyped-def]
+def _sum_rows(x, parts, sums):  # type: ignore[no-untyped-def]
+    """x (parts, rows, C), each part by itself and then all."""
+    for part in prange(len(parts)):
+        for c in range(len(sums)):
+            parts[part, c] = np.float32(0)
+        for row in range(x.shape[1]):
+            for c in range(len(sums)):
+                parts[part, c] += x[part, row, c]
+    _add_up(parts, sums)
+
+
+@kernel
+def _backward(x, scale, shift, groups, silu, mean, rstd, dy, dx, dscale_parts, dshift_parts, dscale, dshift):  # type: ignore[no-untyped-def]
     n_images, positions, channels = x.shape
     arrays = address(x), address(scale), address(shift), address(mean), address(rstd)
-    gradients = address(dy), address(dx), address(dscale), address(dshift)
+    gradients = address(dy), address(dx), address(dscale_parts), address(dshift_parts)
     for part in prange(PARTS):
         backward_part(part, n_images, positions, channels, groups, silu, *arrays, *gradients)
+    _add_up(dscale_parts, dscale)
+    _add_up(dshift_parts, dshift)
 
 
 def group_norm(
@@ -191,9 +216,8 @@ def group_norm_backward(dy: np.ndarray, saved: tuple) -> tuple[np.ndarray, np.nd
     """dx, dscale, dshift."""
     x = saved[0]
     dx = empty(*x.shape)
-    shares = np.zeros((2, PARTS, x.shape[2]), np.float32)
-    _backward(*saved, as_float32("group_norm", dy).reshape(x.shape), dx, *shares)
-    dscale, dshift = shares.sum(1)
+    parts, (dscale, dshift) = empty(2, PARTS, x.shape[2]), empty(2, x.shape[2])
+    _backward(*saved, as_float32("group_norm", dy).reshape(x.shape), dx, *parts, dscale, dshift)
     return dx.reshape(dy.shape), dscale, dshift
 
 
@@ -201,4 +225,6 @@ def sum_rows(x: np.ndarray) -> np.ndarray:
     """The sum of all rows of x (…, C): what a bias gets back."""
     rows = x.size // x.shape[-1]
     parts = math.gcd(rows, PARTS)  # are summed apart
-    return sum_positions(x.reshape(parts, rows // parts, x.shape[-1])).sum(0)
+    sums, share = empty(x.shape[-1]), empty(parts, x.shape[-1])
+    _sum_rows(as_float32("sum_rows", x).reshape(parts, rows // parts, x.shape[-1]), share, sums)
+    return sums

@@ -16,7 +16,7 @@
 
 from tinydiff.kernels.cuda.attention import attention, attention_backward
 from tinydiff.kernels.cuda.conv import conv2d_forward, conv2d_input_grad, conv2d_weight_grad
-from tinydiff.kernels.cuda.graph import record_step
+from tinydiff.kernels.cuda.graph import record_step, record_update
 from tinydiff.kernels.cuda.norm import group_norm, group_norm_backward
 from tinydiff.kernels.cuda.optim import adamw, square_sums
 from tinydiff.kernels.cuda.pointwise import (

@@ -12,10 +12,13 @@ import numpy as np
 from tinydiff.device import simulated, to_device, to_numpy
 
 
-def record_step(work: Callable[..., Any], inputs: Sequence[Any]) -> tuple[list, Any, Callable[[], None]]:
+def record_step(
+    work: Callable[..., Any], inputs: Sequence[Any], memory: Sequence[Any]
+) -> tuple[list, Any, Callable[[], None]]:
     """Where work(*inputs) finds its inputs and leaves its results, and the function that computes one from the other.
 
-    work must have run before (what has yet to be compiled cannot be recorded), and do the same whatever inputs hold.
+    work must have run before (what has yet to be compiled cannot be recorded), and do the same whatever inputs and
+    memory hold.
     """
     import cupy
 
@@ -35,5 +38,6 @@ def record_step(work: Callable[..., Any], inputs: Sequence[Any]) -> tuple[list, 
     return own, outputs, replay
 
 
+record_update = record_step  # a graph that is captured has changed nothing yet
 if simulated():  # which has no graphs
-    record_step = None  # type: ignore[assignment]
+    record_step = record_update = None  # type: ignore[assignment]
