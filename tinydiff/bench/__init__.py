@@ -10,19 +10,20 @@ from importlib.metadata import version
 from importlib.util import find_spec
 from typing import Any
 
-from tinydiff.bench.timing import Timing, has_torch
+from tinydiff.bench.timing import Timing, start_torch
 from tinydiff.cli.choices import BENCHMARKS as GROUPS
 from tinydiff.errors import InputError
 
 
 def _groups() -> dict[str, Callable[[int], Iterator[Timing]]]:
-    from tinydiff.bench import conv, memory, steps
+    from tinydiff.bench import conv, inference, memory, steps
 
     return {
         "conv": conv.conv_rows,
         "ladder": conv.ladder_rows,
         "step": steps.step_rows,
         "sampling": steps.sampling_rows,
+        "inference": inference.inference_rows,
         "memory": memory.memory_rows,
         "threads": steps.thread_rows,
     }
@@ -44,7 +45,7 @@ def bench(
     for group in groups:
         if group not in known:
             raise InputError(f"bench: no group {group!r}; there are {', '.join(known)}")
-    _start_torch()
+    start_torch()
     from tinydiff.kernels.cpu.arrays import reuse_memory
 
     reuse_memory()
@@ -59,7 +60,7 @@ def bench(
 
 def conditions(device: str = "cpu") -> dict[str, Any]:
     """What the figures depend on."""
-    _start_torch()
+    start_torch()
     import llvmlite.binding
     import numba
 
@@ -83,17 +84,3 @@ def _gpu(device: str) -> dict[str, str]:
     import cupy
 
     return {"GPU": cupy.cuda.runtime.getDeviceProperties(0)["name"].decode()}
-
-
-def _start_torch() -> None:
-    """As many threads for PyTorch as for tinydiff, and its pool started first.
-
-    Where Numba's OpenMP pool is there before PyTorch's, PyTorch's backward takes fifty times as long.
-    """
-    if not has_torch():
-        return
-    import numba
-    import torch
-
-    torch.set_num_threads(numba.config.NUMBA_NUM_THREADS)  # get_num_threads would start Numba's
-    torch.nn.functional.conv2d(torch.ones(8, 16, 64, 64), torch.ones(16, 16, 3, 3)).sum()

@@ -114,10 +114,10 @@ def gpu_rows(rounds: int) -> Iterator[Timing]:
     from tinydiff.bench import steps
 
     yield from conv_rows(rounds, "cuda")
-    full = steps.shipped_denoiser("cuda")
+    full = steps.shipped_denoiser(device="cuda")
     config = full.optim
     theirs = [steps.reference_trainer(full, config, device="cuda")[2]] if steps.has_reference("cuda") else []
-    (on_cpu,) = time_interleaved(steps.trainer(steps.shipped_denoiser("cpu"), config), rounds=3)
+    (on_cpu,) = time_interleaved(steps.trainer(steps.shipped_denoiser(), config), rounds=3)
     seconds, *others = time_interleaved(steps.trainer(full, config), *theirs, rounds=rounds, device="cuda")
     yield Timing("training step", full.name, seconds, min(others, default=None))
     yield Timing("training step", full.name, seconds, on_cpu, against="the CPU")

@@ -16,7 +16,8 @@ import numpy as np
 import tinydiff
 from tinydiff import ops
 from tinydiff.autograd import Array, Tensor
-from tinydiff.bench.timing import Timing, assert_close, has_torch, time_interleaved
+from tinydiff.bench.timing import Timing, assert_close, has_torch, start_torch, time_interleaved
+from tinydiff.bench.worker import OURS, in_turns
 from tinydiff.errors import InputError, MismatchError
 from tinydiff.models.autoencoder import Autoencoder, AutoencoderConfig
 from tinydiff.models.text_encoder import TextEncoderConfig
@@ -27,6 +28,8 @@ from tinydiff.training.presets import preset
 from tinydiff.training.replay import ReplayedLoss
 
 LOSSES = 10  # that must be the same
+PYTORCH = {"PyTorch, channels last": True, "PyTorch, channels first": False}
+PROMPT = "a red dress on a white background"
 TEXT = TextEncoderConfig(vocab_size=54, max_position_embeddings=16)
 
 
@@ -46,14 +49,31 @@ class Task:
 
 def tasks() -> Iterator[Task]:
     """Made one after the other, so that one model's memory is free before the next is made."""
-    yield shipped_denoiser()
-    yield autoencoder_task("autoencoder, 32×32×3, batch 32", preset("full").autoencoder, 32)
-    pixels = replace(preset("pixels").unet, block_out_channels=(32, 64, 128), layers_per_block=2, num_attention_heads=8)
-    yield denoiser_task("pixel-space denoiser, 32×32×3, batch 32", pixels, 32, 32)
+    return (task(name) for name in TASKS)
 
 
-def shipped_denoiser(device: str = "cpu") -> Task:
-    return denoiser_task("denoiser, 8×8×4, batch 64", preset("full").unet, 8, 64, device)
+def task(name: str) -> Task:
+    return TASKS[name](name)
+
+
+def shipped_denoiser(name: str = "denoiser, 8×8×4, batch 64", device: str = "cpu") -> Task:
+    return denoiser_task(name, preset("full").unet, 8, 64, device)
+
+
+def shipped_autoencoder(name: str) -> Task:
+    return autoencoder_task(name, preset("full").autoencoder, 32)
+
+
+def pixel_denoiser(name: str) -> Task:
+    unet = replace(preset("pixels").unet, block_out_channels=(32, 64, 128), layers_per_block=2, num_attention_heads=8)
+    return denoiser_task(name, unet, 32, 32)
+
+
+TASKS = {
+    "denoiser, 8×8×4, batch 64": shipped_denoiser,
+    "autoencoder, 32×32×3, batch 32": shipped_autoencoder,
+    "pixel-space denoiser, 32×32×3, batch 32": pixel_denoiser,
+}
 
 
 def denoiser_task(name: str, config: UNetConfig, size: int, batch: int, device: str = "cpu") -> Task:
@@ -76,7 +96,8 @@ def autoencoder_task(name: str, config: AutoencoderConfig, batch: int) -> Task:
     model = Autoencoder(config, rng)
     _stir(model, rng)
     x = rng.uniform(-1, 1, (batch, 32, 32, 3)).astype(np.float32)
-    noise = rng.standard_normal(model.encode(x).shape, np.float32)
+    latents = batch, 32 // model.factor, 32 // model.factor, config.latent_channels
+    noise = rng.standard_normal(latents, np.float32)
 
     def loss(x: Array, noise: Array) -> Tensor:
         mean, log_variance = model.moments(Tensor(x))
@@ -98,18 +119,46 @@ def has_reference(device: str = "cpu") -> bool:
 
 def step_rows(rounds: int) -> Iterator[Timing]:
     """Forward, backward, clipping, AdamW and EMA."""
-    for task in tasks():
-        config = task.optim
-        references = [reference_trainer(task, config, last) for last in (True, False)] if has_reference() else []
-        for model, reference_loss, _ in references:
-            check_gradients(task, model, reference_loss)
-        ours, theirs = trainer(task, config), [step for _, _, step in references]
-        for i in range(LOSSES if theirs else 0):
-            loss = ours()
-            for step in theirs:
-                assert_close(f"loss {i + 1} of {task.name}", np.array([loss]), np.array([step()]))
-        seconds, *others = time_interleaved(ours, *theirs, rounds=rounds)
-        yield Timing("training step", task.name, seconds, min(others, default=None))
+    for name in TASKS:
+        if has_reference():
+            check_steps(task(name))
+        seconds, *others = in_turns(__name__, [(OURS, "step", name), *references("step", name)], rounds)
+        yield Timing("training step", name, seconds, min(others, default=None))
+
+
+def references(*what: str) -> list[tuple[str, ...]]:
+    """The arguments of `contender` for PyTorch, in both of its layouts in memory."""
+    return [(library, *what) for library in PYTORCH] if has_reference() else []
+
+
+def contender(library: str, what: str, name: str) -> Callable[[], object]:
+    """A training step, or the images of so many prompts, in one of the libraries."""
+    if library in PYTORCH:
+        start_torch()
+    if what == "step":
+        chosen = task(name)
+        if library in PYTORCH:
+            return reference_trainer(chosen, chosen.optim, PYTORCH[library])[2]
+        return trainer(chosen, chosen.optim)
+    pipe, prompts = tinydiff.load(), [PROMPT] * int(name)
+    if library in PYTORCH:
+        from tinydiff.bench.torch_reference import Pipeline
+
+        return partial(Pipeline(pipe, PYTORCH[library]).generate, prompts)
+    return partial(pipe.generate, prompts)
+
+
+def check_steps(task: Task) -> None:
+    """Raises MismatchError where the loss, a gradient or one of the first ten losses is not the reference's."""
+    config = task.optim
+    trainers = [reference_trainer(task, config, last) for last in PYTORCH.values()]
+    for model, reference_loss, _ in trainers:
+        check_gradients(task, model, reference_loss)
+    ours = trainer(task, config)
+    for i in range(LOSSES):
+        loss = ours()
+        for _, _, step in trainers:
+            assert_close(f"loss {i + 1} of {task.name}", np.array([loss]), np.array([step()]))
 
 
 def trainer(task: Task, config: OptimConfig) -> Callable[[], float]:
@@ -167,22 +216,25 @@ def _stir(model: Module, rng: np.random.Generator) -> None:
 
 
 def sampling_rows(rounds: int) -> Iterator[Timing]:
-    """Sixteen images from a prompt, 25 steps with guidance: text encoder, denoiser, sampler and decoder."""
-    pipe = tinydiff.load()
-    prompts = ["a red dress on a white background"] * 16
-    name = "16 images, 25 steps, guidance"
-    contenders = [partial(pipe.generate, prompts)]
-    if has_reference():
-        from tinydiff.bench.torch_reference import Pipeline
+    """Images from a prompt, 25 steps with guidance: text encoder, denoiser, sampler and decoder."""
+    for images in (1, 16):
+        name = f"{images} image{'s' if images > 1 else ''}, 25 steps, guidance"
+        what = "sampling", str(images)
+        if has_reference():
+            check_images(images)
+        seconds, *others = in_turns(__name__, [(OURS, *what), *references(*what)], rounds)
+        yield Timing("sampling", name, seconds, min(others, default=None))
 
-        references = [Pipeline(pipe, channels_last) for channels_last in (True, False)]
-        expected = pipe.generate(prompts).astype(int)
-        for reference in references:
-            if np.percentile(abs(expected - reference.generate(prompts)), 99) > 2:
-                raise MismatchError(f"bench: 1 % of the reference's pixels differ by more than 2 of 255 ({name})")
-        contenders += [partial(reference.generate, prompts) for reference in references]
-    seconds, *others = time_interleaved(*contenders, rounds=rounds)
-    yield Timing("sampling", name, seconds, min(others, default=None))
+
+def check_images(images: int) -> None:
+    """Raises MismatchError where the reference draws others."""
+    from tinydiff.bench.torch_reference import Pipeline
+
+    pipe, prompts = tinydiff.load(), [PROMPT] * images
+    expected = pipe.generate(prompts).astype(int)
+    for channels_last in PYTORCH.values():
+        if np.percentile(abs(expected - Pipeline(pipe, channels_last).generate(prompts)), 99) > 2:
+            raise MismatchError(f"bench: 1 % of the reference's pixels differ by more than 2 of 255 ({images} images)")
 
 
 def thread_rows(rounds: int) -> Iterator[Timing]:

@@ -78,6 +78,20 @@ def has_torch(device: str = "cpu") -> bool:
     return device == "cpu" or torch.cuda.is_available()
 
 
+def start_torch() -> None:
+    """As many threads for PyTorch as for tinydiff, and its pool started first.
+
+    Where Numba's OpenMP pool is there before PyTorch's, PyTorch's backward takes fifty times as long.
+    """
+    if not has_torch():
+        return
+    import numba
+    import torch
+
+    torch.set_num_threads(numba.config.NUMBA_NUM_THREADS)  # get_num_threads would start Numba's
+    torch.nn.functional.conv2d(torch.ones(8, 16, 64, 64), torch.ones(16, 16, 3, 3)).sum()
+
+
 def geometric_mean(numbers: list[float]) -> float:
     return float(np.exp(np.mean(np.log(numbers))))
 

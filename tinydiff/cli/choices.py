@@ -3,7 +3,7 @@
 Each is another module's (samplers, presets, groups …) and tests hold the two equal.
 """
 
-BENCHMARKS = ("conv", "ladder", "step", "sampling", "memory", "threads")
+BENCHMARKS = ("conv", "ladder", "step", "sampling", "inference", "memory", "threads")
 DEVICES = ("cpu", "cuda")
 PARTS = ("autoencoder", "words", "denoiser", "classifier", "all", "segmentation")
 FORMER_PARTS = {"judge": "classifier"}

@@ -270,7 +270,9 @@ def _whole_panels(bias: np.ndarray | None, filters: int) -> np.ndarray:
 
 
 def _filled_up(a: np.ndarray, size: int) -> tuple[np.ndarray]:
-    return (np.pad(a, (0, size - len(a))),)
+    whole = np.zeros(size, np.float32)  # np.pad takes ten times as long
+    whole[: len(a)] = a
+    return (whole,)
 
 
 def _nothing(shape: tuple[int, ...]) -> tuple[np.ndarray]:
@@ -281,7 +283,10 @@ def _with_border(x: np.ndarray, padding: Padding) -> np.ndarray:
     """x with its zeros around it: then each row of a patch, kernel_w·C numbers, is one run."""
     top, bottom, left, right = padding
 
-    def padded(x: np.ndarray) -> tuple[np.ndarray, None]:
-        return np.pad(x, ((0, 0), (top, bottom), (left, right), (0, 0))), None
+    def padded(x: np.ndarray) -> tuple[np.ndarray]:
+        n, height, width, channels = x.shape
+        y = np.zeros((n, top + height + bottom, left + width + right, channels), np.float32)
+        y[:, top : top + height, left : left + width] = x
+        return (y,)
 
     return as_float32("conv2d", run_op(padded, (x,))[0])
