@@ -113,6 +113,14 @@ def test_impossible_alpha_bars_are_refused(alpha_bar):
         Schedule("mine", np.array(alpha_bar))
 
 
+@pytest.mark.parametrize("left, warns", [(0.009, False), (0.011, True)])
+def test_more_than_a_hundredth_of_the_image_at_the_last_step_is_said(left, warns):
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        Schedule("mine", np.array([0.5, left**2]))
+    assert [str(w.message).startswith("schedule 'mine' keeps √ᾱ = 0.011") for w in caught] == [True] * warns
+
+
 def test_a_schedule_may_end_in_noise_alone():
     with pytest.warns(UserWarning):
         before = make_schedule("scaled_linear")

@@ -54,7 +54,7 @@ def test_numbers_do_not_matter():
 
 def test_a_wide_object_does_not_swallow_two():
     truth = np.repeat([[1, 1, 2, 2]], 4, 0)
-    assert objects(np.ones((4, 4), int), truth).f1 == 0
+    assert objects(np.ones((4, 4), int), truth) == Objects(0, 0, 0, 0)
 
 
 def test_bad_input():

@@ -182,6 +182,8 @@ def test_add_broadcasts_as_numpy_does():
     a = normal(1, 100, 400)
     b = normal(5, 1, 400)
     np.testing.assert_array_equal(cpu.add(a, b), a + b)
+    a, b = normal(2, 1 << 13, 1), normal(2, 1, 3)
+    np.testing.assert_array_equal(cpu.add(a, b), a + b)
     a, b = normal(3, 100, 400), normal(100, 1, 400)
     with pytest.raises(ValueError, match="broadcast"):
         cpu.add(a, b)

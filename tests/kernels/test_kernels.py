@@ -55,6 +55,13 @@ def assert_convolution(backend, x, w, stride, padding, oracle=reference):
         assert_close(backend, got, right)
 
 
+@pytest.mark.parametrize("kernel, stride", [(1, 1), (3, 2)])
+def test_gradients_by_many_weights(kernel, stride):
+    """So many that a task makes a block of channels and filters of one tap."""
+    x, w = normal("cpu", 2, 5, 6, 400), normal("cpu", kernel, kernel, 400, 200, seed=1)
+    assert_convolution("cpu", x, w, stride, (kernel // 2,) * 4, oracle=numpy_backend)
+
+
 @st.composite
 def convolution_shapes(draw):
     small = st.integers(1, 4)

@@ -438,6 +438,17 @@ def test_class_weights_are_shares():
         np.testing.assert_allclose(dlogits[place], slope, atol=1e-5)
 
 
+def test_leaky_relu_bends_at_zero():
+    y, backward = ops.leaky_relu.forward(np.array([-2.0, -0.5, 0.0, 0.5, 2.0]), slope=0.1)
+    np.testing.assert_array_equal(y, [-0.2, -0.05, 0.0, 0.5, 2.0])
+    np.testing.assert_array_equal(backward(np.ones(5))[0], [0.1, 0.1, 0.1, 1.0, 1.0])
+
+
+def test_two_values_are_enough_for_a_batch_norm():
+    y, _ = ops.batch_norm.forward(np.array([[1.0], [3.0]]), np.ones(1), np.zeros(1), eps=0.0)
+    np.testing.assert_array_equal(y, [[-1.0], [1.0]])
+
+
 def test_a_batch_norm_keeps_what_it_saw():
     x, scale, shift = norm_arrays(4, 3, 5)
     mean, variance = np.zeros(5), np.ones(5)

@@ -1,6 +1,7 @@
 """From probabilities to cells."""
 
 import numpy as np
+from scipy import ndimage
 
 from tinydiff.segmentation import find_cells
 from tinydiff.segmentation.cells import h_maxima
@@ -78,5 +79,12 @@ def test_h_maxima_are_hills_that_rise_high_enough():
     y, x = np.mgrid[0:21, 0:41]
     depth = np.maximum(10 - np.hypot(y - 10, x - 10), 8 - np.hypot(y - 10, x - 26)).clip(0)
     assert depth[10, 19] == 1  # the pass: the second hill rises 7 above it
-    assert np.argwhere(h_maxima(depth, 6.5)).tolist() == [[10, 10], [10, 26]]
-    assert np.argwhere(h_maxima(depth, 7.5)).tolist() == [[10, 10]]
+    for waist, tops in ((6.5, [(10, 10), (10, 26)]), (7.5, [(10, 10)])):
+        islands, count = ndimage.label(h_maxima(depth, waist))
+        assert count == len(tops) == len({islands[top] for top in tops} - {0})
+
+
+def test_equal_tops_are_one_unless_the_pass_is_deep():
+    """Two discs of one size have the same depth; they are two cells from where their waist is 0.75 pixels less."""
+    assert [find_cells(discs((30, 20, 10), (30, 20 + apart, 10))).max() for apart in (8, 10, 11, 14)] == [1, 1, 2, 2]
+    assert find_cells(discs((30, 20, 10), (30, 31, 10)), waist=1.0).max() == 1

@@ -5,6 +5,7 @@ from scipy import ndimage
 
 LEAST = 16  # pixels: smaller pieces are noise
 LEVEL = 0.5  # pixels of distance that one step of the watershed takes
+LEAST_RISE = 1e-6  # pixels that a hill of the water is higher than its surroundings, at least
 WAIST = 0.75  # pixels by which a piece must narrow between two cells, in distance to its border
 
 
@@ -54,14 +55,20 @@ def watershed(seeds: np.ndarray, depth: np.ndarray) -> np.ndarray:
 
 
 def h_maxima(depth: np.ndarray, waist: float) -> np.ndarray:
-    """The tops of all hills that rise `waist` above the pass to the next higher one, bool (h, w).
+    """The tops of all hills that rise `waist` above the pass to the next higher one, bool (h, w); an island for each.
 
-    Water rises from `waist` below the surface as far as the surface lets it (reconstruction by dilation): tops that it
-    does not come any nearer to are the h-maxima.  (Soille 2003, Morphological Image Analysis)
+    Water from `waist` below the surface rises as far as the surface lets it.  Then its own hills are the h-maxima: of
+    tops that no pass parts deeply enough, equal ones too, it makes a single one.  (Soille 2003, Morphological Image
+    Analysis)
     """
-    water = depth - waist
+    water = flooded(depth - waist, depth)
+    return water - flooded(water - LEAST_RISE, water) > LEAST_RISE / 2
+
+
+def flooded(water: np.ndarray, surface: np.ndarray) -> np.ndarray:
+    """How far water rises under a surface, spreading to all sides: reconstruction by dilation."""
     while True:
-        risen = np.minimum(ndimage.maximum_filter(water, 3), depth)
+        risen = np.minimum(ndimage.maximum_filter(water, 3), surface)
         if np.array_equal(risen, water):
-            return depth - water >= waist - 1e-9
+            return water
         water = risen

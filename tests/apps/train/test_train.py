@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 import tinydiff
-from tinydiff import autograd, checkpoint, cli
+from tinydiff import checkpoint, cli
 from tinydiff.apps import console
 from tinydiff.apps.train import run, session
 from tinydiff.apps.train.folder import folder_lock
@@ -303,24 +303,26 @@ def test_kill_9_loses_no_more_than_a_step(data, tmp_path, tiny, monkeypatch):
 # --- values that are not finite
 
 
-class Poisoned(Autoencoder):
-    """One weight in the middle turns infinite at the fifth batch."""
-
-    calls = 0
-
-    def moments(self, x):
-        Poisoned.calls += autograd._recording.get()  # the strips of the report look at it off the tape
-        if Poisoned.calls == 5:
-            layer = self.decoder.mid_block.resnets[1].conv1
-            weight = layer.weight.data.copy()
-            weight[1, 1, 3, 2] = np.inf
-            layer.weight.assign(weight)
-        return super().moments(x)
-
-
 def test_a_poisoned_weight_stops_the_run_and_names_the_layer(data, tmp_path, saves_every_step, monkeypatch, capfd):
-    monkeypatch.setattr(tasks, "Autoencoder", Poisoned)
-    monkeypatch.setattr(Poisoned, "calls", 0)
+    """One in the middle turns infinite at the fifth batch, in place: a step that is replayed reads it."""
+    made, batches = [], []
+
+    class Kept(Autoencoder):
+        def __init__(self, *arguments):
+            super().__init__(*arguments)
+            made.append(self)
+
+    def poisoned_at_the_fifth(images):
+        batches.append(images)
+        if len(batches) == 5:
+            weight = made[0].decoder.mid_block.resnets[1].conv1.weight.data
+            weight.setflags(write=True)
+            weight[1, 1, 3, 2] = np.inf
+            weight.setflags(write=False)
+        return as_floats(images)
+
+    monkeypatch.setattr(tasks, "Autoencoder", Kept)
+    monkeypatch.setattr(tasks, "as_floats", poisoned_at_the_fifth)
     assert cli.main(["train", "autoencoder", "--data", str(data), "--out", str(tmp_path / "run")]) == 1
     line = last_line(capfd)
     path = tmp_path / "run" / "autoencoder.checkpoint.safetensors"
