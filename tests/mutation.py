@@ -75,6 +75,7 @@ MORE_TASKS = "more tasks, of which the last ones have nothing to do"
 EQUIVALENT: dict[tuple[str, str, str], str] = {
     ("kernels/cpu/pointwise.py", "(x.size + CHUNK - 1) // CHUNK", "FloorDiv → Mult"): MORE_TASKS,
     ("kernels/cpu/conv.py", "prange(len(phases) *", "Sub → Add"): MORE_TASKS,
+    ("kernels/cpu/conv.py", "filters, longest = y.shape[3]", "Sub → Add"): MORE_TASKS,
     ("kernels/cpu/winograd.py", "tiles = y.shape[0] *", "FloorDiv → Mult"): "whether two threads share the work",
     ("kernels/cpu/kn2row.py", "channels > filters", "Gt → GtE"): "which of two right kernels is the faster",
     ("kernels/cpu/data_movement.py", "parts = (positions + rows - 1) // rows", "Sub → Add"): MORE_TASKS,

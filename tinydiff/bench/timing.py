@@ -36,12 +36,15 @@ class Timing:
 
 
 REST = 0.02  # seconds before each turn: the other's idle threads spin for a while before they sleep
+# Seconds, at least, of calls that do not count: after a rest the system may put both threads on one core, and takes
+# some ten milliseconds to part them again.
+WARM = 0.05
 
 
 def time_interleaved(
     *contenders: Callable[[], object], rounds: int = 15, warmup: int = 2, device: str = "cpu"
 ) -> list[float]:
-    """Median seconds of each contender over interleaved rounds; a turn is a rest, a call that warms up, a timed one."""
+    """Median seconds of each contender over interleaved rounds; a turn is a rest, calls that warm up, a timed one."""
     wait = waiter(device)
     for _ in range(warmup):
         for contender in contenders:
@@ -49,14 +52,23 @@ def time_interleaved(
     times: list[list[float]] = [[] for _ in contenders]
     for _ in range(rounds):
         for contender, seconds in zip(contenders, times, strict=True):
-            time.sleep(REST)
-            contender()
-            wait()
-            start = time.perf_counter()
-            contender()
-            wait()
-            seconds.append(time.perf_counter() - start)
+            seconds.append(turn(contender, wait))
     return [float(np.median(seconds)) for seconds in times]
+
+
+def turn(contender: Callable[[], object], wait: Callable[[], None] = lambda: None) -> float:
+    """Seconds of one call, after a rest and calls that warm up."""
+    time.sleep(REST)
+    warm = time.perf_counter() + WARM
+    while True:
+        contender()
+        wait()
+        start = time.perf_counter()
+        if start >= warm:
+            break
+    contender()
+    wait()
+    return time.perf_counter() - start
 
 
 def waiter(device: str) -> Callable[[], None]:

@@ -1,19 +1,18 @@
 """Contenders in processes of their own: threads that wait by spinning would disturb each other's within one.
 
 `python -m tinydiff.bench.worker MODULE ARGUMENT…` makes `MODULE.contender(ARGUMENT…)`, a function, and for each line
-that it reads calls it twice and says how many seconds the second call took.
+that it reads says how many seconds a turn of it took.
 """
 
 import importlib
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Sequence
 
 import numpy as np
 
-from tinydiff.bench.timing import REST
+from tinydiff.bench.timing import turn
 from tinydiff.errors import InputError
 
 OURS = "tinydiff"
@@ -32,7 +31,7 @@ class Worker:
         )
 
     def seconds(self) -> float:
-        """How long a call takes, after one that warms up."""
+        """How long a call takes."""
         asked, answers = self.process.stdin, self.process.stdout
         assert asked is not None and answers is not None
         try:
@@ -67,11 +66,7 @@ def main(module: str, *arguments: str) -> None:
     os.dup2(2, 1)  # what a library prints is no answer
     contender = importlib.import_module(module).contender(*arguments)
     for _ in sys.stdin:
-        time.sleep(REST)
-        contender()
-        start = time.perf_counter()
-        contender()
-        print(time.perf_counter() - start, file=answers, flush=True)
+        print(turn(contender), file=answers, flush=True)
 
 
 if __name__ == "__main__":
