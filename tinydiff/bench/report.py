@@ -56,7 +56,8 @@ def write_image(path: Path, rows: Sequence[Timing], conditions: dict[str, Any]) 
     largest = max(value for _, value, _ in shown)
     for i, (row, value, text) in enumerate(reversed(shown)):
         axes.barh(i, value, color=colours.get(row.group, "#08519c"), height=0.72)
-        axes.text(value + 0.015 * largest, i, text, va="center", fontsize=8, bbox={"facecolor": "white", "edgecolor": "none", "pad": 1})
+        behind = {"facecolor": "white", "edgecolor": "none", "pad": 1}
+        axes.text(value + 0.015 * largest, i, text, va="center", fontsize=8, bbox=behind)
     axes.set_yticks(range(len(shown)), [f"{row.group}: {row.name}" for row, _, _ in reversed(shown)], fontsize=8)
     axes.axvline(line, color="#333333", linewidth=1)
     axes.set_xlabel(caption, fontsize=8)
