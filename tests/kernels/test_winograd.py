@@ -77,6 +77,19 @@ def test_more_tiles_than_a_slab_of_the_weight_gradient_holds(monkeypatch):
     assert max(errors(5, 20, 16, LANES, 2 * LANES)) <= 1e-5
 
 
+@pytest.mark.parametrize("filters", [LANES, 3 * LANES, 5 * LANES])
+@pytest.mark.parametrize("n, side", [(1, 4), (2, 5), (3, 12)])
+def test_whether_threads_share_tiles_or_filters_changes_no_bit(n, side, filters, monkeypatch):
+    x, w, b = normal(n, side, side, LANES), normal(3, 3, LANES, filters, seed=1), normal(filters, seed=2)
+    results = []
+    for split in (0, 100):
+        monkeypatch.setattr(winograd, "SPLIT", split)
+        results.append(cpu.conv2d_forward(x, w, b, 1, PADDING))
+    np.testing.assert_array_equal(*results)
+    exact = numpy_backend.conv2d_forward(x.astype(np.float64), w.astype(np.float64), b, 1, PADDING)
+    assert abs(results[1] - exact).max() <= 1e-5 * abs(exact).max()
+
+
 @pytest.mark.parametrize("shape, stride", [((3, 3, LANES, LANES), 2), ((1, 1, LANES, LANES), 1), ((3, 3, 3, LANES), 1)])
 def test_where_it_cannot_be_the_direct_way_is_taken(shape, stride):
     assert not winograd.is_supported(shape, stride)
