@@ -121,9 +121,10 @@ def test_sixty_kills(arguments, whole, tmp_path):
                 if path.exists() and path.read_bytes() != old:
                     break
                 time.sleep(0.005)
-            instant = time.monotonic() + rng.uniform(0, 0.5)
-            while time.monotonic() < instant:
-                if kills % 3 == 0 and beside.exists():  # its write has just begun
+            aimed = kills % 3 == 0  # at a write that has just begun: the next one, whenever it comes
+            instant = time.monotonic() + (30 if aimed else rng.uniform(0, 1))
+            while time.monotonic() < instant and process.poll() is None:
+                if aimed and beside.exists():
                     break
             if process.poll() is not None:
                 assert ended(process)[0] == 0
