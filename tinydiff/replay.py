@@ -13,7 +13,7 @@ from tinydiff import kernels
 from tinydiff.autograd import Array
 from tinydiff.device import to_device_of
 
-MOST = 4  # records that a Replay keeps; one of a training step, which takes as much memory as the step
+MOST = 4  # records that a Replay keeps
 
 
 @dataclass
@@ -34,8 +34,8 @@ class Replay:
     What comes back is overwritten by the next call.  `tinydiff.use(replay=False)` lets nothing be recorded.
     """
 
-    def __init__(self, kernel: str = "record") -> None:
-        self.kernel = kernel
+    def __init__(self, kernel: str = "record", most: int = MOST) -> None:
+        self.kernel, self.most = kernel, most
         self._records: dict[tuple, _Record] = {}
 
     def __call__(self, work: Callable[..., Any], memory: Sequence[Array], *arrays: Array) -> Any:
@@ -47,7 +47,7 @@ class Replay:
         if known is None or not _same(known.memory, memory):
             self._records.pop(shapes, None)
             self._records[shapes] = _Record(memory)
-            if len(self._records) > (1 if self.kernel == "record_step" else MOST):
+            if len(self._records) > self.most:
                 del self._records[next(iter(self._records))]  # the oldest
             return work(*arrays)
         if known.refused is None and known.replay is None:

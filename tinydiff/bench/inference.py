@@ -16,7 +16,7 @@ import numba
 import numpy as np
 
 import tinydiff
-from tinydiff.bench.steps import PYTORCH, has_reference
+from tinydiff.bench.steps import PROMPT, PYTORCH, has_reference
 from tinydiff.bench.timing import Timing, assert_close, start_torch
 from tinydiff.bench.worker import OURS, in_turns
 from tinydiff.kernels import constant_weights
@@ -90,7 +90,7 @@ def _inputs(batch: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     rng = np.random.default_rng(0)
     pipe = tinydiff.load()
     x = rng.standard_normal((batch, *pipe.latent_shape), np.float32)
-    return x, np.full(batch, 500), pipe.encode_prompt(["a red dress on a white background"] * batch)
+    return x, np.full(batch, 500), pipe.encode_prompt([PROMPT] * batch)
 
 
 def _reference(channels_last: bool) -> Any:

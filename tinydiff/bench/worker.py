@@ -12,11 +12,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from tinydiff import SPINS
 from tinydiff.bench.timing import turn
 from tinydiff.errors import InputError
 
 OURS = "tinydiff"
-LIBGOMP_SPINS = "300000"  # its own choice, for PyTorch; importing tinydiff sets another
+LIBGOMP_SPINS = "300000"  # its own choice, for PyTorch, where only tinydiff's import has set another
 
 
 class Worker:
@@ -24,7 +25,9 @@ class Worker:
 
     def __init__(self, module: str, arguments: Sequence[str]) -> None:
         self.name = arguments[0]
-        environment = os.environ if self.name == OURS else {**os.environ, "GOMP_SPINCOUNT": LIBGOMP_SPINS}
+        environment = dict(os.environ)
+        if self.name != OURS and environment.get("GOMP_SPINCOUNT") == SPINS:
+            environment["GOMP_SPINCOUNT"] = LIBGOMP_SPINS
         command = [sys.executable, "-m", __name__, module, *arguments]
         self.process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment

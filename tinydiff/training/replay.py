@@ -18,7 +18,8 @@ class ReplayedLoss:
     """
 
     def __init__(self, model: Module, loss: Callable[..., Tensor]) -> None:
-        self.model, self.loss, self._replay = model, loss, Replay("record_step")
+        self.model, self.loss = model, loss
+        self._replay = Replay("record_step", most=1)  # a record takes as much memory as a step
 
     def __call__(self, *arrays: Array) -> Tensor:
         parameters = self.model.parameters()

@@ -44,6 +44,7 @@ def empty(*shape: int) -> np.ndarray:
 
 
 def aligned_room(count: int) -> np.ndarray:
+    """So many float32 numbers from a whole cache line on."""
     room = np.empty(count + LINE // 4, np.float32)
     return np.ndarray(count, np.float32, room, -address_of(room) % LINE)
 

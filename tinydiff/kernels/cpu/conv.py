@@ -170,7 +170,7 @@ def conv2d_input_grad(
     if stride == 1 and min(border) >= 0 and (kn2row.is_supported(rotated, 1) or filters <= SHORT and kernel_w > 1):
         return conv2d_forward(dy, transposed(w[::-1, ::-1]), None, 1, border)
     unused = min(kernel_h, kernel_w) < stride  # some of the inputs, by any output
-    dx, none = run_op(_nothing, (x_shape,))[0] if unused else empty(*x_shape), zeros(channels + WIDTH)
+    dx, none = run_op(_all_zero, (x_shape,))[0] if unused else empty(*x_shape), zeros(channels + WIDTH)
     if winograd.is_supported(rotated, stride, x_shape[1] * x_shape[2]):
         winograd.convolve(dy, winograd.transformed_rotated(w), none, border[0], border[2], dx)
         return dx
@@ -270,12 +270,14 @@ def _whole_panels(bias: np.ndarray | None, filters: int) -> np.ndarray:
 
 
 def _filled_up(a: np.ndarray, size: int) -> tuple[np.ndarray]:
+    """a (K,) with zeros behind it: (size,)."""
     whole = np.zeros(size, np.float32)  # np.pad takes ten times as long
     whole[: len(a)] = a
     return (whole,)
 
 
-def _nothing(shape: tuple[int, ...]) -> tuple[np.ndarray]:
+def _all_zero(shape: tuple[int, ...]) -> tuple[np.ndarray]:
+    """Zeros, in every replay anew."""
     return (np.zeros(shape, np.float32),)
 
 

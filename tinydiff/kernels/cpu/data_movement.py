@@ -99,6 +99,7 @@ def add(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def _little(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray]:
+    """a + b by NumPy, in a tuple, as `run_op` has it."""
     return (a + b,)
 
 
